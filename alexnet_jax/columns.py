@@ -1,0 +1,174 @@
+"""THE split: where the two columns live and the only places where they talk (section 3.2 of the paper).
+
+    device mesh            axis 'column' ->
+    axis 'data'    [ column 0 | column 1 ]   first share of the batch
+        |          [ column 0 | column 1 ]   second share
+        v
+
+Every parameter has a leading axis [columns, ...] that is spread over the mesh axis 'column'; every batch is spread over
+'data'. The network runs inside one `jax.shard_map`, so each device sees only its own columns and its own images, and
+nothing moves between devices unless a line below says so: `gather` before conv3, fc6 and fc7, `sum_columns` after fc8,
+`mean_over_data` around the loss. A device that holds both columns loops over them. Nothing but this file names a mesh axis.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax import layers
+from alexnet_jax.errors import UsageError
+from alexnet_jax.table import LRN, Conv, Dropout, Layer, MapNorm, MaxPool, Part, Table
+
+DATA, COLUMN = "data", "column"
+
+WHOLE = P()
+"""The same on every device: the bias of fc8, the data set, numbers that leave the split."""
+COLUMNS = P(COLUMN)
+"""[columns, ...]: parameters."""
+BATCH_FIRST = P(DATA)
+"""[batch, ...]: labels and images as the world hands them over."""
+BATCH_LAST = P(None, None, None, DATA)
+"""[channels, height, width, batch]: images inside the split."""
+LOGITS = P(None, DATA)
+"""[classes, batch]."""
+MASKS = P(COLUMN, None, DATA)
+"""[columns, units, batch]: dropout masks."""
+
+
+# --- the mesh --------------------------------------------------------------------------------------------------------
+
+
+def mesh_shape(devices: int, columns: int, data: int | None = None, column: int | None = None) -> tuple[int, int]:
+    """(data, column) for so many devices; what is left out is chosen: all devices, columns first.
+
+    Raises UsageError when more devices are asked for than there are.
+    """
+    if column is None:
+        column = columns if devices >= columns * (data or 1) else 1
+    if data is None:
+        data = max(1, devices // column)
+    if data * column > devices:
+        raise UsageError(
+            f"--mesh.data={data} --mesh.column={column} needs {data * column} devices, but there "
+            f"{'is' if devices == 1 else 'are'} {devices}. Ask for fewer; on a CPU give both options, before jax is started."
+        )
+    return data, column
+
+
+def make_mesh(data: int = 1, column: int = 1) -> DeviceMesh:
+    """A mesh over the first data * column devices. Raises UsageError when there are fewer."""
+    available = jax.devices()
+    mesh_shape(len(available), column, data, column)
+    return jax.make_mesh((data, column), (DATA, COLUMN), (AxisType.Auto, AxisType.Auto), devices=available[: data * column])
+
+
+def place(mesh: DeviceMesh, spec: P) -> NamedSharding:
+    """Where an array with this spec lives on the mesh."""
+    return NamedSharding(mesh, spec)
+
+
+def data_replicas(mesh: DeviceMesh) -> int:
+    """How many shares a batch is cut into."""
+    return mesh.shape[DATA]
+
+
+def parameter_specs(table: Table) -> dict[str, dict[str, P]]:
+    """{layer: {'kernel': spec, 'bias': spec}}: everything is split by column but the bias that follows a sum over columns."""
+    return {
+        spec.name: {"kernel": COLUMNS, "bias": WHOLE if spec.crossing == "sum" else COLUMNS} for spec in table.layers
+    }
+
+
+def split(function: Callable, mesh: DeviceMesh, in_specs: Any, out_specs: Any) -> Callable:
+    """`function` run once per device on its own columns and its own images; everything it communicates is written out."""
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+
+
+# --- the crossings ---------------------------------------------------------------------------------------------------
+
+
+def gather(h: jax.Array) -> jax.Array:
+    """All columns' maps, one after the other: [own columns, maps, ...] -> [all columns * maps, ...].
+
+    Maps lead, so this is a plain concatenation. Its transpose is a reduce-scatter: each column gets back the gradient of
+    its own maps, summed over the columns that used them.
+    """
+    h = lax.all_gather(h, COLUMN, axis=0, tiled=True)
+    return h.reshape(-1, *h.shape[2:])
+
+
+def sum_columns(partial: jax.Array) -> jax.Array:
+    """[own columns, units, batch] -> [units, batch], added up over all columns. Backward needs no communication."""
+    return lax.psum(partial.sum(0), COLUMN)
+
+
+def mean_over_data(x: jax.Array) -> jax.Array:
+    """Mean over the shares of the batch. It must stand INSIDE the differentiated function, or gradients come out wrong."""
+    return lax.pmean(x, DATA)
+
+
+# --- the forward pass ------------------------------------------------------------------------------------------------
+
+
+def forward(table: Table, parameters: dict, images: jax.Array, masks: dict[str, jax.Array] | None = None) -> jax.Array:
+    """Logits [classes, batch] of images [channels, height, width, batch]; runs inside `split`.
+
+    parameters: {layer: {'kernel': [own columns, out, in, ...], 'bias': [own columns, out]}}. masks: {layer: [own columns,
+    units, batch]} in training, None at test. Between crossings an activation is [own columns, maps, height, width, batch].
+    """
+    h, shared = images, True  # shared: one input that every column sees, rather than one per column
+    for spec in table.layers:
+        with jax.named_scope(spec.name):
+            if spec.crossing == "gather":
+                h, shared = gather(h), True
+            mask = masks.get(spec.name) if masks is not None else None
+            h = _own_columns(spec, parameters[spec.name], h, shared, mask, training=masks is not None)
+            shared = spec.crossing == "sum"
+    return h
+
+
+def _own_columns(
+    spec: Layer, parameters: dict, h: jax.Array, shared: bool, mask: jax.Array | None, *, training: bool
+) -> jax.Array:
+    """One layer on this device's columns: [own columns, out, ...], or [out, ...] where the columns are summed."""
+    kernel, bias = parameters["kernel"], parameters["bias"]
+    own = range(kernel.shape[0])
+    sums = [_linear(spec, h if shared else h[c], kernel[c]) for c in own]
+    if spec.crossing == "sum":
+        return _after(spec, sum_columns(jnp.stack(sums)) + _beside(bias, sums[0]), mask, training)
+    masks = mask if mask is not None else [None] * len(own)
+    return jnp.stack([_after(spec, sums[c] + _beside(bias[c], sums[c]), masks[c], training) for c in own])
+
+
+def _linear(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if isinstance(spec, Conv):
+        return layers.conv(x, kernel, spec.stride, spec.padding)
+    return layers.dense(x.reshape(-1, x.shape[-1]), kernel)
+
+
+def _beside(bias: jax.Array, x: jax.Array) -> jax.Array:
+    return bias.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _after(spec: Layer, x: jax.Array, mask: jax.Array | None, training: bool) -> jax.Array:
+    for part in spec.after:
+        x = _part(part, x, mask, training)
+    return x
+
+
+def _part(part: Part, x: jax.Array, mask: jax.Array | None, training: bool) -> jax.Array:
+    match part:
+        case MaxPool():
+            return layers.max_pool(x, part)
+        case LRN() | MapNorm():
+            return layers.lrn(x, part)
+        case Dropout():
+            return layers.dropout(x, part.probability, mask if training else None)
+        case _:
+            return layers.relu(x)

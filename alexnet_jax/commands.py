@@ -1,0 +1,269 @@
+"""What each --mode does, from a checked experiment to files and a line on the terminal."""
+
+import dataclasses
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alexnet_jax import allocator, networks, summary
+from alexnet_jax.data import sources
+from alexnet_jax.errors import DataNotFoundError, UsageError
+from alexnet_jax.experiment import DIGITS, Experiment
+from alexnet_jax.workdir import RESULT, Workdir
+
+if TYPE_CHECKING:
+    from alexnet_jax.evaluate import Scores
+    from alexnet_jax.train import State, Trainer
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line, read and checked."""
+
+    experiment: Experiment
+    workdir: Path
+    restore: str | None
+    overwrite: bool
+
+
+CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
+"""Classes of each data set, known without reading it."""
+
+
+def summarize(request: Request) -> None:
+    """Print the table of layers."""
+    experiment = request.experiment
+    print(summary.summary(networks.build(experiment.network, CLASSES[experiment.data.name])))
+
+
+def train(request: Request) -> None:
+    """Start a run, or go on with it; print its result when it is already finished."""
+    networks.build(request.experiment.network, CLASSES[request.experiment.data.name])
+    restored_from = _restored_from(request)
+    Workdir(request.workdir).check_continues(request.experiment, restored_from, overwrite=request.overwrite)
+    request, data_set = _find_data(request)
+    workdir = Workdir(request.workdir)
+    workdir.check_continues(request.experiment, restored_from, overwrite=request.overwrite)
+    with workdir.locked():
+        if request.overwrite:
+            workdir.clear()
+        _train(request, data_set, workdir, restored_from)
+
+
+def _restored_from(request: Request) -> str | None:
+    restore = request.restore
+    if restore is None:
+        return None
+    if restore in ("latest", "best") or restore.isdigit():
+        raise UsageError(
+            f"--restore={restore} in train mode: a run goes on from its latest checkpoint by itself. Give the path of a run "
+            "or checkpoint to start a new run from its parameters, or --mode=eval to evaluate this checkpoint."
+        )
+    from alexnet_jax.checkpoint import find_step
+
+    return str(find_step(restore, request.workdir))
+
+
+def _find_data(request: Request) -> tuple[Request, sources.DataSet]:
+    """The data, or the digits in its place where design and user allow that."""
+    experiment = request.experiment
+    try:
+        return request, sources.load(experiment.data)
+    except DataNotFoundError as problem:
+        named = experiment.data.dir is not None or "TFDS_DATA_DIR" in os.environ
+        plain = experiment.data.fallback == "digits" and request.restore is None and not named
+        if not plain or Workdir(request.workdir).record() is not None:
+            raise
+        print(f"{problem}\n\nGoing on with scikit-learn's handwritten digits instead, to show the program at work.\n")
+    name = f"{experiment.name}-on-digits"
+    # The folder follows the name unless --workdir chose one.
+    folder = request.workdir
+    folder = folder.with_name(name) if folder.name == experiment.name else folder
+    experiment = dataclasses.replace(experiment, name=name, data=DIGITS)
+    return dataclasses.replace(request, experiment=experiment, workdir=folder), sources.load(DIGITS)
+
+
+def set_up_devices(experiment: Experiment) -> None:
+    """Everything that must be said before jax touches a device: virtual CPU devices, allocator, determinism."""
+    import jax
+
+    wanted = (experiment.mesh.data or 1) * (experiment.mesh.column or 1)
+    if wanted > 1:  # has no effect where there is an accelerator
+        jax.config.update("jax_num_cpu_devices", wanted)
+    if experiment.train.deterministic:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    # mallopt must come before XLA's own buffers; whether there is an accelerator is not known before the backend starts.
+    accelerated = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
+    if experiment.train.tune_allocator and not accelerated and allocator.keep_memory():
+        print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
+
+
+def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> "tuple[Trainer, sources.Split, sources.Split]":
+    """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend."""
+    set_up_devices(experiment)
+    import jax
+
+    from alexnet_jax import columns
+    from alexnet_jax.data import augment, pipeline
+    from alexnet_jax.train import Trainer
+
+    training, validation = pipeline.hold_out(data_set, experiment.data.validation)
+    options = experiment.train
+    data, column = columns.mesh_shape(
+        len(jax.devices()), experiment.network.columns, experiment.mesh.data, experiment.mesh.column
+    )
+    if options.batch % data:
+        raise UsageError(
+            f"--train.batch={options.batch} does not divide over {data} data-parallel devices. "
+            f"Choose a multiple of {data}, or another --mesh.data."
+        )
+    table = networks.build(experiment.network, len(data_set.classes))
+    if data_set.train.images.shape[1:] != table.image:
+        found, expected = ("x".join(map(str, shape)) for shape in (data_set.train.images.shape[1:], table.image))
+        raise UsageError(f"{data_set.title} has images of {found}, but {table.name} expects {expected}. Change --data.name or --network.name.")
+    per_epoch = pipeline.steps_per_epoch(len(training.labels), options.batch)
+    stats = augment.statistics(training.images, experiment.data)
+    mesh = columns.make_mesh(data, column)
+    return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
+
+
+def _train(request: Request, data_set: sources.DataSet, workdir: Workdir, restored_from: str | None) -> None:
+    trainer, training, validation = make_trainer(request.experiment, data_set)
+    from alexnet_jax import report
+    from alexnet_jax.checkpoint import Checkpoints
+    from alexnet_jax.data import pipeline
+    from alexnet_jax.evaluate import Evaluator
+    from alexnet_jax.metrics import Metrics
+    from alexnet_jax.train import Loop
+
+    result = workdir.result()
+    if result is not None and result["steps"] >= trainer.total_steps:
+        print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
+        return
+    experiment = request.experiment
+    environment = report.environment()
+    identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
+    _check_same_data(workdir, identity)
+    workdir.write_record(experiment, identity, environment, restored_from)
+    evaluator = Evaluator(trainer.table, trainer.mesh, trainer.stats, experiment.train.eval_batch)
+    checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
+    try:
+        state = _first_state(trainer, checkpoints, restored_from)
+        print(_opening(trainer, data_set, workdir, int(state.step), len(training.labels)))
+        with Metrics(
+            workdir.path,
+            data_title=data_set.title,
+            total_steps=trainer.total_steps,
+            steps_per_epoch=trainer.steps_per_epoch,
+            first_step=int(state.step),
+            log_every=experiment.train.log_every,
+        ) as metrics:
+            splits = [pipeline.put(split, trainer.mesh) for split in (training, validation)]
+            state = Loop(trainer, *splits, evaluator, metrics, checkpoints).run(state)
+            scores = evaluator(state.parameters, pipeline.put(data_set.test, trainer.mesh))
+            metrics.test(int(state.step), dataclasses.asdict(scores))
+    finally:
+        checkpoints.close()
+    _finish(experiment, workdir, data_set, environment, scores, int(state.step))
+
+
+def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
+    record = workdir.record()
+    if record is not None and record["data"]["fingerprint"] != identity["fingerprint"]:
+        raise UsageError(
+            f"{workdir.path} was trained on {record['data']['title']} (fingerprint {record['data']['fingerprint']}), but the "
+            f"data found now is {identity['title']} ({identity['fingerprint']}). Give the old data with --data.dir, another "
+            "--workdir, or --overwrite to start anew."
+        )
+
+
+def _first_state(trainer: "Trainer", checkpoints, restored_from: str | None) -> "State":  # noqa: ANN001
+    """The latest checkpoint's state, or step 0 from fresh or given parameters."""
+    import jax
+    import numpy as np
+
+    from alexnet_jax.checkpoint import PARAMETERS, restore_tree
+    from alexnet_jax.train import State
+
+    abstract = trainer.abstract_state()
+    steps = checkpoints.steps()
+    if steps:
+        parameters, optimizer = checkpoints.restore(steps[-1], abstract.parameters, abstract.optimizer)
+        return State(parameters, optimizer, jax.device_put(np.int32(steps[-1]), abstract.step.sharding))
+    if restored_from is not None:
+        return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters))
+    return trainer.initial_state()
+
+
+def _opening(trainer: "Trainer", data_set: sources.DataSet, workdir: Workdir, step: int, examples: int) -> str:
+    from alexnet_jax.table import parameter_count
+
+    mesh = ", ".join(f"{name} {size}" for name, size in trainer.mesh.shape.items())
+    kind = trainer.mesh.devices.flat[0].device_kind
+    start = f"Continuing at step {step:,} of" if step else "Training for"
+    return (
+        f"{trainer.experiment.name}: {parameter_count(trainer.table):,} parameters in {trainer.table.columns} column(s), "
+        f"mesh {mesh} ({kind})\n"
+        f"Data: {data_set.title}; {examples:,} images to train on\n"
+        f"{start} {trainer.total_steps:,} steps ({trainer.experiment.train.epochs:g} epochs) in {workdir.path}"
+    )
+
+
+def _finish(
+    experiment: Experiment, workdir: Workdir, data_set: sources.DataSet, environment: dict, scores: "Scores", steps: int
+) -> None:
+    """result.json, the report and the picture; result.json last, since it says that the run is finished."""
+    from alexnet_jax import figures, report
+    from alexnet_jax.metrics import read_metrics
+
+    lines = read_metrics(workdir.path / "metrics.jsonl")
+    validations = [line for line in lines if line["kind"] == "validation"]
+    best = min(validations, key=lambda line: line["top1_error"])
+    result = dataclasses.asdict(scores) | {
+        "best_validation_top1_error": best["top1_error"],
+        "best_step": best["step"],
+        "steps": steps,
+        "epochs": experiment.train.epochs,
+        "seconds": _training_seconds(lines),
+    }
+    (workdir.path / "figures").mkdir(exist_ok=True)
+    figures.learning_curves(lines, workdir.path / "figures" / "learning_curves.png", experiment.name, data_set.title)
+    report.write_report(workdir.path, experiment, environment, data_set.title, lines, result)
+    workdir.write(RESULT, result)
+    print(f"{_result_line(result)}\n{workdir.path / 'report.md'}")
+
+
+def _training_seconds(lines: list[dict]) -> float:
+    """Wall time between the lines of the run, gaps between two processes of it left out."""
+    gaps = [b["time"] - a["time"] for a, b in zip(lines, lines[1:], strict=False)]
+    usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
+    return sum(gap for gap in gaps if gap < 60 + 20 * usual)
+
+
+def _result_line(result: dict) -> str:
+    return (
+        f"Test error: top-1 {100 * result['top1_error']:.2f} %, top-5 {100 * result['top5_error']:.2f} % "
+        f"(accuracy {100 * (1 - result['top1_error']):.2f} %) on {result['examples']:,} images."
+    )
+
+
+def evaluate(request: Request) -> None:
+    """Print the test error of a checkpoint."""
+    from alexnet_jax.checkpoint import PARAMETERS, find_step, restore_tree
+
+    step = find_step(request.restore or "latest", request.workdir)
+    data_set = sources.load(request.experiment.data)
+    trainer, _, _ = make_trainer(request.experiment, data_set)
+    from alexnet_jax.data import pipeline
+    from alexnet_jax.evaluate import Evaluator
+
+    started = time.monotonic()
+    parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
+    evaluator = Evaluator(trainer.table, trainer.mesh, trainer.stats, request.experiment.train.eval_batch)
+    scores = evaluator(parameters, pipeline.put(data_set.test, trainer.mesh))
+    print(f"Checkpoint: {step}\nData: {data_set.title}, test split")
+    print(_result_line(dataclasses.asdict(scores)))
+    print(f"Mean loss {scores.loss:.4f} (ln classes {math.log(trainer.table.classes):.4f}); {time.monotonic() - started:.0f} s.")

@@ -1,0 +1,30 @@
+"""The ways a command can end badly, and the exit status each one gets.
+
+Every message states the value received, what was expected and the remedy; `launch.py` prints it without a traceback.
+"""
+
+import signal
+
+
+class UsageError(Exception):
+    """The user asked for something that cannot be done as asked (exit status 2): nothing was started, nothing was lost."""
+
+    exit_status = 2
+
+
+class RunError(Exception):
+    """The run itself failed (exit status 1): a loss that is not finite, damaged data, a checkpoint that could not be saved."""
+
+    exit_status = 1
+
+
+class DataNotFoundError(UsageError):
+    """A data set is neither prepared nor downloadable. `launch.py` may go on with the digits when a plain first run asked."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run was saved
+    """SIGINT or SIGTERM came and the run was saved; exit status 128 + signal."""
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"Interrupted by {signal.Signals(number).name} and saved at step {step}.")
+        self.exit_status = 128 + number

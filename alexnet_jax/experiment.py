@@ -1,0 +1,218 @@
+"""What an experiment is: five small frozen records, the checks across their fields, and their JSON form.
+
+This file knows no jax, so that a misspelt option is answered at once and a finished run can be read without a device.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from alexnet_jax.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Network:
+    """Which table of layers to build (networks.py). The table itself never appears on the command line."""
+
+    name: Literal["alexnet", "alexnet_one_column", "alexnet_cifar"] = "alexnet_cifar"
+    """alexnet: the paper's, 224x224. alexnet_one_column: its one-GPU net (section 3.2). alexnet_cifar: the same, 32x32."""
+    width: float = 1.0
+    """Factor on the maps of conv1 to conv5; 1 is the paper's 96-256-384-384-256."""
+    fc_units: int = 4096
+    """Units of fc6 and of fc7, over all columns."""
+    columns: Literal[1, 2] = 2
+    """2: the two-GPU network. 1: the same maps in one column, every kernel seeing all of them."""
+    order: Literal["paper", "tutorial", "original"] = "paper"
+    """Where LRN, pooling and ReLU stand: the paper's text, the tutorial's, or the original program's net 145."""
+    init: Literal["paper", "original", "he"] = "paper"
+    """Initial weights: N(0, 0.01) and ones in some biases; the original program's 0.03 in conv3-5; or He's, for 32x32."""
+    dropout: float = 0.5
+    """Probability that a unit of fc6 or fc7 is dropped in training; 0 turns dropout off."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and what is done to them on their way into the network."""
+
+    name: Literal["cifar10", "digits", "imagenet2012"] = "cifar10"
+    """cifar10 and imagenet2012 come through tensorflow-datasets; digits ships with scikit-learn."""
+    dir: str | None = None
+    """tensorflow-datasets folder. Default: TFDS_DATA_DIR, then ~/tensorflow_datasets."""
+    fallback: Literal["digits", "error"] = "digits"
+    """When the data is neither there nor downloadable: go on with the digits (plain first trainings only), or stop."""
+    validation: int = 5000
+    """Training images held out, the same ones in every run; schedules and best checkpoints look only at them."""
+    crop_padding: int = 4
+    """Training images are padded by this many zero pixels (after the mean) on each side and cropped at random; 0 turns it off."""
+    mirror: bool = True
+    """Mirror training images left to right with probability 1/2."""
+    mean: Literal["pixel", "channel"] = "pixel"
+    """Subtract the training split's mean image (the paper's way) or its mean colour."""
+    scale: Literal["none", "std"] = "none"
+    """none: the original 0..255 scale. std: divide by the training split's standard deviation (one number)."""
+
+
+DIGITS = Data(name="digits", validation=180, crop_padding=2, mirror=False, mean="pixel", scale="std")
+"""The embedded data set: 1,797 handwritten digits, never mirrored, shifted by at most two pixels."""
+
+
+@dataclass(frozen=True)
+class Optim:
+    """SGD with momentum, and how its rate moves. Times are in epochs."""
+
+    rule: Literal["paper", "original"] = "paper"
+    """paper: v <- m v - decay lr w - lr g; w <- w + v. original: biases have no decay and a constant rate of their own."""
+    learning_rate: float = 0.01
+    """Peak rate (of the weights alone under the original rule)."""
+    bias_learning_rate: float = 0.02
+    """Constant rate of the biases; used by the original rule only."""
+    momentum: float = 0.9
+    """Fraction of the velocity kept at each step."""
+    weight_decay: float = 0.0005
+    """Multiplies the rate and the weight inside the velocity."""
+    schedule: Literal["constant", "drops", "linear", "cosine"] = "drops"
+    """drops: times drop_factor at each epoch of drops. linear, cosine: from the peak to zero at the last step."""
+    warmup: float = 0.0
+    """Epochs over which the rate first rises from zero to its peak."""
+    drops: tuple[float, ...] = ()
+    """Epochs at which the rate is multiplied by drop_factor."""
+    drop_factor: float = 0.1
+    """See drops."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long, how many at a time, from which seed, and what is written down."""
+
+    epochs: float = 90
+    """Passes over the training split. A larger number continues a finished run."""
+    batch: int = 128
+    """Images per step over all devices; the last incomplete batch of an epoch's order is left out."""
+    eval_batch: int = 500
+    """Images per evaluation step; any size gives the same numbers."""
+    seed: int = 0
+    """Everything random is a function of this, the step and the layer or example."""
+    log_every: int = 50
+    """Steps between two lines of metrics.jsonl."""
+    save_every: int = 0
+    """Steps between two checkpoints beside the one at each epoch's end; 0: none."""
+    keep: int = 2
+    """Latest checkpoints kept; the best by validation error is kept beside them."""
+    deterministic: bool = False
+    """On a GPU: bit-exact repeats, slower. A CPU is always bit-exact."""
+    tune_allocator: bool = True
+    """On a CPU under Linux with glibc: keep freed memory in the process, several times faster (allocator.py)."""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Devices: data replicas times columns. Left out: all devices, columns first."""
+
+    data: int | None = None
+    """Data-parallel replicas."""
+    column: int | None = None
+    """Devices the columns are spread over: 1 (all columns on one device) or the number of columns."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training, from data to report."""
+
+    name: str
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+    mesh: Mesh = field(default_factory=Mesh)
+
+
+MAY_DIFFER = frozenset(
+    {"data.dir", "data.fallback", "train.eval_batch", "train.log_every", "train.save_every", "train.keep"}
+    | {"train.deterministic", "train.tune_allocator", "mesh.data", "mesh.column"}
+)
+"""Fields a continued run may change: none of them touches the mathematics. train.epochs may grow (see `differences`)."""
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UsageError for the first field whose value cannot work, naming value, expectation and option."""
+    n, d, o, t, m = experiment.network, experiment.data, experiment.optim, experiment.train, experiment.mesh
+    require = _require
+    require("network.width", n.width, math.isfinite(n.width) and n.width > 0, "a positive number")
+    require("network.fc_units", n.fc_units, n.fc_units >= 2 and n.fc_units % n.columns == 0, "a positive multiple of network.columns")
+    require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
+    one_column = n.name != "alexnet_one_column" or n.columns == 1
+    require("network.columns", n.columns, one_column, "1 for the network alexnet_one_column")
+    require("data.validation", d.validation, d.validation >= 1, "at least 1 image")
+    require("data.crop_padding", d.crop_padding, d.crop_padding >= 0, "0 or more pixels")
+    for name in ("learning_rate", "bias_learning_rate"):
+        value = getattr(o, name)
+        require(f"optim.{name}", value, math.isfinite(value) and value > 0, "a positive number")
+    require("optim.momentum", o.momentum, 0 <= o.momentum < 1, "at least 0 and below 1")
+    require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
+    require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
+    drops_rise = all(a < b for a, b in zip((0.0, *o.drops), o.drops, strict=False))
+    require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
+    no_drops_lost = o.schedule == "drops" or not o.drops
+    require("optim.drops", o.drops, no_drops_lost, f"empty with optim.schedule={o.schedule}: only the schedule `drops` reads it")
+    require("optim.drop_factor", o.drop_factor, 0 < o.drop_factor <= 1, "above 0 and at most 1")
+    require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
+    for name in ("batch", "eval_batch", "log_every", "keep"):
+        value = getattr(t, name)
+        require(f"train.{name}", value, value >= 1, "1 or more")
+    require("train.save_every", t.save_every, t.save_every >= 0, "0 or more")
+    require("train.seed", t.seed, 0 <= t.seed < 2**32, "0 or more and below 2**32")
+    for name in ("data", "column"):
+        value = getattr(m, name)
+        require(f"mesh.{name}", value, value is None or value >= 1, "1 or more")
+    fits = m.column is None or n.columns % m.column == 0
+    require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
+
+
+def _require(option: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"--{option}={value}: expected {expected}.")
+
+
+def to_json(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as nested dictionaries of JSON values (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(experiment)))
+
+
+def from_json(values: dict[str, Any]) -> Experiment:
+    """The inverse of `to_json`. Raises UsageError naming a section or field this version does not know."""
+    sections: dict[str, Any] = {"network": Network, "data": Data, "optim": Optim, "train": Train, "mesh": Mesh}
+    built: dict[str, Any] = {"name": values.get("name")}
+    if not isinstance(built["name"], str):
+        raise UsageError(f"An experiment needs a name, found {built['name']!r}; the file may be damaged.")
+    for section, kind in sections.items():
+        fields = values.get(section)
+        known = {f.name for f in dataclasses.fields(kind)}
+        if not isinstance(fields, dict) or not set(fields) <= known:
+            found = sorted(set(fields) - known) if isinstance(fields, dict) else fields
+            raise UsageError(f"The saved experiment's section {section!r} has {found!r}, which this version does not know.")
+        built[section] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    return Experiment(**built)
+
+
+def flatten(experiment: Experiment) -> dict[str, Any]:
+    """{'optim.learning_rate': 0.01, ...}: every field under its command-line name."""
+    flat = {}
+    for section, fields in to_json(experiment).items():
+        if isinstance(fields, dict):
+            flat |= {f"{section}.{k}": v for k, v in fields.items()}
+    return flat
+
+
+def differences(saved: Experiment, asked: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Fields that forbid continuing `saved` as `asked`: {option: (saved value, asked value)}; empty when it may go on.
+
+    The number of epochs may grow unless the schedule is stretched over it (linear and cosine end at the last epoch).
+    """
+    old, new = flatten(saved), flatten(asked)
+    differing = {k: (old[k], new[k]) for k in old if old[k] != new[k] and k not in MAY_DIFFER}
+    stretched = asked.optim.schedule in ("linear", "cosine")
+    if asked.train.epochs > saved.train.epochs and not stretched:
+        differing.pop("train.epochs", None)
+    return differing

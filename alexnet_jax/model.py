@@ -1,0 +1,140 @@
+"""A table and the column split, made into a flax module; initial parameters, dropout masks and the loss."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh as DeviceMesh
+
+from alexnet_jax import columns, networks
+from alexnet_jax.errors import UsageError
+from alexnet_jax.table import Dropout, Table, shapes
+
+Parameters = dict[str, dict[str, jax.Array]]
+
+
+def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
+    """Initial parameters {layer: {'kernel', 'bias'}}, float32, made where they will live and never moved.
+
+    Layer i draws from fold_in(key, i), so the numbers are the same on every mesh.
+    """
+    places = jax.tree.map(lambda spec: columns.place(mesh, spec), columns.parameter_specs(table))
+    return jax.jit(lambda key: _draw(table, key), out_shardings=places)(key)
+
+
+def _draw(table: Table, key: jax.Array) -> Parameters:
+    parameters = {}
+    for i, shape in enumerate(shapes(table)):
+        std = math.sqrt(2 / shape.fan_in) if shape.spec.weight_std == "he" else shape.spec.weight_std
+        kernel = std * jax.random.normal(jax.random.fold_in(key, i), shape.kernel, jnp.float32)
+        parameters[shape.spec.name] = {"kernel": kernel, "bias": jnp.full(shape.bias, shape.spec.bias, jnp.float32)}
+    return parameters
+
+
+def dropout_masks(table: Table, key: jax.Array, batch: int) -> dict[str, jax.Array]:
+    """{layer: bool [columns, units, batch]}, True where a unit is kept; layer i draws from fold_in(key, i).
+
+    Drawn with global shapes outside the split: a key used inside it would give every device the same mask.
+    """
+    masks = {}
+    for i, shape in enumerate(shapes(table)):
+        for part in shape.spec.after:
+            if isinstance(part, Dropout):
+                units = (table.columns, *shape.outputs, batch)
+                masks[shape.spec.name] = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - part.probability, units)
+    return masks
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log softmax at the right class, per example: logits [classes, batch] and labels [batch] to [batch]."""
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=0), labels[None], axis=0)
+    return -chosen[0]
+
+
+class Layer(nnx.Module):
+    """The parameters of one layer: kernel [columns, out, in, ...] and bias [columns, out]."""
+
+    def __init__(self, kernel: jax.Array, bias: jax.Array):
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(bias)
+
+
+class AlexNet(nnx.Module):
+    """The two-column network as a flax module: images [batch, height, width, 3] in, logits [batch, classes] out.
+
+    Its layers are attributes (`model.conv1.kernel`). It runs on `mesh` (`columns.make_mesh(data, column)`; one device by
+    default). `train.py` trains the same parameters as a plain dictionary, through the same `columns.forward`.
+    """
+
+    def __init__(self, table: Table = networks.ALEXNET, *, mesh: DeviceMesh | None = None, rngs: nnx.Rngs):
+        """table: networks.ALEXNET, or any other. rngs: where the initial parameters are drawn from (its `params` stream)."""
+        self.table = table
+        self.mesh = mesh if mesh is not None else columns.make_mesh(1, 1)
+        for name, leaves in initialize(table, rngs.params(), self.mesh).items():
+            setattr(self, name, Layer(**leaves))
+
+    @property
+    def parameters(self) -> Parameters:
+        """{layer: {'kernel', 'bias'}}, the form that training, checkpoints and `columns.forward` use."""
+        return {s.name: nnx.to_pure_dict(nnx.state(getattr(self, s.name), nnx.Param)) for s in self.table.layers}
+
+    def __call__(self, images: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
+        """Logits [batch, classes] of images [batch, height, width, 3], floating point, already normalized.
+
+        With a dropout_key units are dropped, as in training. Raises UsageError when the images do not fit the table or
+        the batch does not divide over the mesh.
+        """
+        self._check(images)
+        masks = None if dropout_key is None else dropout_masks(self.table, dropout_key, images.shape[0])
+        return logits(self.table, self.mesh, self.parameters, images, masks)
+
+    def _check(self, images: Any) -> None:
+        shape, replicas = jnp.shape(images), columns.data_replicas(self.mesh)
+        if shape[1:] != self.table.image:
+            height, width, channels = self.table.image
+            raise UsageError(f"images have shape {shape}; {self.table.name} expects [batch, {height}, {width}, {channels}].")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise UsageError(f"images are {images.dtype}; expected floating point. Subtract the mean first.")
+        if shape[0] % replicas:
+            raise UsageError(f"A batch of {shape[0]} images does not divide over {replicas} data-parallel devices.")
+
+
+def logits(
+    table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None = None
+) -> jax.Array:
+    """The whole network on a mesh: images [batch, height, width, 3] -> logits [batch, classes]."""
+    specs = (columns.parameter_specs(table), columns.BATCH_LAST, columns.MASKS)
+
+    def per_device(parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None) -> jax.Array:
+        return columns.forward(table, parameters, images, masks)
+
+    run = columns.split(per_device, mesh, specs, columns.LOGITS)
+    return run(parameters, images.transpose(3, 1, 2, 0), masks).T
+
+
+def loss_and_gradients(
+    table: Table,
+    mesh: DeviceMesh,
+    parameters: Parameters,
+    images: jax.Array,
+    labels: jax.Array,
+    masks: dict[str, jax.Array] | None,
+) -> tuple[jax.Array, Parameters]:
+    """Mean cross-entropy over the whole batch, and its gradient with every leaf where its parameter lives.
+
+    images [channels, height, width, batch], labels [batch].
+    """
+    places = columns.parameter_specs(table)
+    specs = (places, columns.BATCH_LAST, columns.BATCH_FIRST, columns.MASKS)
+
+    def per_device(parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Any) -> tuple[jax.Array, Parameters]:
+        def loss(parameters: Parameters) -> jax.Array:
+            scores = columns.forward(table, parameters, images, masks)
+            with jax.named_scope("loss"):
+                return columns.mean_over_data(cross_entropy(scores, labels).mean())
+
+        return jax.value_and_grad(loss)(parameters)
+
+    return columns.split(per_device, mesh, specs, (columns.WHOLE, places))(parameters, images, labels, masks)

@@ -1,0 +1,182 @@
+"""The words a network is written in, and what can be read off a table of them without running anything.
+
+A network is a `Table`: frozen layer specs, top to bottom as in figure 2 of the paper. A spec says what one layer computes,
+what it receives from the other column (`crossing`) and what follows the sum, in order (`after`).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """max(x, 0), section 3.1 of the paper."""
+
+
+@dataclass(frozen=True)
+class LRN:
+    """Local response normalization across neighbouring maps of a column, section 3.3: x / (k + alpha * sum x^2)^beta."""
+
+    size: int = 5
+    k: float = 2.0
+    alpha: float = 1e-4
+    beta: float = 0.75
+
+
+@dataclass(frozen=True)
+class MapNorm:
+    """The original program's normalization within each map, over a size x size window; constants of its net 145."""
+
+    size: int = 5
+    k: float = 1.0
+    alpha: float = 0.001 / 25
+    beta: float = 0.75
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Maximum over window x window every stride pixels, section 3.4; the last window may hang over the edge (ceil mode)."""
+
+    window: int = 3
+    stride: int = 2
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Section 4.2: units are zeroed with this probability in training; outputs are scaled by 1 - probability at test."""
+
+    probability: float = 0.5
+
+
+Part = ReLU | LRN | MapNorm | MaxPool | Dropout
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolutional layer. `maps` counts all columns; without a crossing a column sees only its own input maps."""
+
+    name: str
+    maps: int
+    kernel: int
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)  # rows above and below; the same for columns left and right
+    crossing: Literal["gather"] | None = None
+    weight_std: float | Literal["he"] = 0.01
+    bias: float = 0.0
+    after: tuple[Part, ...] = (ReLU(),)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer. `gather`: each column computes its units from all inputs. `sum`: from its own inputs, added up."""
+
+    name: str
+    units: int
+    crossing: Literal["gather", "sum"] | None = None
+    weight_std: float | Literal["he"] = 0.01
+    bias: float = 0.0
+    after: tuple[Part, ...] = ()
+
+
+Layer = Conv | Dense
+
+
+@dataclass(frozen=True)
+class Table:
+    """A whole network: its input images, how many columns it has, and its layers."""
+
+    name: str
+    image: tuple[int, int, int]  # height, width, channels
+    columns: int
+    layers: tuple[Layer, ...]
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs of the last layer."""
+        last = self.layers[-1]
+        return last.units if isinstance(last, Dense) else last.maps
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What a table implies for one layer. Shapes are per column and per image; counts are over all columns."""
+
+    spec: Layer
+    inputs: tuple[int, ...]  # what one column's kernels see: [maps, height, width], or [units]
+    convolved: tuple[int, ...]  # before `after`
+    outputs: tuple[int, ...]  # after it
+    kernel: tuple[int, ...]  # [columns, out, in, kh, kw] or [columns, out, in]
+    bias: tuple[int, ...]  # [columns, out], or [out] where the columns' results are summed
+    received: int  # numbers per image and column that come from the other columns
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases over all columns."""
+        return math.prod(self.kernel) + math.prod(self.bias)
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions of the forward pass for one image, over all columns, biases left out."""
+        positions = math.prod(self.convolved[1:])
+        return 2 * math.prod(self.kernel) * positions
+
+    @property
+    def fan_in(self) -> int:
+        """Inputs of one unit."""
+        summed = self.kernel[0] if self.spec.crossing == "sum" else 1
+        return math.prod(self.kernel[2:]) * summed
+
+
+def pooled(size: int, part: MaxPool) -> int:
+    """Output size of max-pooling in ceil mode: every input pixel lies in some window."""
+    return max(0, -(-(size - part.window) // part.stride)) + 1
+
+
+def shapes(table: Table) -> Iterator[LayerShape]:
+    """Walk the table. Raises ValueError naming the first layer whose parts do not fit together."""
+    height, width, channels = table.image
+    seen, shared = (channels, height, width), True  # `shared`: every column sees the same input, as at the image
+    for spec in table.layers:
+        shape = _layer_shape(table, spec, seen, shared)
+        seen, shared = shape.outputs, spec.crossing == "sum"
+        yield shape
+
+
+def _layer_shape(table: Table, spec: Layer, seen: tuple[int, ...], shared: bool) -> LayerShape:
+    columns = table.columns
+    width = spec.maps if isinstance(spec, Conv) else spec.units
+    if spec.crossing == "gather" and shared:
+        raise ValueError(f"{spec.name}: nothing to gather, every column already sees the same input")
+    gathered = columns if spec.crossing == "gather" else 1
+    received = math.prod(seen) * (gathered - 1)
+    inputs = (seen[0] * gathered, *seen[1:])
+    if spec.crossing == "sum":
+        received = width * (columns - 1)
+        kernel, bias, convolved = (columns, width, math.prod(inputs)), (width,), (width,)
+        return LayerShape(spec, (math.prod(inputs),), convolved, _after(spec, convolved), kernel, bias, received)
+    if width % columns or width < columns:
+        raise ValueError(f"{spec.name}: {width} outputs do not divide into {columns} columns")
+    own = width // columns
+    if isinstance(spec, Dense):
+        inputs = (math.prod(inputs),)
+        kernel, convolved = (columns, own, *inputs), (own,)
+    else:
+        kernel = (columns, own, inputs[0], spec.kernel, spec.kernel)
+        convolved = (own, *((n + sum(spec.padding) - spec.kernel) // spec.stride + 1 for n in inputs[1:]))
+    if min(convolved) < 1:
+        raise ValueError(f"{spec.name}: its {spec.kernel}x{spec.kernel} kernel does not fit into {inputs[1:]} pixels")
+    return LayerShape(spec, inputs, convolved, _after(spec, convolved), kernel, (columns, own), received)
+
+
+def _after(spec: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
+    for part in spec.after:
+        if isinstance(part, MaxPool):
+            shape = (shape[0], *(pooled(n, part) for n in shape[1:]))
+    return shape
+
+
+def parameter_count(table: Table) -> int:
+    """Weights and biases of the whole network."""
+    return sum(shape.parameters for shape in shapes(table))

@@ -1,0 +1,234 @@
+"""The train step and the loop around it."""
+
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh as DeviceMesh
+
+from alexnet_jax import columns, optim
+from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax.data import augment
+from alexnet_jax.data.pipeline import OnDevice, training_batch
+from alexnet_jax.errors import Interrupted, RunError
+from alexnet_jax.evaluate import Evaluator, Scores
+from alexnet_jax.experiment import Experiment
+from alexnet_jax.metrics import Metrics
+from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients
+from alexnet_jax.table import Table
+
+INIT, AUGMENT, DROPOUT = 0, 1, 2
+"""Streams of random numbers; each draw is a function of (seed, stream, step, layer or example)."""
+
+
+@dataclass(frozen=True)
+class State:
+    """All that training changes. Together with the seed and the data it determines everything that follows."""
+
+    parameters: Parameters
+    optimizer: Any  # velocities and the step count its rate is computed from
+    step: jax.Array  # int32 []: steps done
+
+
+jax.tree_util.register_dataclass(State, ["parameters", "optimizer", "step"], [])
+
+
+def stream(seed: int, name: int) -> jax.Array:
+    """The key of one stream of random numbers."""
+    return jax.random.fold_in(jax.random.key(seed), name)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One experiment on one mesh: how its state is made and what a step does to it."""
+
+    experiment: Experiment
+    table: Table
+    mesh: DeviceMesh
+    stats: augment.Statistics
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return max(1, round(self.experiment.train.epochs * self.steps_per_epoch))
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """The update rule with its schedule."""
+        return optim.optimizer(self.experiment.optim, self.steps_per_epoch, self.total_steps)
+
+    def places(self) -> State:
+        """Where each leaf of the state lives: velocities beside their parameters, counts everywhere."""
+        specs = columns.parameter_specs(self.table)
+        parameters = jax.tree.map(lambda spec: columns.place(self.mesh, spec), specs)
+        whole = columns.place(self.mesh, columns.WHOLE)
+        rule = self.optimizer()
+        abstract = jax.eval_shape(lambda: rule.init(initialize(self.table, jax.random.key(0), self.mesh)))
+        velocities = optax.tree_utils.tree_map_params(
+            rule, lambda _, place: place, abstract, parameters, transform_non_params=lambda _: whole
+        )
+        return State(parameters, velocities, whole)
+
+    def initial_state(self, parameters: Parameters | None = None) -> State:
+        """Step 0, from fresh parameters or from given ones."""
+        if parameters is None:
+            parameters = initialize(self.table, stream(self.experiment.train.seed, INIT), self.mesh)
+        rule, places = self.optimizer(), self.places()
+        velocities = jax.jit(rule.init, out_shardings=places.optimizer)(parameters)
+        return State(parameters, velocities, jax.device_put(np.int32(0), places.step))
+
+    def abstract_state(self) -> State:
+        """Shapes, dtypes and places of the state, for restoring."""
+        shapes = jax.eval_shape(self.initial_state)
+        place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
+        return jax.tree.map(place, shapes, self.places())
+
+    def step(self) -> Callable[[State, OnDevice, np.ndarray], tuple[State, dict[str, jax.Array]]]:
+        """The compiled step: (state, training split, indices int32 [batch]) -> (next state, {'loss', 'rate'}).
+
+        The old state's memory is reused for the new one.
+        """
+        rule, places, options = self.optimizer(), self.places(), self.experiment
+        schedule = optim.schedule(options.optim, self.steps_per_epoch, self.total_steps)
+        batch_first = columns.place(self.mesh, columns.BATCH_FIRST)
+        seed = options.train.seed
+
+        def step(state: State, split: OnDevice, indices: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+            draw = lambda name: jax.random.fold_in(stream(seed, name), state.step)  # noqa: E731
+            images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
+            images = augment.normalize(images, self.stats)
+            images = augment.shift_and_mirror(images, draw(AUGMENT), options.data)
+            masks = dropout_masks(self.table, draw(DROPOUT), len(indices))
+            loss, gradients = loss_and_gradients(
+                self.table, self.mesh, state.parameters, images.transpose(3, 1, 2, 0), split.labels[indices], masks
+            )
+            with jax.named_scope("update"):
+                updates, velocities = rule.update(gradients, state.optimizer, state.parameters)
+                parameters = optax.apply_updates(state.parameters, updates)
+            return State(parameters, velocities, state.step + 1), {"loss": loss, "rate": schedule(state.step)}
+
+        return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
+
+
+class Signals:
+    """Within it SIGINT and SIGTERM only set `received`; the loop looks at it after every step."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> "Signals":
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+IN_FLIGHT = 2
+"""Steps handed to the devices before the loss of the first is read: they never wait for us, nor we long for them."""
+
+
+class Loop:
+    """Trains a state from its step to the end: step, log, validate, save."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        train: OnDevice,
+        validation: OnDevice,
+        evaluator: Evaluator,
+        metrics: Metrics,
+        checkpoints: Checkpoints,
+    ):
+        self.trainer, self.train, self.validation = trainer, train, validation
+        self.evaluator, self.metrics, self.checkpoints = evaluator, metrics, checkpoints
+        self.pending: deque[tuple[int, dict[str, jax.Array]]] = deque()
+        self.first_epoch: list[float] = []
+
+    def run(self, state: State) -> State:
+        """Raises RunError naming the step when a loss is not finite, Interrupted after a signal, once all is saved."""
+        options, per_epoch = self.trainer.experiment.train, self.trainer.steps_per_epoch
+        step, total = self.trainer.step(), self.trainer.total_steps
+        start = int(state.step)
+        with Signals() as signals:
+            for number in range(start, total):
+                indices = training_batch(number, len(self.train), options.batch, options.seed)
+                state, result = step(state, self.train, indices)
+                self.pending.append((number + 1, result))
+                self._read(IN_FLIGHT)
+                done = number + 1
+                if done % per_epoch == 0 or done == total:
+                    self._end_of_epoch(state, done)
+                elif signals.received or (options.save_every and done % options.save_every == 0):
+                    self._save(state, done)
+                if signals.received and done < total:
+                    self.checkpoints.wait()
+                    raise Interrupted(signals.received, done)
+            self.checkpoints.wait()
+        return state
+
+    def _read(self, left: int) -> None:
+        """Read losses until only `left` are in flight."""
+        while len(self.pending) > left:
+            step, result = self.pending.popleft()
+            loss = float(result["loss"])
+            if not math.isfinite(loss):
+                raise RunError(
+                    f"The loss of step {step} is {loss}. Training stopped; {self._last_good()} "
+                    f"Try a smaller --optim.learning_rate (now {self.trainer.experiment.optim.learning_rate:g}) or a warm-up."
+                )
+            self.metrics.train(step, loss=loss, rate=float(result["rate"]), images=self.trainer.experiment.train.batch)
+            self._watch_for_a_stall(step, loss)
+
+    def _last_good(self) -> str:
+        self.checkpoints.wait()
+        steps = self.checkpoints.steps()
+        return f"the checkpoint of step {steps[-1]} is intact." if steps else "no checkpoint had been saved yet."
+
+    def _watch_for_a_stall(self, step: int, loss: float) -> None:
+        """A network that answers ln(classes) after a whole epoch has not begun to learn; some starts never do."""
+        per_epoch = self.trainer.steps_per_epoch
+        if step > per_epoch:
+            return
+        self.first_epoch.append(loss)
+        chance = math.log(self.trainer.table.classes)
+        late = self.first_epoch[-max(1, per_epoch // 4) :]
+        if step == per_epoch and abs(sum(late) / len(late) - chance) < 0.01 * chance:
+            self.metrics.note(
+                f"Warning: after one epoch the loss is still ln(classes) = {chance:.3f}; the network has not begun to learn. "
+                "Try another --train.seed, --network.init=he, a higher --optim.learning_rate, or a warm-up."
+            )
+
+    def _end_of_epoch(self, state: State, step: int) -> None:
+        self._read(0)
+        started = time.monotonic()
+        with self.metrics.pause():
+            scores: Scores = self.evaluator(state.parameters, self.validation)
+        # Written before the save: a run killed between the two goes on from the step before, and writes this line again.
+        self.metrics.validation(
+            step,
+            loss=scores.loss,
+            top1_error=scores.top1_error,
+            top5_error=scores.top5_error,
+            seconds=time.monotonic() - started,
+        )
+        with self.metrics.pause():
+            self.checkpoints.save(step, state.parameters, state.optimizer, scores.top1_error)
+
+    def _save(self, state: State, step: int) -> None:
+        """Nothing is saved before its losses were seen to be finite."""
+        self._read(0)
+        with self.metrics.pause():
+            self.checkpoints.save(step, state.parameters, state.optimizer)

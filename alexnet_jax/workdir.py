@@ -1,0 +1,108 @@
+"""The folder of one run: what is in it, who may work in it, and when a run goes on, is finished, or must not be mixed up."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.errors import RunError, UsageError
+from alexnet_jax.experiment import Experiment, differences, from_json, to_json
+
+RECORD, RESULT = "experiment.json", "result.json"
+CONTENTS = (RECORD, RESULT, "metrics.jsonl", "report.md", "checkpoints", "tensorboard", "figures")
+"""Everything a run writes; `--overwrite` deletes these and nothing else."""
+
+
+class Workdir:
+    """`runs/<experiment>/`, or wherever --workdir says."""
+
+    def __init__(self, path: Path):
+        self.path = path.absolute()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder while a process works in it. A killed process leaves no lock behind (flock).
+
+        Raises UsageError when another process holds it or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = open(self.path / ".lock", "a")  # noqa: SIM115 - closed below, with the lock
+        except OSError as problem:
+            raise UsageError(f"--workdir={self.path}: cannot be written to ({problem}). Choose another.") from problem
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as problem:
+                raise UsageError(f"Another process is working in {self.path}. Wait for it, or choose another --workdir.") from problem
+            yield
+
+    def record(self) -> dict[str, Any] | None:
+        """experiment.json: {'experiment', 'data', 'environment', 'restored_from'}, or None before a first run."""
+        return self._read(RECORD)
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json of a finished run, or None."""
+        return self._read(RESULT)
+
+    def experiment(self) -> Experiment | None:
+        """The experiment this folder was made by, or None."""
+        record = self.record()
+        return None if record is None else from_json(record.get("experiment", {}))
+
+    def write(self, name: str, values: dict[str, Any]) -> None:
+        """Write a JSON file whole or not at all."""
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        os.replace(temporary, self.path / name)
+
+    def write_record(self, experiment: Experiment, data: dict[str, str], environment: dict, restored_from: str | None) -> None:
+        """experiment.json, written before the first step."""
+        values = {"experiment": to_json(experiment), "data": data, "environment": environment, "restored_from": restored_from}
+        self.write(RECORD, values)
+
+    def check_continues(self, experiment: Experiment, restored_from: str | None, *, overwrite: bool) -> None:
+        """Raise UsageError unless `experiment` may start here or go on with what is here."""
+        others = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
+        record = self.record()
+        if record is None:
+            if others:
+                what = f"holds {', '.join(sorted(others)[:5])} but no {RECORD}, so it is no run folder"
+                raise UsageError(f"--workdir={self.path} {what}; nothing in it was touched. Choose another --workdir.")
+            return
+        if overwrite:
+            return
+        differing = differences(from_json(record["experiment"]), experiment)
+        if record.get("restored_from") != restored_from:
+            differing["restore"] = (record.get("restored_from"), restored_from)
+        if differing:
+            listed = "\n".join(f"  --{name}: {old} there, {new} asked for" for name, (old, new) in differing.items())
+            raise UsageError(
+                f"{self.path} holds a run with other options:\n{listed}\n"
+                "Give the same options to continue it, another --workdir to start beside it, or --overwrite to start anew."
+            )
+
+    def clear(self) -> None:
+        """Delete what a run wrote here, and nothing else."""
+        for name in CONTENTS:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        try:
+            values = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as problem:
+            raise RunError(f"{path} is damaged ({problem}). Restore it from a copy, or start anew with --overwrite.") from problem
+        if not isinstance(values, dict):
+            raise RunError(f"{path} is damaged (no JSON object). Restore it from a copy, or start anew with --overwrite.")
+        return values

@@ -1,0 +1,105 @@
+"""Run one experiment: python launch.py --exp=NAME [--mode=MODE] [--section.field=value ...]; --list shows the names."""
+
+import argparse
+import difflib
+import importlib
+import os
+import pkgutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+import experiments
+from alexnet_jax import commands
+from alexnet_jax.errors import Interrupted, RunError, UsageError
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Train, check
+from alexnet_jax.workdir import Workdir
+
+MODES = {"train": commands.train, "eval": commands.evaluate, "summary": commands.summarize}
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """AlexNet in two columns. `python launch.py --list` shows every experiment; the defaults below are those of --exp."""
+
+    exp: str
+    """Name of an experiment, a file of experiments/."""
+    network: tyro.conf.FlagConversionOff[Network]
+    data: tyro.conf.FlagConversionOff[Data]
+    optim: tyro.conf.FlagConversionOff[Optim]
+    train: tyro.conf.FlagConversionOff[Train]
+    mesh: tyro.conf.FlagConversionOff[Mesh]
+    mode: Literal["train", "eval", "summary"] = "train"
+    """train: start or continue. eval: test error of a checkpoint. summary: the table of layers."""
+    workdir: Path | None = None
+    """Folder of the run. Default: runs/EXP."""
+    restore: str | None = None
+    """eval: latest, best, a step or a path. train: the path of a run or checkpoint to start a new run from."""
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Delete the run in the folder and start anew."""
+
+
+def names() -> dict[str, str]:
+    """{experiment: first line of its file}."""
+    found = (module.name for module in pkgutil.iter_modules(experiments.__path__))
+    return {name: (importlib.import_module(f"experiments.{name}").__doc__ or "").splitlines()[0] for name in sorted(found)}
+
+
+def find(name: str) -> Experiment:
+    """The experiment of this name. Raises UsageError with the nearest name."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), 1)
+        hint = f"Did you mean --exp={near[0]}?" if near else f"There are: {', '.join(names())}."
+        raise UsageError(f"--exp={name}: no such experiment. {hint} (python launch.py --list)")
+    return importlib.import_module(f"experiments.{name}").EXPERIMENT
+
+
+def read(arguments: list[str]) -> tuple[str, commands.Request]:
+    """(mode, request) of a command line. In eval mode the defaults are those the run was trained with."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--exp", "--mode", "--workdir"):
+        first.add_argument(option)
+    known, _ = first.parse_known_args(arguments)
+    if known.exp is None and not {"-h", "--help"} & set(arguments):
+        raise UsageError("--exp=NAME is missing, such as --exp=alexnet_cifar. python launch.py --list shows the names.")
+    base = find(known.exp or "alexnet_cifar")
+    workdir = Path(known.workdir or Path("runs") / base.name)
+    if known.mode == "eval":
+        base = Workdir(workdir).experiment() or base
+    sections = {"network": base.network, "data": base.data, "optim": base.optim, "train": base.train, "mesh": base.mesh}
+    default = CommandLine(known.exp or "alexnet_cifar", **sections, workdir=workdir)
+    line = tyro.cli(CommandLine, args=arguments, default=default, prog="launch.py", config=(tyro.conf.AvoidSubcommands,), use_underscores=True)
+    experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
+    check(experiment)
+    return line.mode, commands.Request(experiment, line.workdir or workdir, line.restore, line.overwrite)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 or 143 interrupted after saving."""
+    if "--list" in arguments:
+        print("\n".join(f"{name:24s} {line}" for name, line in names().items()))
+        return 0
+    try:
+        mode, request = read(arguments)
+        MODES[mode](request)
+    except (UsageError, RunError) as problem:
+        print(f"Error: {problem}", file=sys.stderr)
+        return problem.exit_status
+    except Interrupted as stop:
+        command = " ".join(["python launch.py", *arguments])
+        print(f"\n{stop} The same command goes on from there: {command}", file=sys.stderr)
+        return stop.exit_status
+    except KeyboardInterrupt:
+        print("\nInterrupted before the first step; nothing was lost.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as in `launch.py --list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
