@@ -68,7 +68,7 @@ def _draw_errors(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
 def _draw_rate(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
     epochs, values = _series(metrics, "train", "learning_rate")
     _curve(axes, epochs, values, RATE, linewidth=1.2)
-    # Rates that fall by factors of ten are invisible on a linear axis; a rate of zero has no place on a logarithmic one.
+    # A linear axis hides rates that fall by factors of ten; a logarithmic one has no place for a rate of zero.
     if values and min(values) > 0 and max(values) > 20 * min(values):
         axes.set_yscale("log")
     axes.set_ylabel("rate")

@@ -1,7 +1,7 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard events, and a bar or plain lines on the terminal.
 
-metrics.jsonl is the record the report and the figures are made from: one JSON object a line, in order of steps. It knows
-no jax, so that a finished run can be read without a device.
+metrics.jsonl is the record the report and the figures are made from: one JSON object a line, in order of steps. This
+file knows no jax, so that a finished run can be read without a device.
 """
 
 import contextlib
@@ -32,11 +32,12 @@ class Metrics:
         steps_per_epoch: int,
         first_step: int = 0,
         log_every: int = 50,
-        stream: IO[str] = sys.stderr,
+        stream: IO[str] | None = None,
     ):
         """Open the files in `folder` (made when missing), going on after `first_step` steps.
 
         Lines of later steps, left by a process that was killed, are removed first; with first_step=0 every line is.
+        `stream` is standard error unless another is given.
         Raises RunError when the old lines are damaged or the files cannot be written.
         """
         self.folder = Path(folder)
@@ -48,7 +49,7 @@ class Metrics:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lines = _Lines(self.folder / "metrics.jsonl", first_step)
             self._events = _Events(self.folder / "tensorboard", first_step)
-        self._terminal = _Terminal(stream, total_steps, steps_per_epoch, first_step)
+        self._terminal = _Terminal(stream or sys.stderr, total_steps, steps_per_epoch, first_step)
         self._clock = _Clock()
         self._losses: list[float] = []
         self._images = 0
@@ -62,7 +63,7 @@ class Metrics:
         self.close()
 
     def train(self, step: int, *, loss: float, rate: float, images: int) -> None:
-        """Count one training step; called for every step, in order. Writes a line each `log_every` steps and at the last.
+        """Count one training step; call it for every step, in order. Each `log_every` steps, and at the last, write a line.
 
         `loss` is the step's mean loss per image, `rate` the learning rate it used, `images` how many it saw. The line's
         images_per_second leaves out validation, tests and `pause`; compilation counts in the first line of a process.
@@ -84,12 +85,12 @@ class Metrics:
             self._clock.restart()
 
     def validation(self, step: int, *, loss: float, top1_error: float, top5_error: float, seconds: float) -> None:
-        """Write one validation, which took `seconds`. Errors are fractions from 0 to 1. Call it right after evaluating."""
+        """Write one validation, which took `seconds`; call it right after evaluating. Errors are fractions from 0 to 1."""
         values = {"loss": loss, "top1_error": top1_error, "top5_error": top5_error, "seconds": seconds}
         self._evaluation("validation", step, values)
 
     def test(self, step: int, values: dict[str, Any]) -> None:
-        """Write the test set's result, such as {"top1_error": 0.11, "top5_error": 0.01, "loss": 0.5, "examples": 10000}."""
+        """Write the test set's result, such as {"top1_error": 0.11, "loss": 0.5, "examples": 10000}; call it right after."""
         self._evaluation("test", step, values)
 
     def note(self, text: str) -> None:

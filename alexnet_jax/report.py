@@ -30,8 +30,8 @@ def write_report(
     """Write report.md and figures/learning_curves.png into `folder`; returns the report's path.
 
     `environment` is what `environment()` gave, `metrics` the lines of `read_metrics`. `result` may hold top1_error,
-    top5_error and best_validation_top1_error (fractions), loss, examples (of the test set), best_step, steps, epochs and
-    seconds; a missing or null one is said to be missing. `base` is the experiment as its file under experiments/ gives
+    top5_error and best_validation_top1_error (fractions), loss, examples (of the test set), best_step, steps, epochs
+    and seconds; a missing or null one is said to be missing. `base` is the experiment as its file under experiments/ gives
     it: with it the command lists only the options that differ, without it every option that matters.
     """
     folder = Path(folder)

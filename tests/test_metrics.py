@@ -49,7 +49,7 @@ def steps(folder, kind="train"):
 
 
 def events(folder):
-    """Every TensorBoard event of a run, oldest file first; a record is its length, a checksum, the bytes, a checksum."""
+    """Every TensorBoard event of a run, oldest file first; a record is length, checksum, bytes, checksum."""
     found = []
     for path in sorted((folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns):
         data = path.read_bytes()
@@ -241,6 +241,12 @@ def test_tensorboard_has_every_curve_and_hides_what_a_killed_process_left(tmp_pa
         *(f"train/{name}" for name in ("loss", "mean_loss", "learning_rate", "images_per_second")),
         *(f"validation/{name}" for name in ("loss", "top1_error", "top5_error", "seconds")),
     }
+
+
+def test_standard_error_is_the_default_stream(tmp_path, capsys):
+    with Metrics(tmp_path, data_title=DATA, total_steps=2, steps_per_epoch=1) as written:
+        written.note("a word")
+    assert capsys.readouterr().err == "a word\n"
 
 
 CONTENT = ("epoch 0.80/2", "step 8/20", "loss 8.0000", "rate 0.08", "images/s", "left")

@@ -69,6 +69,12 @@ def text(folder):
     return (folder / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Leaves the picture out where only the text is looked at: it takes most of the time."""
+    monkeypatch.setattr("alexnet_jax.report.learning_curves", lambda *_: None)
+
+
 def test_headline_gives_errors_accuracies_images_and_data(text):
     headline = text.splitlines()[2]
     assert headline == (
@@ -108,7 +114,7 @@ def test_picture_is_linked_and_there(folder, text):
         assert picture.format == "PNG"
 
 
-def test_what_is_not_known_is_said_so(tmp_path):
+def test_what_is_not_known_is_said_so(tmp_path, no_picture):
     text = report(tmp_path, metrics=[], result={"seconds": None}, environment={"commit": None})
     for words in (
         f"**No test result on {DATA} yet.**",
@@ -124,7 +130,7 @@ def test_what_is_not_known_is_said_so(tmp_path):
     assert "None" not in text.split("Repeat it with")[0]
 
 
-def test_top5_alone_may_be_missing(tmp_path):
+def test_top5_alone_may_be_missing(tmp_path, no_picture):
     headline = report(tmp_path, result={"top1_error": 0.5}).splitlines()[2]
     assert (
         headline
@@ -136,7 +142,7 @@ def command(text):
     return text.split("Repeat it with\n\n```\n")[1].split("\n```")[0].replace("\\\n", "").split()
 
 
-def test_command_lists_what_differs_from_the_experiment_as_shipped(tmp_path):
+def test_command_lists_what_differs_from_the_experiment_as_shipped(tmp_path, no_picture):
     changed = dataclasses.replace(EXPERIMENT, network=Network(width=0.25), optim=Optim(drops=()))
     assert command(report(tmp_path, experiment=changed, base=EXPERIMENT)) == [
         *("python", "launch.py", "--exp=digits_debug", "--network.width=0.25", "--optim.drops"),
