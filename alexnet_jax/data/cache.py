@@ -26,7 +26,8 @@ def read(path: Path, expected: Expected, log: Callable[[str], None]) -> dict[str
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here: np.load would leave a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in expected}
     except Exception as error:  # noqa: BLE001 - a damaged zip file raises nearly everything, NotImplementedError too
         log(f"The cache file {path} is damaged ({error}); the images are decoded again.")

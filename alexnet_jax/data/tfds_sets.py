@@ -27,7 +27,7 @@ NAME = tfds_prepare.NAME
 SHAPE = (32, 32, 3)
 SPLITS = ("train", "test")
 ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-PROBE_SECONDS = 6.0
+PROBE_SECONDS = 5.0
 """With the import of tensorflow-datasets (1 to 2 s) a machine without network gets its answer within ten seconds."""
 PREPARE_SCRIPT = Path(tfds_prepare.__file__)
 

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -689,28 +690,98 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-@needs_tensorflow
-def test_an_archive_placed_by_hand_is_prepared(tmp_path, monkeypatch):
+def test_an_archive_placed_by_hand_needs_no_network(tmp_path, monkeypatch):
     archive = tmp_path / "downloads" / "manual" / "cifar-10-binary.tar.gz"
     fake_archive(archive)
-    # tensorflow-datasets enforces the real archive's checksum; here it is told the small one's.
-    program = (
-        "import runpy\n"
-        "from tensorflow_datasets.core.download import checksums\n"
-        f"info = checksums.compute_url_info({str(archive)!r})\n"
-        f"checksums.load_url_infos = lambda path: {{{tfds_sets.ARCHIVE!r}: info}}\n"
-        f"runpy.run_path({tfds_prepare.__file__!r}, run_name='__main__')\n"
-    )
-    replace_script(monkeypatch, tmp_path / "script.py", program)
-    data, lines = load_from(tmp_path)
-    assert f"prepared from {archive}" in lines[0]
+    replace_script(monkeypatch, tmp_path / "script.py", "import sys\nprint(*sys.argv[1:])\nraise SystemExit(1)\n")
+    lines: list[str] = []
+    with pytest.raises(RunError, match=f"download {tmp_path}$"):
+        load(Data(dir=str(tmp_path)), log=lines.append)
+    assert lines == [f"CIFAR-10 is prepared from {archive} in {tmp_path}."]
+
+
+PREPARATIONS = """
+import json, sys
+from alexnet_jax.data.tfds_prepare import main
+from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.image_classification.cifar import Cifar10
+out = sys.stdout
+tasks, archive, url = json.loads(sys.argv[1])
+for arguments in tasks:
+    if arguments[1].endswith("right"):
+        info = checksums.compute_url_info(archive)
+        Cifar10.url_infos = {url: info}
+    sys.stdout = out
+    print("status", main(arguments), file=out)
+"""
+"""Several tasks in one process, because importing TensorFlow takes 5 s. tensorflow-datasets enforces the checksum of the
+real archive; for the folder `right` it is told that of the small one."""
+
+
+@pytest.fixture(scope="module")
+def prepared_by_program(tmp_path_factory):
+    """tfds_prepare.py run on four folders: {name: (folder, what it said with its status)}"""
+    root = tmp_path_factory.mktemp("preparations")
+    folders = {name: root / name for name in ("cut", "short", "wrong", "right")}
+    damage_tfrecords(folders)
+    for name in ("wrong", "right"):
+        fake_archive(folders[name] / "downloads" / "manual" / "cifar-10-binary.tar.gz")
+    versions = [str(folders[name] / "cifar10" / "3.0.2") for name in ("cut", "short")]
+    tasks = [["convert", version, f"{version}-new"] for version in versions]
+    tasks += [["download", str(folders[name])] for name in ("wrong", "right")]
+    archive = str(folders["right"] / "downloads" / "manual" / "cifar-10-binary.tar.gz")
+    command = [sys.executable, "-c", PREPARATIONS, json.dumps([tasks, archive, tfds_sets.ARCHIVE])]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    said = re.findall(r"(.*?)status (\d+)\n", done.stdout, re.DOTALL)
+    assert len(said) == 4, done.stderr
+    return {name: (folders[name], *answer) for name, answer in zip(folders, said, strict=True)}
+
+
+SHARD = "cifar10-test.tfrecord-00001-of-00002"
+
+
+def damage_tfrecords(folders: dict[str, Path]) -> None:
+    """One set with a record file cut within a record, one with a file cut between two records."""
+    cut = prepare(folders["cut"], file_format="tfrecord") / SHARD
+    os.truncate(cut, cut.stat().st_size - 100)
+    short = prepare(folders["short"], file_format="tfrecord") / SHARD
+    write_tfrecord(short, records(TEST[5:8], TEST_LABELS[5:8]))
+
+
+@needs_tensorflow
+def test_an_archive_placed_by_hand_is_prepared(prepared_by_program):
+    folder, message, status = prepared_by_program["right"]
+    assert (message, status) == ("", "0")
+    data, _ = load_from(folder)
     assert data.classes == CLASSES
     assert data.title == "CIFAR-10 (tfds cifar10 3.0.2)"
     for split, images, labels in ((data.train, TRAIN, TRAIN_LABELS), (data.test, TEST, TEST_LABELS)):
         found = {image.tobytes(): int(label) for image, label in zip(split.images, split.labels, strict=True)}
         assert found == {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
-    info = json.loads((tmp_path / "cifar10" / "3.0.2" / "dataset_info.json").read_text())
+    info = json.loads((folder / "cifar10" / "3.0.2" / "dataset_info.json").read_text())
     assert info["fileFormat"] == "array_record"
+
+
+@needs_tensorflow
+def test_a_wrong_archive_is_refused(prepared_by_program):
+    folder, message, status = prepared_by_program["wrong"]
+    assert status == "1"
+    assert message.startswith("The archive is not the one tensorflow-datasets expects; delete it and get it again.")
+    assert f"{folder / 'downloads' / 'manual' / 'cifar-10-binary.tar.gz'}, has wrong checksum" in message
+    assert list(folder.glob("cifar10/*")) == []
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(("name", "fault"), [
+    ("cut", "is damaged or missing: "),
+    ("short", "has 3 examples, but dataset_info.json says 6."),
+])  # fmt: skip
+def test_damaged_tfrecord_files_leave_nothing_half_converted(prepared_by_program, name, fault):
+    folder, message, status = prepared_by_program[name]
+    assert status == "1"
+    assert message.startswith(f"The record file {folder / 'cifar10' / '3.0.2' / SHARD} {fault}")
+    assert [file.name for file in (folder / "cifar10").iterdir()] == ["3.0.2"]
 
 
 # Prepared as tfrecord
@@ -746,39 +817,6 @@ def test_a_tfrecord_set_in_a_folder_that_cannot_be_written_is_converted_into_the
     ((task, source, target),) = asked
     assert (task, source) == ("convert", version_folder)
     assert target.parent == tmp_path / "cache" / "alexnet_jax"
-
-
-@needs_tensorflow
-def test_the_preparing_program_says_what_is_damaged_and_leaves_nothing_half_done(tmp_path):
-    cut, short = (prepare(tmp_path / name, file_format="tfrecord") for name in ("cut", "short"))
-    name = "cifar10-test.tfrecord-00001-of-00002"
-    os.truncate(cut / name, (cut / name).stat().st_size - 100)
-    write_tfrecord(short / name, records(TEST[5:8], TEST_LABELS[5:8]))
-    archive = tmp_path / "wrong" / "downloads" / "manual" / "cifar-10-binary.tar.gz"
-    fake_archive(archive)
-    # One subprocess for all three: importing TensorFlow takes 5 s.
-    program = (
-        "import json, sys\n"
-        "from alexnet_jax.data.tfds_prepare import main\n"
-        "out = sys.stdout\n"
-        "for arguments in json.loads(sys.argv[1]):\n"
-        "    sys.stdout = out\n"
-        "    print('status', main(arguments), file=out)\n"
-    )
-    tasks = [["convert", str(folder), f"{folder}-new"] for folder in (cut, short)]
-    tasks.append(["download", str(tmp_path / "wrong")])
-    command = [sys.executable, "-c", program, json.dumps(tasks)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    truncated, too_few, wrong, rest = done.stdout.split("status 1\n")
-    assert truncated.startswith(f"The record file {cut / name} is damaged or missing: ")
-    assert too_few == f"The record file {short / name} has 3 examples, but dataset_info.json says 6.\n"
-    assert wrong.startswith("The archive is not the one tensorflow-datasets expects; delete it and get it again.")
-    assert f"{archive}, has wrong checksum" in wrong
-    assert rest == ""
-    for version_folder in (cut, short):
-        assert list(version_folder.parent.iterdir()) == [version_folder]
-    assert list((tmp_path / "wrong").glob("cifar10/*")) == []
 
 
 def test_another_format_is_named(tmp_path):

@@ -1,0 +1,37 @@
+"""What the tests share: four virtual CPU devices, 64-bit numbers where a test asks for them, and narrow networks."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from alexnet_jax import networks
+from alexnet_jax.experiment import Network
+
+jax.config.update("jax_num_cpu_devices", 4)  # raises once a backend has started, so it stands here
+
+
+@pytest.fixture
+def float64():
+    """64-bit numbers, and an error wherever two types would be mixed silently."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def narrow():
+    """A function that gives any of the tables with few maps and units, and with 16x16 images unless `image` says otherwise."""
+
+    def build(name="alexnet_cifar", *, image=(16, 16, 3), classes=10, width=1 / 16, fc_units=32, **options):
+        table = networks.build(Network(name, width, fc_units, **options), classes)
+        return dataclasses.replace(table, image=image)
+
+    return build
+
+
+@pytest.fixture
+def no_data(tmp_path, monkeypatch):
+    """No prepared data set and no cache anywhere: neither the user's nor one that TFDS_DATA_DIR names."""
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
