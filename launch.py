@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import importlib
+import logging
 import os
 import pkgutil
 import sys
@@ -13,12 +14,9 @@ from typing import Annotated, Literal
 import tyro
 
 import experiments
-from alexnet_jax import commands
 from alexnet_jax.errors import Interrupted, RunError, UsageError
-from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Train, check
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Request, Train, check
 from alexnet_jax.workdir import Workdir
-
-MODES = {"train": commands.train, "eval": commands.evaluate, "summary": commands.summarize}
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,9 @@ class CommandLine:
 def names() -> dict[str, str]:
     """{experiment: first line of its file}."""
     found = (module.name for module in pkgutil.iter_modules(experiments.__path__))
-    return {name: (importlib.import_module(f"experiments.{name}").__doc__ or "").splitlines()[0] for name in sorted(found)}
+    return {
+        name: (importlib.import_module(f"experiments.{name}").__doc__ or "").splitlines()[0] for name in sorted(found)
+    }
 
 
 def find(name: str) -> Experiment:
@@ -57,7 +57,7 @@ def find(name: str) -> Experiment:
     return importlib.import_module(f"experiments.{name}").EXPERIMENT
 
 
-def read(arguments: list[str]) -> tuple[str, commands.Request]:
+def read(arguments: list[str]) -> tuple[str, Request]:
     """(mode, request) of a command line. In eval mode the defaults are those the run was trained with."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--exp", "--mode", "--workdir"):
@@ -65,16 +65,24 @@ def read(arguments: list[str]) -> tuple[str, commands.Request]:
     known, _ = first.parse_known_args(arguments)
     if known.exp is None and not {"-h", "--help"} & set(arguments):
         raise UsageError("--exp=NAME is missing, such as --exp=alexnet_cifar. python launch.py --list shows the names.")
-    base = find(known.exp or "alexnet_cifar")
+    base = shipped = find(known.exp or "alexnet_cifar")
     workdir = Path(known.workdir or Path("runs") / base.name)
     if known.mode == "eval":
         base = Workdir(workdir).experiment() or base
     sections = {"network": base.network, "data": base.data, "optim": base.optim, "train": base.train, "mesh": base.mesh}
     default = CommandLine(known.exp or "alexnet_cifar", **sections, workdir=workdir)
-    line = tyro.cli(CommandLine, args=arguments, default=default, prog="launch.py", config=(tyro.conf.AvoidSubcommands,), use_underscores=True)
+    line = tyro.cli(CommandLine, args=arguments, default=default, prog="launch.py", use_underscores=True)
     experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
     check(experiment)
-    return line.mode, commands.Request(experiment, line.workdir or workdir, line.restore, line.overwrite)
+    return line.mode, Request(experiment, shipped, line.workdir or workdir, line.restore, line.overwrite)
+
+
+def run(mode: str, request: Request) -> None:
+    """Do it. jax and its libraries are imported only now, so that a mistyped command line is answered at once."""
+    from alexnet_jax import commands
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each save in the middle of an epoch: no metric
+    {"train": commands.train, "eval": commands.evaluate, "summary": commands.summarize}[mode](request)
 
 
 def main(arguments: list[str]) -> int:
@@ -84,7 +92,7 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         mode, request = read(arguments)
-        MODES[mode](request)
+        run(mode, request)
     except (UsageError, RunError) as problem:
         print(f"Error: {problem}", file=sys.stderr)
         return problem.exit_status

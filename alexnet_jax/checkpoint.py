@@ -126,7 +126,10 @@ def restore_tree(step_folder: Path, item: str, expected: Any) -> Any:
         saved = _leaves(checkpointer.metadata(path).item_metadata.tree)
         _compare(saved, _leaves(expected), path)
         restored = checkpointer.restore(
-            path, args=ocp.args.PyTreeRestore(item=expected, restore_args=ocp.checkpoint_utils.construct_restore_args(expected))
+            path,
+            args=ocp.args.PyTreeRestore(
+                item=expected, restore_args=ocp.checkpoint_utils.construct_restore_args(expected)
+            ),
         )
         return jax.tree.map(lambda like, x: x.astype(like.dtype), expected, restored)
 
@@ -178,7 +181,10 @@ def _choose(folder: Path, wanted: str, restore: str) -> Path:
         steps, best = checkpoints.steps(), checkpoints.best_step()
     finally:
         checkpoints.close()
-    choices: dict[str, Callable[[], int | None]] = {"latest": lambda: steps[-1] if steps else None, "best": lambda: best}
+    choices: dict[str, Callable[[], int | None]] = {
+        "latest": lambda: steps[-1] if steps else None,
+        "best": lambda: best,
+    }
     step = choices[wanted]() if wanted in choices else int(wanted)
     if step not in steps:
         listed = ", ".join(map(str, steps)) or "none"

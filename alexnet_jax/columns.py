@@ -65,7 +65,9 @@ def make_mesh(data: int = 1, column: int = 1) -> DeviceMesh:
     """A mesh over the first data * column devices. Raises UsageError when there are fewer."""
     available = jax.devices()
     mesh_shape(len(available), column, data, column)
-    return jax.make_mesh((data, column), (DATA, COLUMN), (AxisType.Auto, AxisType.Auto), devices=available[: data * column])
+    return jax.make_mesh(
+        (data, column), (DATA, COLUMN), (AxisType.Auto, AxisType.Auto), devices=available[: data * column]
+    )
 
 
 def place(mesh: DeviceMesh, spec: P) -> NamedSharding:

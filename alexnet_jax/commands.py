@@ -1,33 +1,26 @@
-"""What each --mode does, from a checked experiment to files and a line on the terminal."""
+"""What each --mode does, from a checked request to files and a line on the terminal."""
 
 import dataclasses
+import itertools
 import math
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from alexnet_jax import allocator, networks, summary
-from alexnet_jax.data import sources
+import jax
+import numpy as np
+
+from alexnet_jax import allocator, columns, networks, report
+from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
+from alexnet_jax.data import augment, pipeline, sources
 from alexnet_jax.errors import DataNotFoundError, UsageError
-from alexnet_jax.experiment import DIGITS, Experiment
+from alexnet_jax.evaluate import Evaluator, Scores
+from alexnet_jax.experiment import DIGITS, Experiment, Request
+from alexnet_jax.metrics import Metrics, read_metrics
+from alexnet_jax.summary import summary
+from alexnet_jax.table import parameter_count
+from alexnet_jax.train import Loop, State, Trainer
 from alexnet_jax.workdir import RESULT, Workdir
-
-if TYPE_CHECKING:
-    from alexnet_jax.evaluate import Scores
-    from alexnet_jax.train import State, Trainer
-
-
-@dataclass(frozen=True)
-class Request:
-    """A command line, read and checked."""
-
-    experiment: Experiment
-    workdir: Path
-    restore: str | None
-    overwrite: bool
-
 
 CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
 """Classes of each data set, known without reading it."""
@@ -36,7 +29,7 @@ CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
 def summarize(request: Request) -> None:
     """Print the table of layers."""
     experiment = request.experiment
-    print(summary.summary(networks.build(experiment.network, CLASSES[experiment.data.name])))
+    print(summary(networks.build(experiment.network, CLASSES[experiment.data.name])))
 
 
 def train(request: Request) -> None:
@@ -47,10 +40,15 @@ def train(request: Request) -> None:
     request, data_set = _find_data(request)
     workdir = Workdir(request.workdir)
     workdir.check_continues(request.experiment, restored_from, overwrite=request.overwrite)
+    trainer, *splits = make_trainer(request.experiment, data_set)
     with workdir.locked():
-        if request.overwrite:
+        if request.overwrite:  # only now: whatever could be wrong with the command has been found
             workdir.clear()
-        _train(request, data_set, workdir, restored_from)
+        result = workdir.result()
+        if result is not None and result["steps"] >= trainer.total_steps:
+            print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
+            return
+        _run(request, trainer, data_set, splits, workdir, restored_from)
 
 
 def _restored_from(request: Request) -> str | None:
@@ -62,7 +60,6 @@ def _restored_from(request: Request) -> str | None:
             f"--restore={restore} in train mode: a run goes on from its latest checkpoint by itself. Give the path of a run "
             "or checkpoint to start a new run from its parameters, or --mode=eval to evaluate this checkpoint."
         )
-    from alexnet_jax.checkpoint import find_step
 
     return str(find_step(restore, request.workdir))
 
@@ -88,10 +85,8 @@ def _find_data(request: Request) -> tuple[Request, sources.DataSet]:
 
 def set_up_devices(experiment: Experiment) -> None:
     """Everything that must be said before jax touches a device: virtual CPU devices, allocator, determinism."""
-    import jax
-
     wanted = (experiment.mesh.data or 1) * (experiment.mesh.column or 1)
-    if wanted > 1:  # has no effect where there is an accelerator
+    if wanted > max(1, jax.config.jax_num_cpu_devices):  # has no effect where there is an accelerator
         jax.config.update("jax_num_cpu_devices", wanted)
     if experiment.train.deterministic:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
@@ -101,14 +96,9 @@ def set_up_devices(experiment: Experiment) -> None:
         print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
 
 
-def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> "tuple[Trainer, sources.Split, sources.Split]":
+def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Trainer, sources.Split, sources.Split]:
     """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend."""
     set_up_devices(experiment)
-    import jax
-
-    from alexnet_jax import columns
-    from alexnet_jax.data import augment, pipeline
-    from alexnet_jax.train import Trainer
 
     training, validation = pipeline.hold_out(data_set, experiment.data.validation)
     options = experiment.train
@@ -123,26 +113,24 @@ def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> "tuple[Tr
     table = networks.build(experiment.network, len(data_set.classes))
     if data_set.train.images.shape[1:] != table.image:
         found, expected = ("x".join(map(str, shape)) for shape in (data_set.train.images.shape[1:], table.image))
-        raise UsageError(f"{data_set.title} has images of {found}, but {table.name} expects {expected}. Change --data.name or --network.name.")
+        raise UsageError(
+            f"{data_set.title} has images of {found}, but {table.name} expects {expected}. "
+            "Change --data.name or --network.name."
+        )
     per_epoch = pipeline.steps_per_epoch(len(training.labels), options.batch)
     stats = augment.statistics(training.images, experiment.data)
     mesh = columns.make_mesh(data, column)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
 
-def _train(request: Request, data_set: sources.DataSet, workdir: Workdir, restored_from: str | None) -> None:
-    trainer, training, validation = make_trainer(request.experiment, data_set)
-    from alexnet_jax import report
-    from alexnet_jax.checkpoint import Checkpoints
-    from alexnet_jax.data import pipeline
-    from alexnet_jax.evaluate import Evaluator
-    from alexnet_jax.metrics import Metrics
-    from alexnet_jax.train import Loop
-
-    result = workdir.result()
-    if result is not None and result["steps"] >= trainer.total_steps:
-        print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
-        return
+def _run(
+    request: Request,
+    trainer: Trainer,
+    data_set: sources.DataSet,
+    splits: list[sources.Split],
+    workdir: Workdir,
+    restored_from: str | None,
+) -> None:
     experiment = request.experiment
     environment = report.environment()
     identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
@@ -152,7 +140,7 @@ def _train(request: Request, data_set: sources.DataSet, workdir: Workdir, restor
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
         state = _first_state(trainer, checkpoints, restored_from)
-        print(_opening(trainer, data_set, workdir, int(state.step), len(training.labels)))
+        print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0].labels)))
         with Metrics(
             workdir.path,
             data_title=data_set.title,
@@ -161,13 +149,13 @@ def _train(request: Request, data_set: sources.DataSet, workdir: Workdir, restor
             first_step=int(state.step),
             log_every=experiment.train.log_every,
         ) as metrics:
-            splits = [pipeline.put(split, trainer.mesh) for split in (training, validation)]
-            state = Loop(trainer, *splits, evaluator, metrics, checkpoints).run(state)
+            training, validation = (pipeline.put(split, trainer.mesh) for split in splits)
+            state = Loop(trainer, training, validation, evaluator, metrics, checkpoints).run(state)
             scores = evaluator(state.parameters, pipeline.put(data_set.test, trainer.mesh))
             metrics.test(int(state.step), dataclasses.asdict(scores))
     finally:
         checkpoints.close()
-    _finish(experiment, workdir, data_set, environment, scores, int(state.step))
+    _finish(request, workdir, data_set, environment, scores, int(state.step))
 
 
 def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
@@ -180,14 +168,8 @@ def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
         )
 
 
-def _first_state(trainer: "Trainer", checkpoints, restored_from: str | None) -> "State":  # noqa: ANN001
+def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str | None) -> State:
     """The latest checkpoint's state, or step 0 from fresh or given parameters."""
-    import jax
-    import numpy as np
-
-    from alexnet_jax.checkpoint import PARAMETERS, restore_tree
-    from alexnet_jax.train import State
-
     abstract = trainer.abstract_state()
     steps = checkpoints.steps()
     if steps:
@@ -198,9 +180,7 @@ def _first_state(trainer: "Trainer", checkpoints, restored_from: str | None) -> 
     return trainer.initial_state()
 
 
-def _opening(trainer: "Trainer", data_set: sources.DataSet, workdir: Workdir, step: int, examples: int) -> str:
-    from alexnet_jax.table import parameter_count
-
+def _opening(trainer: Trainer, data_set: sources.DataSet, workdir: Workdir, step: int, examples: int) -> str:
     mesh = ", ".join(f"{name} {size}" for name, size in trainer.mesh.shape.items())
     kind = trainer.mesh.devices.flat[0].device_kind
     start = f"Continuing at step {step:,} of" if step else "Training for"
@@ -213,12 +193,9 @@ def _opening(trainer: "Trainer", data_set: sources.DataSet, workdir: Workdir, st
 
 
 def _finish(
-    experiment: Experiment, workdir: Workdir, data_set: sources.DataSet, environment: dict, scores: "Scores", steps: int
+    request: Request, workdir: Workdir, data_set: sources.DataSet, environment: dict, scores: Scores, steps: int
 ) -> None:
-    """result.json, the report and the picture; result.json last, since it says that the run is finished."""
-    from alexnet_jax import figures, report
-    from alexnet_jax.metrics import read_metrics
-
+    """The report with its picture, and result.json; that one last, since it says that the run is finished."""
     lines = read_metrics(workdir.path / "metrics.jsonl")
     validations = [line for line in lines if line["kind"] == "validation"]
     best = min(validations, key=lambda line: line["top1_error"])
@@ -226,19 +203,17 @@ def _finish(
         "best_validation_top1_error": best["top1_error"],
         "best_step": best["step"],
         "steps": steps,
-        "epochs": experiment.train.epochs,
+        "epochs": request.experiment.train.epochs,
         "seconds": _training_seconds(lines),
     }
-    (workdir.path / "figures").mkdir(exist_ok=True)
-    figures.learning_curves(lines, workdir.path / "figures" / "learning_curves.png", experiment.name, data_set.title)
-    report.write_report(workdir.path, experiment, environment, data_set.title, lines, result)
+    report.write_report(workdir.path, request.experiment, environment, data_set.title, lines, result, request.shipped)
     workdir.write(RESULT, result)
     print(f"{_result_line(result)}\n{workdir.path / 'report.md'}")
 
 
 def _training_seconds(lines: list[dict]) -> float:
     """Wall time between the lines of the run, gaps between two processes of it left out."""
-    gaps = [b["time"] - a["time"] for a, b in zip(lines, lines[1:], strict=False)]
+    gaps = [b["time"] - a["time"] for a, b in itertools.pairwise(lines)]
     usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
     return sum(gap for gap in gaps if gap < 60 + 20 * usual)
 
@@ -252,13 +227,9 @@ def _result_line(result: dict) -> str:
 
 def evaluate(request: Request) -> None:
     """Print the test error of a checkpoint."""
-    from alexnet_jax.checkpoint import PARAMETERS, find_step, restore_tree
-
     step = find_step(request.restore or "latest", request.workdir)
     data_set = sources.load(request.experiment.data)
     trainer, _, _ = make_trainer(request.experiment, data_set)
-    from alexnet_jax.data import pipeline
-    from alexnet_jax.evaluate import Evaluator
 
     started = time.monotonic()
     parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
@@ -266,4 +237,6 @@ def evaluate(request: Request) -> None:
     scores = evaluator(parameters, pipeline.put(data_set.test, trainer.mesh))
     print(f"Checkpoint: {step}\nData: {data_set.title}, test split")
     print(_result_line(dataclasses.asdict(scores)))
-    print(f"Mean loss {scores.loss:.4f} (ln classes {math.log(trainer.table.classes):.4f}); {time.monotonic() - started:.0f} s.")
+    print(
+        f"Mean loss {scores.loss:.4f} (ln classes {math.log(trainer.table.classes):.4f}); {time.monotonic() - started:.0f} s."
+    )

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from alexnet_jax.errors import UsageError
@@ -128,6 +129,17 @@ class Experiment:
     mesh: Mesh = field(default_factory=Mesh)
 
 
+@dataclass(frozen=True)
+class Request:
+    """A command line, read and checked: what to do (beside its mode), where, and from what."""
+
+    experiment: Experiment
+    shipped: Experiment  # as its file under experiments/ has it, before any option
+    workdir: Path
+    restore: str | None = None
+    overwrite: bool = False
+
+
 MAY_DIFFER = frozenset(
     {"data.dir", "data.fallback", "train.eval_batch", "train.log_every", "train.save_every", "train.keep"}
     | {"train.deterministic", "train.tune_allocator", "mesh.data", "mesh.column"}
@@ -140,7 +152,8 @@ def check(experiment: Experiment) -> None:
     n, d, o, t, m = experiment.network, experiment.data, experiment.optim, experiment.train, experiment.mesh
     require = _require
     require("network.width", n.width, math.isfinite(n.width) and n.width > 0, "a positive number")
-    require("network.fc_units", n.fc_units, n.fc_units >= 2 and n.fc_units % n.columns == 0, "a positive multiple of network.columns")
+    divides = n.fc_units >= 2 and n.fc_units % n.columns == 0
+    require("network.fc_units", n.fc_units, divides, "a positive multiple of network.columns")
     require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
     one_column = n.name != "alexnet_one_column" or n.columns == 1
     require("network.columns", n.columns, one_column, "1 for the network alexnet_one_column")
@@ -155,7 +168,12 @@ def check(experiment: Experiment) -> None:
     drops_rise = all(a < b for a, b in zip((0.0, *o.drops), o.drops, strict=False))
     require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
     no_drops_lost = o.schedule == "drops" or not o.drops
-    require("optim.drops", o.drops, no_drops_lost, f"empty with optim.schedule={o.schedule}: only the schedule `drops` reads it")
+    require(
+        "optim.drops",
+        o.drops,
+        no_drops_lost,
+        f"empty with optim.schedule={o.schedule}: only the schedule `drops` reads it",
+    )
     require("optim.drop_factor", o.drop_factor, 0 < o.drop_factor <= 1, "above 0 and at most 1")
     require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
     for name in ("batch", "eval_batch", "log_every", "keep"):
@@ -166,6 +184,13 @@ def check(experiment: Experiment) -> None:
     for name in ("data", "column"):
         value = getattr(m, name)
         require(f"mesh.{name}", value, value is None or value >= 1, "1 or more")
+    data = m.data or 1
+    require(
+        "train.batch",
+        t.batch,
+        t.batch % data == 0,
+        f"a multiple of the {data} data-parallel devices of --mesh.data={data}",
+    )
     fits = m.column is None or n.columns % m.column == 0
     require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
 
@@ -191,7 +216,9 @@ def from_json(values: dict[str, Any]) -> Experiment:
         known = {f.name for f in dataclasses.fields(kind)}
         if not isinstance(fields, dict) or not set(fields) <= known:
             found = sorted(set(fields) - known) if isinstance(fields, dict) else fields
-            raise UsageError(f"The saved experiment's section {section!r} has {found!r}, which this version does not know.")
+            raise UsageError(
+                f"The saved experiment's section {section!r} has {found!r}, which this version does not know."
+            )
         built[section] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
     return Experiment(**built)
 

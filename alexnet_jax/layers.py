@@ -92,7 +92,9 @@ def max_pool(x: jax.Array, part: MaxPool) -> jax.Array:
 def _views(x: jax.Array, part: MaxPool) -> dict[tuple[int, int], jax.Array]:
     """{(i, j): what stands in row i and column j of every window}, row by row, from x padded with -inf."""
     height, width = (pooled(n, part) for n in x.shape[1:3])
-    hang = [max(0, part.stride * (out - 1) + part.window - n) for out, n in zip((height, width), x.shape[1:3], strict=True)]
+    hang = [
+        max(0, part.stride * (out - 1) + part.window - n) for out, n in zip((height, width), x.shape[1:3], strict=True)
+    ]
     x = jnp.pad(x, ((0, 0), (0, hang[0]), (0, hang[1]), (0, 0)), constant_values=-jnp.inf)
     step, window = part.stride, range(part.window)
     rows, columns = step * (height - 1) + 1, step * (width - 1) + 1

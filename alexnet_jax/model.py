@@ -94,7 +94,9 @@ class AlexNet(nnx.Module):
         shape, replicas = jnp.shape(images), columns.data_replicas(self.mesh)
         if shape[1:] != self.table.image:
             height, width, channels = self.table.image
-            raise UsageError(f"images have shape {shape}; {self.table.name} expects [batch, {height}, {width}, {channels}].")
+            raise UsageError(
+                f"images have shape {shape}; {self.table.name} expects [batch, {height}, {width}, {channels}]."
+            )
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise UsageError(f"images are {images.dtype}; expected floating point. Subtract the mean first.")
         if shape[0] % replicas:
@@ -129,7 +131,9 @@ def loss_and_gradients(
     places = columns.parameter_specs(table)
     specs = (places, columns.BATCH_LAST, columns.BATCH_FIRST, columns.MASKS)
 
-    def per_device(parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Any) -> tuple[jax.Array, Parameters]:
+    def per_device(
+        parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Any
+    ) -> tuple[jax.Array, Parameters]:
         def loss(parameters: Parameters) -> jax.Array:
             scores = columns.forward(table, parameters, images, masks)
             with jax.named_scope("loss"):

@@ -164,7 +164,9 @@ def _command(experiment: Experiment, base: Experiment | None) -> str:
     if base is not None:
         known = flatten(base)
         options = {k: v for k, v in options.items() if v != known[k]}
-    words = [f"python launch.py --exp={shlex.quote(experiment.name)}", *(_option(k, v) for k, v in options.items())]
+    # A run that fell back on the digits has a name of its own, which is no experiment.
+    name = experiment.name if base is None else base.name
+    words = [f"python launch.py --exp={shlex.quote(name)}", *(_option(k, v) for k, v in options.items())]
     # The run's own folder is finished: there the command would only print the result again.
     words.append(f"--workdir={shlex.quote(f'runs/{experiment.name}-again')}")
     return " \\\n    ".join(words)

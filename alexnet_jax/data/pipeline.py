@@ -34,7 +34,9 @@ def hold_out(data_set: DataSet, validation: int) -> tuple[Split, Split]:
     """(training, validation) splits of the training images, the same ones in every run, in their original order."""
     n = len(data_set.train.labels)
     if validation >= n:
-        raise UsageError(f"--data.validation={validation}: expected fewer than the {n} training images of {data_set.title}.")
+        raise UsageError(
+            f"--data.validation={validation}: expected fewer than the {n} training images of {data_set.title}."
+        )
     held = np.zeros(n, bool)
     held[np.random.Generator(np.random.Philox(HELD_OUT)).permutation(n)[:validation]] = True
     train, labels = data_set.train.images, data_set.train.labels

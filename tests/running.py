@@ -1,0 +1,188 @@
+"""launch.py run from tests, in this process or one of its own, with the narrowest network; trained runs that tests share.
+
+A test module gets the fixtures by `pytest_plugins = ["running"]`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+import launch
+from alexnet_jax import commands, networks
+from alexnet_jax.checkpoint import OPTIMIZER, PARAMETERS, Checkpoints
+from alexnet_jax.data import sources
+from alexnet_jax.metrics import read_metrics
+from alexnet_jax.train import Trainer
+from alexnet_jax.workdir import Workdir
+
+ROOT = Path(__file__).resolve().parents[1]
+
+NARROW = {
+    "exp": "alexnet_digits",
+    "network.width": 0.0625,
+    "network.fc_units": 32,
+    "network.dropout": 0.1,
+    "optim.schedule": "constant",
+    "optim.warmup": 0,
+    "train.batch": 32,
+    "train.eval_batch": 180,
+    "train.log_every": 1,
+    "train.tune_allocator": False,
+    "mesh.data": 1,
+    "mesh.column": 1,
+}
+STEPS_PER_EPOCH = 39  # 1,257 training digits in batches of 32
+LEARNING_EPOCHS = 4
+
+
+def epochs(steps):
+    """--train.epochs that makes so many steps."""
+    return steps / STEPS_PER_EPOCH
+
+
+def command(workdir, **options):
+    """Arguments of launch.py: NARROW's, with others added or in their place; `train__epochs=2` is --train.epochs=2."""
+    named = {name.replace("__", "."): value for name, value in options.items()}
+    return [f"--{name}={value}" for name, value in (NARROW | {"workdir": workdir} | named).items()]
+
+
+def main(arguments):
+    """Exit status of launch.main in this process, whose devices conftest.py has made already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "set_up_devices", lambda experiment: None)
+        try:
+            return launch.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            return stop.code
+
+
+def train(workdir, **options):
+    """Exit status of a narrow training in this process."""
+    return main(command(workdir, **options))
+
+
+def start(arguments, cache, *python_options):
+    """launch.py in a process of its own, which takes compiled programs from `cache`."""
+    variables = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return subprocess.Popen(
+        [sys.executable, *python_options, "launch.py", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(happened, process, seconds=300):
+    """Until `happened()`; fails when the process ends before or the time is up."""
+    end = time.monotonic() + seconds
+    while not happened():
+        if process.poll() is not None:
+            pytest.fail(f"ended too early, with status {process.returncode}:\n{''.join(process.communicate())}")
+        if time.monotonic() > end:
+            process.kill()
+            pytest.fail(f"nothing happened in {seconds} s:\n{''.join(process.communicate())}")
+        time.sleep(0.01)
+
+
+def trainer(data=1, column=1, **network):
+    """A Trainer of the narrow experiment on a mesh; `network` replaces fields of its network, `rule` the optimizer's."""
+    rule = network.pop("rule", "paper")
+    options = {f"network__{name}": value for name, value in network.items()}
+    arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
+    _, request = launch.read(arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commands, "set_up_devices", lambda experiment: None)
+        return commands.make_trainer(request.experiment, sources.load(request.experiment.data))[0]
+
+
+def state(run, step=None, on: Trainer | None = None):
+    """(parameters, optimizer state) of a run's checkpoint, the latest by default, on any mesh."""
+    abstract = (on or trainer()).abstract_state()
+    with closing(Checkpoints(Path(run) / "checkpoints")) as checkpoints:
+        return checkpoints.restore(step or checkpoints.steps()[-1], abstract.parameters, abstract.optimizer)
+
+
+def numbers(run, kind="train"):
+    """The lines of metrics.jsonl of one kind, without what differs between two equal runs."""
+    passing = {"time", "seconds", "images_per_second"}
+    return [
+        {k: v for k, v in line.items() if k not in passing}
+        for line in read_metrics(Path(run) / "metrics.jsonl")
+        if line["kind"] == kind
+    ]
+
+
+def contents(folder):
+    """{path: (bytes, time of last change)} of every file in a folder."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def result(run):
+    """What a finished run reached."""
+    return json.loads((Path(run) / "result.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def compile_cache(pytestconfig):
+    """Folder of compiled programs, shared with other processes and later sessions: most of a short run is compilation."""
+    folder = pytestconfig.cache.mkdir("jax")
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # jax decides once whether it has a cache
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory, compile_cache):
+    """A finished run on one device that learned the digits. Tests must not write into it."""
+    run = tmp_path_factory.mktemp("learned") / "run"
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = Trainer.step
+        patch.setattr(Trainer, "step", lambda self: steps.append(original(self)) or steps[-1])
+        assert train(run, train__epochs=LEARNING_EPOCHS, train__keep=2) == 0
+    (run.parent / "programs").write_text(str(sum(step._cache_size() for step in steps)))
+    return run
+
+
+@pytest.fixture
+def copied(learned, tmp_path):
+    """A copy of the finished run, to be spoilt."""
+    return Path(shutil.copytree(learned, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def twenty_steps(tmp_path_factory, compile_cache):
+    """A finished run of twenty steps in one go, on one device."""
+    run = tmp_path_factory.mktemp("twenty") / "run"
+    assert train(run, train__epochs=epochs(20)) == 0
+    return run
+
+
+@pytest.fixture(scope="session")
+def two_devices(tmp_path_factory, compile_cache):
+    """A finished run of five steps with each column on a device of its own."""
+    run = tmp_path_factory.mktemp("two") / "run"
+    assert train(run, train__epochs=epochs(5), mesh__column=2) == 0
+    return run

@@ -1,0 +1,371 @@
+"""The split: the same numbers on every mesh as a plain network's, communication where the table says and nowhere else."""
+
+import dataclasses
+import functools
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax import lax
+from jax.extend.core import jaxprs_in_params
+from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax import columns, networks, train
+from alexnet_jax.errors import UsageError
+from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
+from alexnet_jax.table import Dense, ReLU, shapes
+
+MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
+BATCH = 4
+
+
+# --- the numbers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def problem(narrow, compiled):
+    """A function: (order, columns) -> the table, what goes into it, and the reference's loss and gradients."""
+
+    @functools.cache
+    def solve(order, number):
+        table = narrow(order=order, columns=number)
+        parameters = reference.random_parameters(shapes(table))
+        images, labels = reference.random_examples(table, BATCH)
+        masks = dropout_masks(table, jax.random.key(3), BATCH)
+        expected = compiled(jax.value_and_grad(functools.partial(reference.loss, table)))(parameters, images, labels, masks)
+        return table, (parameters, images.transpose(3, 1, 2, 0), labels, masks), jax.device_get(expected)
+
+    return solve
+
+
+@pytest.mark.parametrize(
+    ("order", "number", "mesh"),
+    [(order, 2, mesh) for order in networks.ORDERS for mesh in MESHES] + [("paper", 1, (1, 1)), ("paper", 1, (2, 1))],
+)
+def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, mesh, problem, compiled, float64):
+    table, arguments, (expected_loss, expected) = problem(order, number)
+    mesh = columns.make_mesh(*mesh)
+    loss, gradients = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)
+
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
+    assert jax.tree.structure(gradients) == jax.tree.structure(expected)
+    for path, leaf in jax.tree.leaves_with_path(expected):
+        found = gradients[path[0].key][path[1].key]
+        largest = np.abs(leaf).max()
+        assert largest > 1e-6, f"{path}: a gradient of zero compares nothing"
+        np.testing.assert_allclose(found, leaf, rtol=0, atol=1e-10 * largest, err_msg=str(path))
+        place = columns.place(mesh, columns.parameter_specs(table)[path[0].key][path[1].key])
+        assert found.sharding.is_equivalent_to(place, found.ndim), path
+
+
+# --- where they communicate ------------------------------------------------------------------------------------------
+
+
+def communication(jaxpr, axis, scope=""):
+    """[(layer, forward or backward, primitive, shape sent)] of everything that names the axis, but for bookkeeping."""
+
+    def named(value):
+        return value == axis if isinstance(value, str) else isinstance(value, tuple | list | set | frozenset) and any(map(named, value))
+
+    found = []
+    for equation in jaxpr.eqns:
+        here = f"{scope}/{equation.source_info.name_stack}"
+        kind = equation.primitive.name.removesuffix("_invariant")
+        bookkeeping = {"pvary", "pcast", "axis_index", "shard_map", "jit", "pjit"}
+        if kind not in bookkeeping and any(map(named, equation.params.values())):
+            layer = here.replace("transpose(", "").replace("jvp(", "").strip("/)")
+            found.append((layer, "backward" if "transpose(" in here else "forward", kind, equation.invars[0].aval.shape))
+        for inner in jaxprs_in_params(equation.params):
+            found += communication(getattr(inner, "jaxpr", inner), axis, here)
+    return found
+
+
+def abstract_mesh(data, column):
+    return AbstractMesh((data, column), ("data", "column"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def sent(table, axis, mesh=(1, 2), batch=BATCH):
+    """`communication` of one training step's gradients, traced without devices or numbers."""
+    height, width, channels = table.image
+    parameters = jax.eval_shape(lambda: initialize(table, jax.random.key(0), columns.make_mesh(1, 1)))
+    masks = jax.eval_shape(lambda: dropout_masks(table, jax.random.key(0), batch))
+    images = jax.ShapeDtypeStruct((channels, height, width, batch), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    step = functools.partial(loss_and_gradients, table, abstract_mesh(*mesh))
+    return communication(jax.make_jaxpr(step)(parameters, images, labels, masks).jaxpr, axis)
+
+
+def implied(table):
+    """What the crossings of a table mean: {(layer, direction, primitive): how often}."""
+    expected = Counter()
+    for spec in table.layers:
+        if spec.crossing == "gather":
+            expected.update([(spec.name, "forward", "all_gather"), (spec.name, "backward", "reduce_scatter")])
+        elif spec.crossing == "sum":
+            expected.update([(spec.name, "forward", "psum")])
+    return expected
+
+
+def between_columns(table):
+    return Counter(item[:3] for item in sent(table, "column"))
+
+
+@pytest.mark.parametrize("table", [networks.ALEXNET, networks.ALEXNET_TUTORIAL, networks.ALEXNET_ORIGINAL, networks.ALEXNET_CIFAR])
+def test_columns_talk_before_conv3_fc6_fc7_and_after_fc8_only(table):
+    assert between_columns(table) == Counter(
+        {
+            ("conv3", "forward", "all_gather"): 1,
+            ("fc6", "forward", "all_gather"): 1,
+            ("fc7", "forward", "all_gather"): 1,
+            ("fc8", "forward", "psum"): 1,
+            ("fc7", "backward", "reduce_scatter"): 1,
+            ("fc6", "backward", "reduce_scatter"): 1,
+            ("conv3", "backward", "reduce_scatter"): 1,
+        }
+    )
+    assert between_columns(table) == implied(table)
+
+
+def crossing(table, layer, value):
+    return dataclasses.replace(
+        table, layers=tuple(dataclasses.replace(s, crossing=value) if s.name == layer else s for s in table.layers)
+    )
+
+
+@pytest.mark.parametrize(("layer", "value"), [("conv2", "gather"), ("conv4", "gather"), ("conv3", None), ("fc7", None)])
+def test_one_word_in_the_table_moves_a_crossing(layer, value):
+    changed = crossing(networks.ALEXNET, layer, value)
+    assert between_columns(changed) == implied(changed)
+    assert between_columns(changed) != implied(networks.ALEXNET)
+
+
+def test_a_stray_sum_over_columns_would_be_found(monkeypatch):
+    linear = columns._linear
+
+    def leaky(spec, x, kernel):
+        y = linear(spec, x, kernel)
+        return lax.pcast(lax.psum(y, "column"), "column", to="varying") if spec.name == "conv4" else y
+
+    monkeypatch.setattr(columns, "_linear", leaky)
+    extra = between_columns(networks.ALEXNET) - implied(networks.ALEXNET)
+    assert {layer for layer, _, _ in extra} == {"conv4"}
+
+
+def test_what_is_gathered_is_what_the_table_says_each_column_receives():
+    forward = {layer: shape for layer, direction, _, shape in sent(networks.ALEXNET, "column", batch=8) if direction == "forward"}
+    received = {s.spec.name: s.received for s in shapes(networks.ALEXNET) if s.received}
+    assert {layer: np.prod(shape) // 8 for layer, shape in forward.items()} == received
+    assert received == {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
+
+
+def test_data_parallel_devices_share_one_loss_and_sum_each_gradient_once():
+    found = Counter(item[:3] for item in sent(networks.ALEXNET, "data", mesh=(2, 1)))
+    gradients = {(spec.name, "backward", "psum"): 2 for spec in networks.ALEXNET.layers}  # kernel and bias
+    assert found == Counter({("loss", "forward", "psum"): 1, **gradients})
+
+
+def test_the_compiled_forward_pass_moves_nothing_else(problem, compiled):
+    table, (parameters, images, _, _), _ = problem("paper", 2)
+    mesh = columns.make_mesh(1, 2)
+    text = compiled(forward(table, mesh)).lower(cast(parameters), images.astype(np.float32)).compile().as_text()
+    moves = Counter(word for word in text.replace("-start(", "(").split() for word in [word.split("(")[0]] if word in COLLECTIVES)
+    assert moves == {"all-gather": 3, "all-reduce": 1}
+
+
+COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast"}
+
+
+def forward(table, mesh):
+    specs = (columns.parameter_specs(table), columns.BATCH_LAST)
+    return columns.split(functools.partial(columns.forward, table), mesh, specs, columns.LOGITS)
+
+
+def cast(tree):
+    return jax.tree.map(lambda x: x.astype(np.float32), tree)
+
+
+# --- each column is alone between crossings --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[(1, 1), (1, 2)], ids=["one device", "two devices"])
+def activations(request, problem, compiled):
+    """A function: parameters -> {layer: its output [columns, maps, height, width, batch]}; and the parameters."""
+    with jax.enable_x64(True):
+        table, (parameters, images, _, _), _ = problem("paper", 2)
+    names = ["conv2", "conv3", "conv4", "conv5"]
+
+    def per_device(parameters, images):
+        upto = {spec.name: dataclasses.replace(table, layers=table.layers[: i + 1]) for i, spec in enumerate(table.layers)}
+        return {name: columns.forward(upto[name], parameters, images) for name in names}
+
+    specs = (columns.parameter_specs(table), columns.BATCH_LAST)
+    places = {name: P("column", None, None, None, "data") for name in names}
+    run = compiled(columns.split(per_device, columns.make_mesh(*request.param), specs, places))
+    return lambda p: jax.device_get(run(p, cast(images))), cast(parameters)
+
+
+def changed(parameters, layer, column):
+    kernel = parameters[layer]["kernel"].copy()
+    kernel[column] *= 1.5
+    return {**parameters, layer: {**parameters[layer], "kernel": kernel}}
+
+
+@pytest.mark.parametrize(
+    ("perturbed", "alone"),
+    [
+        ("conv2", "conv2"),
+        ("conv4", "conv4"),
+        ("conv5", "conv5"),  # their kernels of one column
+        ("conv1", "conv2"),
+        ("conv3", "conv4"),
+        ("conv4", "conv5"),  # their inputs in one column
+    ],
+)
+@pytest.mark.parametrize("column", [0, 1])
+def test_changing_one_column_leaves_the_other_bit_identical(perturbed, alone, column, activations):
+    run, parameters = activations
+    before, after = run(parameters)[alone], run(changed(parameters, perturbed, column))[alone]
+    assert np.array_equal(before[1 - column], after[1 - column])
+    assert not np.array_equal(before[column], after[column])
+
+
+def test_conv3_hears_the_other_column(activations):
+    run, parameters = activations
+    before, after = run(parameters)["conv3"], run(changed(parameters, "conv1", 0))["conv3"]
+    assert not np.array_equal(before[1], after[1])
+
+
+# --- random draws and where things live ------------------------------------------------------------------------------
+
+
+def test_initial_parameters_are_the_same_bits_on_every_mesh(narrow):
+    table = narrow()
+    drawn = [jax.device_get(initialize(table, jax.random.key(5), columns.make_mesh(*mesh))) for mesh in MESHES]
+    for other in drawn[1:]:
+        jax.tree.map(np.testing.assert_array_equal, other, drawn[0])
+    kernel = drawn[0]["conv4"]["kernel"]
+    assert not np.array_equal(kernel[0], kernel[1])
+    assert not np.array_equal(kernel, initialize(table, jax.random.key(6), columns.make_mesh())["conv4"]["kernel"])
+
+
+def masks_as_devices_use_them(table, key, mesh, batch):
+    """Drawn and handed to the devices as in a training step, and put together again from what each of them got."""
+    per_device = columns.split(lambda masks: masks, mesh, (columns.MASKS,), columns.MASKS)
+    return jax.device_get(jax.jit(lambda key: per_device(dropout_masks(table, key, batch)))(key))
+
+
+def test_dropout_masks_differ_between_columns_steps_layers_and_examples_but_not_between_meshes(narrow):
+    table = narrow(fc_units=128)
+    keys = [jax.random.fold_in(train.stream(0, train.DROPOUT), step) for step in (0, 1)]
+    first, later = (masks_as_devices_use_them(table, key, columns.make_mesh(1, 1), 16) for key in keys)
+    assert set(first) == {"fc6", "fc7"}
+    assert all(mask.shape == (2, 64, 16) for mask in first.values())
+    for mesh in MESHES[1:]:
+        jax.tree.map(np.testing.assert_array_equal, masks_as_devices_use_them(table, keys[0], columns.make_mesh(*mesh), 16), first)
+
+    fc6, fc7 = first["fc6"], first["fc7"]
+    pairs = [(fc6[0], fc6[1]), (fc7[0], fc7[1]), (fc6, fc7), (fc6, later["fc6"]), (fc7, later["fc7"]), (fc6[..., 0], fc6[..., 1])]
+    pairs += [(fc6[..., :8], fc6[..., 8:])]  # the two halves that two data-parallel devices get
+    for a, b in pairs:
+        assert 0.3 < np.mean(a == b) < 0.7  # 0.5 for independent masks, 1 for equal ones
+
+
+def test_masks_keep_the_complement_of_the_probability(narrow):
+    masks = dropout_masks(narrow(dropout=0.2), jax.random.key(0), 1000)
+    assert abs(np.mean(masks["fc6"]) - 0.8) < 5 * np.sqrt(0.2 * 0.8 / masks["fc6"].size)
+
+
+def test_each_device_holds_its_own_column_and_nothing_else(narrow):
+    mesh = columns.make_mesh(2, 2)
+    parameters = initialize(narrow(), jax.random.key(0), mesh)
+    assert [len(parameters), mesh.shape["data"], mesh.shape["column"]] == [8, 2, 2]
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        layer, kind = path[0].key, path[1].key
+        assert len(leaf.addressable_shards) == 4
+        for shard in leaf.addressable_shards:
+            (column,) = np.argwhere(mesh.devices == shard.device)[:, 1]
+            if (layer, kind) == ("fc8", "bias"):
+                assert shard.data.shape == leaf.shape
+            else:
+                assert shard.data.shape == (1, *leaf.shape[1:])
+                assert shard.index[0] == slice(column, column + 1)
+    assert parameters["fc8"]["bias"].is_fully_replicated
+
+
+# --- meshes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("devices", "number", "expected"),
+    [
+        (1, 1, (1, 1)),
+        (1, 2, (1, 1)),
+        (2, 1, (2, 1)),
+        (2, 2, (1, 2)),
+        (3, 2, (1, 2)),
+        (4, 1, (4, 1)),
+        (4, 2, (2, 2)),
+        (8, 1, (8, 1)),
+        (8, 2, (4, 2)),
+    ],
+)
+def test_left_to_itself_a_mesh_takes_all_devices_columns_first(devices, number, expected):
+    assert columns.mesh_shape(devices, number) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"data": 1}, (1, 2)),
+        ({"data": 2}, (2, 2)),
+        ({"data": 4}, (4, 1)),
+        ({"column": 1}, (4, 1)),
+        ({"column": 2}, (2, 2)),
+        ({"data": 1, "column": 1}, (1, 1)),
+    ],
+)
+def test_what_is_asked_of_a_mesh_of_four_devices_is_kept_and_the_rest_chosen(asked, expected):
+    assert columns.mesh_shape(4, 2, **asked) == expected
+
+
+@pytest.mark.parametrize(("devices", "data", "column"), [(1, 1, 2), (1, None, 2), (2, 2, 2), (4, 8, None), (2, 3, 1)])
+def test_a_mesh_larger_than_the_machine_names_both_numbers(devices, data, column):
+    with pytest.raises(UsageError) as problem:
+        columns.mesh_shape(devices, 2, data, column)
+    message = str(problem.value)
+    assert f"needs {(data or 1) * (column or 1)} devices" in message
+    assert f"there {'is 1' if devices == 1 else f'are {devices}'}" in message
+    assert "--mesh.data" in message and "--mesh.column" in message
+
+
+def test_make_mesh_uses_the_first_devices_and_refuses_more_than_there_are():
+    assert columns.make_mesh(1, 2).devices.tolist() == [jax.devices()[:2]]
+    assert columns.data_replicas(columns.make_mesh(4, 1)) == 4
+    with pytest.raises(UsageError, match="needs 10 devices"):
+        columns.make_mesh(5, 2)
+
+
+# --- a part of the split by hand -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_sum_adds_its_bias_once(mesh):
+    table = dataclasses.replace(
+        networks.ALEXNET_CIFAR,
+        image=(1, 1, 3),
+        layers=(Dense("a", 4, after=(ReLU(),)), Dense("b", 2, "sum", after=(ReLU(),))),
+    )
+    kernels = np.arange(12.0).reshape(2, 2, 3), np.arange(8.0).reshape(2, 2, 2)
+    parameters = {
+        "a": {"kernel": kernels[0], "bias": np.zeros((2, 2))},
+        "b": {"kernel": kernels[1], "bias": np.array([100.0, -1e4])},
+    }
+    images = np.arange(12.0).reshape(3, 1, 1, 4)
+    hidden = kernels[0].reshape(4, 3) @ images.reshape(3, 4)
+    by_hand = kernels[1][0] @ hidden[:2] + kernels[1][1] @ hidden[2:] + np.array([[100], [-1e4]])
+    out = jax.jit(forward(table, columns.make_mesh(*mesh)))(cast(parameters), images.astype(np.float32))
+    np.testing.assert_array_equal(out, np.maximum(by_hand, 0))
