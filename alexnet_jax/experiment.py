@@ -164,6 +164,7 @@ def check(experiment: Experiment) -> None:
         require(f"optim.{name}", value, math.isfinite(value) and value > 0, "a positive number")
     require("optim.momentum", o.momentum, 0 <= o.momentum < 1, "at least 0 and below 1")
     require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
+    require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
     require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
     drops_rise = all(a < b for a, b in zip((0.0, *o.drops), o.drops, strict=False))
     require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
@@ -175,7 +176,6 @@ def check(experiment: Experiment) -> None:
         f"empty with optim.schedule={o.schedule}: only the schedule `drops` reads it",
     )
     require("optim.drop_factor", o.drop_factor, 0 < o.drop_factor <= 1, "above 0 and at most 1")
-    require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
     for name in ("batch", "eval_batch", "log_every", "keep"):
         value = getattr(t, name)
         require(f"train.{name}", value, value >= 1, "1 or more")

@@ -168,14 +168,14 @@ class Loop:
                 state, result = step(state, self.train, indices)
                 self.pending.append((number + 1, result))
                 self._read(IN_FLIGHT)
-                done = number + 1
+                done, interrupted = number + 1, signals.received
                 if done % per_epoch == 0 or done == total:
                     self._end_of_epoch(state, done)
-                elif signals.received or (options.save_every and done % options.save_every == 0):
+                elif interrupted or (options.save_every and done % options.save_every == 0):
                     self._save(state, done)
-                if signals.received and done < total:
+                if interrupted and done < total:
                     self.checkpoints.wait()
-                    raise Interrupted(signals.received, done)
+                    raise Interrupted(interrupted, done)
             self.checkpoints.wait()
         return state
 

@@ -17,12 +17,11 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import launch
-from alexnet_jax import commands, networks
-from alexnet_jax.checkpoint import OPTIMIZER, PARAMETERS, Checkpoints
+from alexnet_jax import commands
+from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import sources
 from alexnet_jax.metrics import read_metrics
 from alexnet_jax.train import Trainer
-from alexnet_jax.workdir import Workdir
 
 ROOT = Path(__file__).resolve().parents[1]
 

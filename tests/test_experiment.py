@@ -6,7 +6,19 @@ import json
 import pytest
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import DIGITS, MAY_DIFFER, Experiment, Mesh, Network, Optim, Train, differences, flatten, from_json, to_json
+from alexnet_jax.experiment import (
+    DIGITS,
+    MAY_DIFFER,
+    Experiment,
+    Mesh,
+    Network,
+    Optim,
+    Train,
+    differences,
+    flatten,
+    from_json,
+    to_json,
+)
 
 DROPS = Experiment("e", data=DIGITS, optim=Optim(drops=(3.0, 5.5)), train=Train(epochs=8), mesh=Mesh(data=2))
 
@@ -64,7 +76,9 @@ def test_mesh_folder_logging_and_saving_may_differ(name):
     assert not differences(DROPS, changed(section, **{field: "another"}))
 
 
-@pytest.mark.parametrize(("schedule", "may_grow"), [("drops", True), ("constant", True), ("linear", False), ("cosine", False)])
+@pytest.mark.parametrize(
+    ("schedule", "may_grow"), [("drops", True), ("constant", True), ("linear", False), ("cosine", False)]
+)
 def test_epochs_may_grow_unless_the_schedule_is_stretched_over_them(schedule, may_grow):
     saved = Experiment("e", optim=Optim(schedule=schedule), train=Train(epochs=8))
     longer = dataclasses.replace(saved, train=Train(epochs=9))

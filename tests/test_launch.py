@@ -59,7 +59,15 @@ def test_list_shows_every_experiment_with_a_line(capsys):
 def test_help_shows_the_defaults_of_the_experiment(capsys):
     assert status("--exp=alexnet_digits", "--help") == 0
     shown = capsys.readouterr().out
-    for option in ("--mode", "--workdir", "--restore", "--overwrite", "--network.width", "--optim.learning_rate", "--mesh.column"):
+    for option in (
+        "--mode",
+        "--workdir",
+        "--restore",
+        "--overwrite",
+        "--network.width",
+        "--optim.learning_rate",
+        "--mesh.column",
+    ):
         assert option in shown
     assert "default: 0.125" in shown
 
@@ -109,7 +117,9 @@ def test_summary_starts_no_device_and_writes_nothing(empty_folder):
         "from jax._src import xla_bridge\n"
         "assert not xla_bridge.backends_are_initialized()\n"
     )
-    run = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stderr
     assert not list(empty_folder.iterdir())
 
@@ -255,7 +265,7 @@ def without_cifar(monkeypatch):
 
     monkeypatch.setattr(sources, "load", only_digits)
     monkeypatch.setattr(commands, "set_up_devices", lambda experiment: None)
-    monkeypatch.setattr(commands, "_train", lambda request, *_: trained.append(request))
+    monkeypatch.setattr(commands, "_run", lambda request, *_: trained.append(request))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     return trained
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from running import LEARNING_EPOCHS, ROOT, contents, result, train
+from running import LEARNING_EPOCHS, ROOT, command, contents, epochs, main, result, train
 
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
@@ -34,7 +34,11 @@ def changed(**train):
 
 
 def test_two_handles_cannot_work_in_one_folder(workdir):
-    with workdir.locked(), pytest.raises(UsageError, match="Another process.*--workdir"), Workdir(workdir.path).locked():
+    with (
+        workdir.locked(),
+        pytest.raises(UsageError, match="Another process.*--workdir"),
+        Workdir(workdir.path).locked(),
+    ):
         pass
     with workdir.locked():  # free again
         pass
@@ -49,7 +53,11 @@ def test_another_process_is_kept_out_and_a_killed_one_leaves_no_lock(workdir):
         "    sys.stdin.read()\n"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", program, workdir.path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, workdir.path],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with holder:
         assert holder.stdout.readline() == "locked\n"
@@ -90,7 +98,13 @@ def test_differing_fields_are_listed_with_the_remedies(workdir):
     with pytest.raises(UsageError) as refused:
         workdir.check_continues(other, None, overwrite=False)
     message = str(refused.value)
-    for part in (str(workdir.path), "--optim.momentum: 0.9 there, 0.5", "--train.seed: 3 there, 4", "--workdir", "--overwrite"):
+    for part in (
+        str(workdir.path),
+        "--optim.momentum: 0.9 there, 0.5",
+        "--train.seed: 3 there, 4",
+        "--workdir",
+        "--overwrite",
+    ):
         assert part in message
     workdir.check_continues(other, None, overwrite=True)
 
@@ -173,8 +187,6 @@ def test_damaged_file_ends_a_command_with_a_message(copied, capsys, name):
 def test_overwrite_starts_a_damaged_run_anew(copied, capsys):
     (copied / "experiment.json").write_text("{")
     capsys.readouterr()
-    from running import command, epochs, main
-
     assert main([*command(copied, train__epochs=epochs(1)), "--overwrite"]) == 0
     assert "Training for 1 steps" in capsys.readouterr().out
     assert result(copied)["steps"] == 1
@@ -182,8 +194,6 @@ def test_overwrite_starts_a_damaged_run_anew(copied, capsys):
 
 def test_overwrite_deletes_nothing_when_the_command_cannot_run(copied, capsys):
     before = contents(copied)
-    from running import command, main
-
     assert main([*command(copied, train__batch=127, mesh__data=2), "--overwrite"]) == 2
     assert "127" in capsys.readouterr().err
     assert contents(copied) == before

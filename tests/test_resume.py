@@ -1,0 +1,171 @@
+"""A training that was stopped, in whatever way, goes on as if it had not been."""
+
+import shutil
+import signal
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from running import STEPS_PER_EPOCH, command, epochs, main, numbers, start, state, train, wait_for
+
+from alexnet_jax import commands
+from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax.metrics import Metrics
+
+pytest_plugins = ["running"]
+
+
+def same_bits(a, b):
+    return [np.asarray(x).tobytes() for x in jax.tree.leaves(a)] == [
+        np.asarray(x).tobytes() for x in jax.tree.leaves(b)
+    ]
+
+
+def steps(run):
+    with closing(Checkpoints(run / "checkpoints")) as checkpoints:
+        return checkpoints.steps()
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch):
+    """A function that makes a signal arrive when the loss of a step is read."""
+    pending, original = {}, Metrics.train
+
+    def train(self, step, **values):
+        original(self, step, **values)
+        if step in pending:
+            signal.raise_signal(pending.pop(step))
+
+    monkeypatch.setattr(Metrics, "train", train)
+    return lambda step, number=signal.SIGINT: pending.update({step: number})
+
+
+def test_twenty_steps_in_three_processes_are_twenty_steps_in_one(twenty_steps, tmp_path, interrupt_at, capsys):
+    run, whole = tmp_path / "run", {"train__epochs": epochs(20)}
+    interrupt_at(8)  # two steps are in flight when its loss is read
+    assert train(run, **whole) == 130
+    message = capsys.readouterr().err
+    assert "Interrupted by SIGINT and saved at step 10." in message
+    assert f"python launch.py {' '.join(command(run, **whole))}" in message
+    assert steps(run) == [10]
+    interrupt_at(13, signal.SIGTERM)
+    assert train(run, **whole) == 143
+    assert "SIGTERM and saved at step 15" in capsys.readouterr().err
+    assert train(run, **whole) == 0
+    assert same_bits(state(run), state(twenty_steps))
+    for kind in ("train", "validation", "test"):
+        assert numbers(run, kind) == numbers(twenty_steps, kind)
+    assert [line["step"] for line in numbers(run)] == list(range(1, 21))
+
+
+def test_saves_between_epochs_change_nothing(twenty_steps, tmp_path, compile_cache):
+    assert train(tmp_path / "run", train__epochs=epochs(20), train__save_every=7, train__keep=9) == 0
+    assert steps(tmp_path / "run") == [7, 14, 20]
+    assert same_bits(state(tmp_path / "run"), state(twenty_steps))
+    assert numbers(tmp_path / "run") == numbers(twenty_steps)
+
+
+def test_more_epochs_continue_a_finished_run_over_the_end_of_an_epoch(learned, tmp_path, compile_cache):
+    run, end = tmp_path / "run", STEPS_PER_EPOCH
+    assert train(run, train__epochs=epochs(20)) == 0
+    assert train(run, train__epochs=2, train__keep=9) == 0
+    assert {20, end, 2 * end} <= set(steps(run))
+    expected = [line for line in numbers(learned) if line["step"] <= 2 * end]
+    assert numbers(run) == expected
+
+
+def test_nothing_is_left_of_the_steps_after_the_checkpoint(tmp_path, interrupt_at, compile_cache):
+    run = tmp_path / "run"
+    interrupt_at(4)
+    assert train(run, train__epochs=epochs(12)) == 130
+    metrics = run / "metrics.jsonl"
+    ahead = metrics.read_text().replace('"step": 6,', '"step": 7,')  # as a process killed after step 7 leaves it
+    metrics.write_text(metrics.read_text() + ahead.splitlines()[-1] + "\n" + '{"kind": "tra')
+    assert train(run, train__epochs=epochs(12)) == 0
+    assert [line["step"] for line in numbers(run)] == list(range(1, 13))
+
+
+def test_a_run_can_start_from_the_parameters_of_another(learned, tmp_path, compile_cache, capsys):
+    run = tmp_path / "run"
+    assert train(run, restore=learned, train__epochs=epochs(3)) == 0
+    assert numbers(run)[0]["loss"] < 1.5 < numbers(learned)[0]["loss"]
+    assert len(numbers(run)) == 3
+    capsys.readouterr()
+    assert train(run, restore=learned, train__epochs=epochs(3)) == 0
+    assert "This run is finished" in capsys.readouterr().out
+    assert train(run, train__epochs=epochs(3)) == 2
+    assert "--restore" in capsys.readouterr().err
+
+
+def test_given_parameters_are_the_first_ones(learned, monkeypatch, tmp_path):
+    first = []
+
+    class StopHereError(Exception):
+        pass
+
+    def stop(self, state):
+        first.append(state)
+        raise StopHereError
+
+    monkeypatch.setattr(commands.Loop, "run", stop)
+    with pytest.raises(StopHereError):
+        train(tmp_path / "run", restore=learned)
+    assert same_bits(first[0].parameters, state(learned)[0])
+    assert int(first[0].step) == 0
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(first[0].optimizer))
+
+
+def test_two_devices_give_the_losses_of_one(two_devices, twenty_steps):
+    two, one = ([line["loss"] for line in numbers(run)[:5]] for run in (two_devices, twenty_steps))
+    assert len(two) == 5
+    assert two == pytest.approx(one, abs=1e-5)
+
+
+def test_a_run_goes_on_on_another_mesh(two_devices, tmp_path, twenty_steps, compile_cache):
+    run = shutil.copytree(two_devices, tmp_path / "run")
+    assert train(run, train__epochs=epochs(7)) == 0
+    losses = [line["loss"] for line in numbers(run)]
+    assert losses == pytest.approx([line["loss"] for line in numbers(twenty_steps)[:7]], abs=1e-4)
+
+
+# --- real signals ----------------------------------------------------------------------------------------------------
+
+
+def test_signals_and_a_kill_in_a_process_of_its_own(tmp_path, compile_cache):
+    run = tmp_path / "run"
+    arguments = command(run, train__epochs=4, train__save_every=5)
+
+    def trained(step):
+        return lambda: (run / "metrics.jsonl").exists() and any(line["step"] >= step for line in numbers(run))
+
+    for number, code, step in ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 8)):
+        process = start(arguments, compile_cache, "-X", "importtime")
+        wait_for(trained(step), process)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=120)
+        assert process.returncode == code
+        imported = {line.split("|")[-1].strip() for line in message.splitlines() if line.startswith("import time:")}
+        assert "jax" in imported and "tensorflow" not in imported
+        said = [line for line in message.splitlines() if "saved at step" in line]
+        assert len(said) == 1 and signal.Signals(number).name in said[0] and f"--workdir={run}" in said[0]
+        assert str(steps(run)[-1]) in said[0]
+
+    process = start(arguments, compile_cache)
+    wait_for(trained(steps(run)[-1] + 7), process)
+    process.kill()
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert not (run / "result.json").exists()
+
+    assert main(arguments) == 0
+    assert [line["step"] for line in numbers(run)] == list(range(1, 4 * STEPS_PER_EPOCH + 1))
+    assert [line["step"] for line in numbers(run, "validation")] == [STEPS_PER_EPOCH * epoch for epoch in (1, 2, 3, 4)]
+    assert len(numbers(run, "test")) == 1
+
+
+def test_evaluation_on_two_virtual_devices_in_a_process_of_its_own(two_devices, compile_cache):
+    process = start(command(two_devices, mode="eval", mesh__column=2), compile_cache)
+    shown, message = process.communicate(timeout=300)
+    assert process.returncode == 0, message
+    assert "Test error: top-1" in shown and "Traceback" not in message

@@ -1,0 +1,216 @@
+"""A whole training on the digits: what it reaches, what it writes, how it fails, and what `--mode=eval` says about it."""
+
+import json
+import math
+import shutil
+import struct
+
+import jax
+import numpy as np
+import pytest
+from running import LEARNING_EPOCHS, STEPS_PER_EPOCH, command, epochs, main, numbers, result, state, train
+
+from alexnet_jax.experiment import from_json
+from alexnet_jax.metrics import Metrics, read_metrics
+
+pytest_plugins = ["running"]
+
+LAST = LEARNING_EPOCHS * STEPS_PER_EPOCH
+
+
+def records(file):
+    """The records of a TensorBoard file: length, its checksum, data, its checksum."""
+    data, start = file.read_bytes(), 0
+    while start < len(data):
+        (length,) = struct.unpack_from("<Q", data, start)
+        yield data[start + 12 : start + 12 + length]
+        start += 16 + length
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """A function that has something done when a step's loss is read."""
+
+    def arrange(step, action):
+        original = Metrics.train
+
+        def train(self, number, **values):
+            original(self, number, **values)
+            if number == step:
+                action()
+
+        monkeypatch.setattr(Metrics, "train", train)
+
+    return arrange
+
+
+# --- what it reaches and writes --------------------------------------------------------------------------------------
+
+
+def test_the_digits_are_learned(learned):
+    losses = [line["loss"] for line in numbers(learned)]
+    assert len(losses) == LAST
+    assert np.mean(losses[:5]) == pytest.approx(math.log(10), rel=0.15)
+    assert np.mean(losses[-STEPS_PER_EPOCH // 2 :]) < 0.8
+    assert result(learned)["top1_error"] < 0.25
+
+
+def test_the_train_step_is_compiled_once(learned):
+    assert (learned.parent / "programs").read_text() == "1"
+
+
+def test_each_epoch_is_validated_and_the_test_set_is_read_once(learned):
+    assert [line["step"] for line in numbers(learned, "validation")] == list(
+        range(STEPS_PER_EPOCH, LAST + 1, STEPS_PER_EPOCH)
+    )
+    assert [line["step"] for line in numbers(learned, "test")] == [LAST]
+    assert numbers(learned, "test")[0]["examples"] == 360
+
+
+def test_the_result_is_that_of_the_metrics(learned):
+    reached, (test,) = result(learned), numbers(learned, "test")
+    assert {k: reached[k] for k in ("loss", "top1_error", "top5_error")} == {
+        k: test[k] for k in ("loss", "top1_error", "top5_error")
+    }
+    best = min(numbers(learned, "validation"), key=lambda line: line["top1_error"])
+    assert (reached["best_step"], reached["best_validation_top1_error"]) == (best["step"], best["top1_error"])
+    assert (reached["steps"], reached["epochs"]) == (LAST, LEARNING_EPOCHS)
+
+
+def test_the_record_says_what_was_run(learned):
+    record = json.loads((learned / "experiment.json").read_text())
+    experiment = from_json(record["experiment"])
+    assert (experiment.name, experiment.network.width, experiment.train.batch) == ("alexnet_digits", 0.0625, 32)
+    assert record["environment"]["versions"]["jax"] == jax.__version__
+    assert "digits" in record["data"]["title"] and len(record["data"]["fingerprint"]) == 16
+    assert record["restored_from"] is None
+
+
+def test_report_picture_and_events_are_written(learned):
+    report = (learned / "report.md").read_text()
+    assert f"{100 * result(learned)['top1_error']:.2f} %" in report
+    assert "--network.width=0.0625" in report
+    assert (learned / "figures" / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    (events,) = (learned / "tensorboard").iterdir()
+    assert sum(b"train/loss" in record for record in records(events)) == LAST
+    assert sum(b"test/top1_error" in record for record in records(events)) == 1
+
+
+def test_latest_checkpoints_are_there(learned):
+    steps = {int(path.name) for path in (learned / "checkpoints").iterdir()}
+    assert steps >= {LAST, LAST - STEPS_PER_EPOCH, result(learned)["best_step"]}
+
+
+# --- evaluating it ---------------------------------------------------------------------------------------------------
+
+
+def evaluated(run, capsys, **options):
+    capsys.readouterr()
+    assert main(command(run, mode="eval", **options)) == 0
+    return capsys.readouterr().out
+
+
+def line_of(scores):
+    return f"Test error: top-1 {100 * scores['top1_error']:.2f} %, top-5 {100 * scores['top5_error']:.2f} %"
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (1, 2)], ids=["one device", "two devices"])
+def test_evaluation_gives_the_numbers_of_the_end_of_training(learned, capsys, mesh):
+    shown = evaluated(learned, capsys, mesh__data=mesh[0], mesh__column=mesh[1])
+    assert line_of(result(learned)) in shown
+    assert f"Mean loss {result(learned)['loss']:.4f}" in shown
+
+
+def test_the_same_checkpoint_by_step_and_by_path(learned, capsys):
+    for restore in (LAST, learned, learned / "checkpoints" / str(LAST)):
+        assert line_of(result(learned)) in evaluated(learned, capsys, restore=restore)
+
+
+def test_best_and_earlier_checkpoints_can_be_evaluated(learned, capsys):
+    best = result(learned)["best_step"]
+    by_word, by_step = (evaluated(learned, capsys, restore=restore) for restore in ("best", best))
+    assert by_word.split("Mean")[0] == by_step.split("Mean")[0]  # the line of the loss ends with the time it took
+    earlier = LAST - STEPS_PER_EPOCH
+    assert f"checkpoints/{earlier}\n" in evaluated(learned, capsys, restore=earlier)
+
+
+def test_evaluation_takes_its_options_from_the_run(learned, capsys):
+    capsys.readouterr()
+    options = ["--mesh.data=1", "--mesh.column=1", "--train.tune_allocator=False"]
+    assert main(["--exp=alexnet_digits", "--mode=eval", f"--workdir={learned}", *options]) == 0
+    assert line_of(result(learned)) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("restore", ["7", "nowhere"])
+def test_evaluating_what_is_not_there(learned, capsys, restore):
+    assert main(command(learned, mode="eval", restore=restore)) == 2
+    message = capsys.readouterr().err
+    assert f"--restore={restore}" in message and "Traceback" not in message
+
+
+# --- how it fails ----------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_a_good_checkpoint(tmp_path, compile_cache, capsys):
+    assert train(tmp_path / "run", train__epochs=1, train__save_every=1, train__keep=5, optim__learning_rate=1e4) == 1
+    message = capsys.readouterr().err
+    assert (
+        "The loss of step " in message and "--optim.learning_rate (now 10000)" in message and "Traceback" not in message
+    )
+    failed = int(message.split("The loss of step ")[1].split()[0])
+    assert [line["step"] for line in numbers(tmp_path / "run")] == list(range(1, failed))
+    parameters, optimizer = state(tmp_path / "run")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((parameters, optimizer)))
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_both_numbers(tmp_path, capsys):
+    assert train(tmp_path / "run", train__batch=127, mesh__data=2) == 2
+    message = capsys.readouterr().err
+    assert "--train.batch=127" in message and "2 data-parallel devices" in message
+    assert not (tmp_path / "run" / "experiment.json").exists()
+
+
+def test_more_devices_than_there_are(tmp_path, capsys):
+    assert train(tmp_path / "run", mesh__data=64) == 2
+    assert "--mesh.data=64 --mesh.column=1 needs 64 devices" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("train__batch", 5000), ("data__validation", 1437)])
+def test_more_images_than_there_are(tmp_path, capsys, option, value):
+    assert train(tmp_path / "run", **{option: value}) == 2
+    message = capsys.readouterr().err
+    assert f"--{option.replace('__', '.')}={value}" in message and "training images" in message
+
+
+def test_a_network_for_larger_images_is_refused(tmp_path, capsys):
+    assert train(tmp_path / "run", network__name="alexnet") == 2
+    message = capsys.readouterr().err
+    assert "32x32x3" in message and "224x224x3" in message
+
+
+def test_checkpoints_that_cannot_be_written_end_the_run(tmp_path, compile_cache, at_step, capsys):
+    folder = tmp_path / "run" / "checkpoints"
+
+    def replace_by_a_file():
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+
+    at_step(3, replace_by_a_file)
+    assert train(tmp_path / "run", train__epochs=epochs(12), train__save_every=6) == 1
+    message = capsys.readouterr().err
+    assert str(folder) in message and "Could not save" in message and "Traceback" not in message
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_folder_is_locked_while_it_is_trained_in(tmp_path, compile_cache, at_step, capsys):
+    seen = []
+    at_step(1, lambda: seen.append(main(command(tmp_path / "run", train__epochs=epochs(3)))))
+    assert train(tmp_path / "run", train__epochs=epochs(3)) == 0
+    assert seen == [2]
+    assert "Another process is working in" in capsys.readouterr().err
+    assert [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["kind"] == "train"] == [
+        1,
+        2,
+        3,
+    ]
