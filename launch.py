@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import pkgutil
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 import experiments
+from alexnet_jax.allocator import keep_memory
 from alexnet_jax.errors import Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Request, Train, check
 from alexnet_jax.workdir import Workdir
@@ -78,7 +80,9 @@ def read(arguments: list[str]) -> tuple[str, Request]:
 
 
 def run(mode: str, request: Request) -> None:
-    """Do it. jax and its libraries are imported only now, so that a mistyped command line is answered at once."""
+    """Do it. jax and its libraries are imported only now: a typing mistake is answered at once, and memory is set first."""
+    if request.experiment.train.tune_allocator and mode != "summary" and keep_memory():
+        print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
     from alexnet_jax import commands
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each save in the middle of an epoch: no metric
@@ -97,8 +101,9 @@ def main(arguments: list[str]) -> int:
         print(f"Error: {problem}", file=sys.stderr)
         return problem.exit_status
     except Interrupted as stop:
-        command = " ".join(["python launch.py", *arguments])
-        print(f"\n{stop} The same command goes on from there: {command}", file=sys.stderr)
+        # Repeated with --overwrite it would delete what was just saved.
+        command = shlex.join(["python", "launch.py", *(word for word in arguments if word != "--overwrite")])
+        print(f"\n{stop} This command goes on from there: {command}", file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
         print("\nInterrupted before the first step; nothing was lost.", file=sys.stderr)

@@ -1,8 +1,16 @@
-"""AlexNet in two columns, in JAX. `AlexNet`, its tables and its meshes are all a notebook needs."""
+"""AlexNet in two columns, in JAX. `AlexNet`, its tables and its meshes are all a notebook needs.
 
-from alexnet_jax.columns import make_mesh
-from alexnet_jax.model import AlexNet
-from alexnet_jax.networks import ALEXNET, ALEXNET_CIFAR, ALEXNET_ONE_COLUMN, ALEXNET_ORIGINAL, ALEXNET_TUTORIAL
+They are imported when first asked for: the command line answers a typing mistake without waiting for jax, and
+`allocator.keep_memory` must come before jax starts its threads.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_jax.columns import make_mesh
+    from alexnet_jax.model import AlexNet
+    from alexnet_jax.networks import ALEXNET, ALEXNET_CIFAR, ALEXNET_ONE_COLUMN, ALEXNET_ORIGINAL, ALEXNET_TUTORIAL
 
 __all__ = [
     "ALEXNET",
@@ -13,3 +21,10 @@ __all__ = [
     "AlexNet",
     "make_mesh",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = {"AlexNet": "model", "make_mesh": "columns"}.get(name, "networks")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -25,21 +25,23 @@ class Checkpoints:
     (velocities and the count its rate is computed from). Everything else is a function of seed and step.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
         self.folder = folder.absolute()
         best = policy.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.AnyPreservationPolicy([policy.LatestN(keep), best]),
             best_fn=_error,
             best_mode="min",
+            read_only=read_only,
         )
         with _failures("open", self.folder):
-            remove_stray_steps(self.folder)
+            if not read_only:
+                remove_stray_steps(self.folder)
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=(PARAMETERS, OPTIMIZER))
 
     def steps(self) -> list[int]:
         """Steps that can be restored, rising."""
-        return sorted(self._manager.all_steps())
+        return sorted(step for step in self._manager.all_steps() if any((self.folder / str(step)).iterdir()))
 
     def best_step(self) -> int | None:
         """The step with the lowest validation error among those kept."""
@@ -176,7 +178,7 @@ def find_step(restore: str, run_folder: Path) -> Path:
 
 
 def _choose(folder: Path, wanted: str, restore: str) -> Path:
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, read_only=True)
     try:
         steps, best = checkpoints.steps(), checkpoints.best_step()
     finally:

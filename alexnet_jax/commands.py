@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import allocator, columns, networks, report
+from alexnet_jax import columns, networks, report
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.data import augment, pipeline, sources
 from alexnet_jax.errors import DataNotFoundError, UsageError
@@ -34,6 +34,7 @@ def summarize(request: Request) -> None:
 
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
+    set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
     networks.build(request.experiment.network, CLASSES[request.experiment.data.name])
     restored_from = _restored_from(request)
     Workdir(request.workdir).check_continues(request.experiment, restored_from, overwrite=request.overwrite)
@@ -84,22 +85,16 @@ def _find_data(request: Request) -> tuple[Request, sources.DataSet]:
 
 
 def set_up_devices(experiment: Experiment) -> None:
-    """Everything that must be said before jax touches a device: virtual CPU devices, allocator, determinism."""
+    """Everything that must be said before jax touches a device: virtual CPU devices, determinism."""
     wanted = (experiment.mesh.data or 1) * (experiment.mesh.column or 1)
     if wanted > max(1, jax.config.jax_num_cpu_devices):  # has no effect where there is an accelerator
         jax.config.update("jax_num_cpu_devices", wanted)
     if experiment.train.deterministic:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
-    # mallopt must come before XLA's own buffers; whether there is an accelerator is not known before the backend starts.
-    accelerated = os.environ.get("JAX_PLATFORMS", "cpu") != "cpu"
-    if experiment.train.tune_allocator and not accelerated and allocator.keep_memory():
-        print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
 
 
 def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Trainer, sources.Split, sources.Split]:
     """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend."""
-    set_up_devices(experiment)
-
     training, validation = pipeline.hold_out(data_set, experiment.data.validation)
     options = experiment.train
     data, column = columns.mesh_shape(
@@ -198,7 +193,8 @@ def _finish(
     """The report with its picture, and result.json; that one last, since it says that the run is finished."""
     lines = read_metrics(workdir.path / "metrics.jsonl")
     validations = [line for line in lines if line["kind"] == "validation"]
-    best = min(validations, key=lambda line: line["top1_error"])
+    # Of equal ones the latest: that is the checkpoint orbax keeps.
+    best = min(reversed(validations), key=lambda line: line["top1_error"])
     result = dataclasses.asdict(scores) | {
         "best_validation_top1_error": best["top1_error"],
         "best_step": best["step"],
@@ -227,6 +223,7 @@ def _result_line(result: dict) -> str:
 
 def evaluate(request: Request) -> None:
     """Print the test error of a checkpoint."""
+    set_up_devices(request.experiment)
     step = find_step(request.restore or "latest", request.workdir)
     data_set = sources.load(request.experiment.data)
     trainer, _, _ = make_trainer(request.experiment, data_set)

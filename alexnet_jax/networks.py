@@ -4,6 +4,8 @@ Read `ALEXNET` first. `build` turns the small `Network` record of the command li
 one of its products or a part of it.
 """
 
+import math
+
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.table import LRN, Conv, Dense, Dropout, MapNorm, MaxPool, Part, ReLU, Table, shapes
@@ -74,6 +76,8 @@ def build(network: Network, classes: int) -> Table:
 
 def _scaled(maps: int, network: Network) -> int:
     """maps * width, rounded to a multiple of the columns."""
+    if not (math.isfinite(network.width) and network.width > 0):
+        raise UsageError(f"--network.width={network.width}: expected a positive number.")
     return max(1, round(maps * network.width / network.columns)) * network.columns
 
 

@@ -48,5 +48,8 @@ def schedule(optim: Optim, steps_per_epoch: int, total_steps: int) -> optax.Sche
 
 def _drops(optim: Optim, steps_per_epoch: int, warmup: int) -> optax.Schedule:
     """Drops count from the start of training, while `join_schedules` counts from the end of the warm-up."""
-    at = {max(0, round(epoch * steps_per_epoch) - warmup): optim.drop_factor for epoch in optim.drops}
+    at: dict[int, float] = {}
+    for epoch in optim.drops:  # two that fall on one step both count
+        step = max(0, round(epoch * steps_per_epoch) - warmup)
+        at[step] = at.get(step, 1.0) * optim.drop_factor
     return optax.piecewise_constant_schedule(optim.learning_rate, at)

@@ -130,8 +130,10 @@ class LayerShape:
 
 
 def pooled(size: int, part: MaxPool) -> int:
-    """Output size of max-pooling in ceil mode: every input pixel lies in some window."""
-    return max(0, -(-(size - part.window) // part.stride)) + 1
+    """Output size of max-pooling in ceil mode: the windows reach the last pixel, and every window starts inside."""
+    reaching = max(0, -(-(size - part.window) // part.stride)) + 1
+    starting = -(-size // part.stride)  # fewer than `reaching` only where the stride is larger than the window
+    return min(reaching, starting)
 
 
 def shapes(table: Table) -> Iterator[LayerShape]:
@@ -152,11 +154,13 @@ def _layer_shape(table: Table, spec: Layer, seen: tuple[int, ...], shared: bool)
     gathered = columns if spec.crossing == "gather" else 1
     received = math.prod(seen) * (gathered - 1)
     inputs = (seen[0] * gathered, *seen[1:])
+    if width < 1:
+        raise ValueError(f"{spec.name}: {width} outputs; expected at least 1")
     if spec.crossing == "sum":
         received = width * (columns - 1)
         kernel, bias, convolved = (columns, width, math.prod(inputs)), (width,), (width,)
         return LayerShape(spec, (math.prod(inputs),), convolved, _after(spec, convolved), kernel, bias, received)
-    if width % columns or width < columns:
+    if width % columns:
         raise ValueError(f"{spec.name}: {width} outputs do not divide into {columns} columns")
     own = width // columns
     if isinstance(spec, Dense):

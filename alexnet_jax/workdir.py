@@ -77,13 +77,13 @@ class Workdir:
     def check_continues(self, experiment: Experiment, restored_from: str | None, *, overwrite: bool) -> None:
         """Raise UsageError unless `experiment` may start here or go on with what is here."""
         others = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
+        if overwrite and RECORD in others:  # damaged or not
+            return
         record = self.record()
         if record is None:
             if others:
                 what = f"holds {', '.join(sorted(others)[:5])} but no {RECORD}, so it is no run folder"
                 raise UsageError(f"--workdir={self.path} {what}; nothing in it was touched. Choose another --workdir.")
-            return
-        if overwrite:
             return
         differing = differences(from_json(record["experiment"]), experiment)
         if record.get("restored_from") != restored_from:

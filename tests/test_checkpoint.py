@@ -52,6 +52,15 @@ def test_latest_and_best_are_kept(tmp_path):
         assert checkpoints.steps() == [8]
 
 
+def test_of_equally_good_checkpoints_the_latest_is_kept(tmp_path):
+    with closing(Checkpoints(tmp_path, keep=1)) as checkpoints:
+        for step, error in enumerate([0.2, 0.1, 0.1, 0.3], start=1):
+            checkpoints.save(step, tree(), tree(), error)
+            checkpoints.wait()
+        assert checkpoints.steps() == [3, 4]
+        assert checkpoints.best_step() == 3
+
+
 def test_a_step_that_is_there_is_left_as_it_is(tmp_path):
     with closing(Checkpoints(tmp_path)) as checkpoints:
         for value in (1.0, 2.0):

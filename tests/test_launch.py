@@ -161,7 +161,7 @@ def test_abbreviated_option_is_refused(refused):
         ("train.epochs", "abc", "float"),
         ("train.batch", "1.5", "int"),
         ("data.mirror", "perhaps", "True"),
-        ("optim.drops", "soon", "float"),
+        ("optim.drops", "soon", "FLOAT"),
         ("network.order", "papr", "paper"),
         ("network.columns", "3", "2"),
         ("data.name", "cifar", "cifar10"),

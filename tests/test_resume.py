@@ -44,10 +44,10 @@ def interrupt_at(monkeypatch):
 def test_twenty_steps_in_three_processes_are_twenty_steps_in_one(twenty_steps, tmp_path, interrupt_at, capsys):
     run, whole = tmp_path / "run", {"train__epochs": epochs(20)}
     interrupt_at(8)  # two steps are in flight when its loss is read
-    assert train(run, **whole) == 130
+    assert main([*command(run, **whole), "--overwrite"]) == 130
     message = capsys.readouterr().err
     assert "Interrupted by SIGINT and saved at step 10." in message
-    assert f"python launch.py {' '.join(command(run, **whole))}" in message
+    assert f"python launch.py {' '.join(command(run, **whole))}\n" in message  # without --overwrite
     assert steps(run) == [10]
     interrupt_at(13, signal.SIGTERM)
     assert train(run, **whole) == 143

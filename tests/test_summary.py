@@ -14,7 +14,7 @@ def rows(table):
 def test_the_papers_network():
     shown = rows(networks.ALEXNET)
     assert "60,965,224" in shown["total"]
-    assert "224x224x3" in shown["alexnet:"] and "2 columns, 1000 classes" in shown["alexnet:"]
+    assert shown["alexnet:"] == "alexnet: images 224x224x3, columns 2, classes 1000"
     assert shown["conv1"].endswith(" -")
     assert shown["conv3"].endswith("128 maps of 13x13")
     assert shown["fc6"].endswith("128 maps of 6x6")
@@ -24,7 +24,7 @@ def test_the_papers_network():
 
 def test_nothing_crosses_in_one_column():
     shown = rows(networks.ALEXNET_ONE_COLUMN)
-    assert "1 column," in shown["alexnet_one_column:"]
+    assert "columns 1," in shown["alexnet_one_column:"]
     assert all(shown[spec.name].endswith(" -") for spec in networks.ALEXNET_ONE_COLUMN.layers)
 
 
