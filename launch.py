@@ -1,11 +1,8 @@
 """Run one experiment: python launch.py --exp=NAME [--mode=MODE] [--section.field=value ...]; --list shows the names."""
 
 import argparse
-import difflib
-import importlib
 import logging
 import os
-import pkgutil
 import shlex
 import sys
 from dataclasses import dataclass
@@ -42,23 +39,6 @@ class CommandLine:
     """Delete the run in the folder and start anew."""
 
 
-def names() -> dict[str, str]:
-    """{experiment: first line of its file}."""
-    found = (module.name for module in pkgutil.iter_modules(experiments.__path__))
-    return {
-        name: (importlib.import_module(f"experiments.{name}").__doc__ or "").splitlines()[0] for name in sorted(found)
-    }
-
-
-def find(name: str) -> Experiment:
-    """The experiment of this name. Raises UsageError with the nearest name."""
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), 1)
-        hint = f"Did you mean --exp={near[0]}?" if near else f"There are: {', '.join(names())}."
-        raise UsageError(f"--exp={name}: no such experiment. {hint} (python launch.py --list)")
-    return importlib.import_module(f"experiments.{name}").EXPERIMENT
-
-
 def read(arguments: list[str]) -> tuple[str, Request]:
     """(mode, request) of a command line. In eval mode the defaults are those the run was trained with."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -67,7 +47,7 @@ def read(arguments: list[str]) -> tuple[str, Request]:
     known, _ = first.parse_known_args(arguments)
     if known.exp is None and not {"-h", "--help"} & set(arguments):
         raise UsageError("--exp=NAME is missing, such as --exp=alexnet_cifar. python launch.py --list shows the names.")
-    base = shipped = find(known.exp or "alexnet_cifar")
+    base = shipped = experiments.find(known.exp or "alexnet_cifar")
     workdir = Path(known.workdir or Path("runs") / base.name)
     if known.mode == "eval":
         base = Workdir(workdir).experiment() or base
@@ -92,7 +72,7 @@ def run(mode: str, request: Request) -> None:
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 or 143 interrupted after saving."""
     if "--list" in arguments:
-        print("\n".join(f"{name:24s} {line}" for name, line in names().items()))
+        print("\n".join(f"{name:24s} {line}" for name, line in experiments.names().items()))
         return 0
     try:
         mode, request = read(arguments)
@@ -106,7 +86,7 @@ def main(arguments: list[str]) -> int:
         print(f"\n{stop} This command goes on from there: {command}", file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
-        print("\nInterrupted before the first step; nothing was lost.", file=sys.stderr)
+        print("\nInterrupted. What had been saved is safe; the same command goes on from there.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away, as in `launch.py --list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

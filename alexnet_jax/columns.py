@@ -75,6 +75,17 @@ def place(mesh: DeviceMesh, spec: P) -> NamedSharding:
     return NamedSharding(mesh, spec)
 
 
+def check_fits(mesh: DeviceMesh, number: int) -> None:
+    """Raise UsageError unless so many columns divide over the mesh."""
+    devices = mesh.shape[COLUMN]
+    if number % devices:
+        plural = "" if number == 1 else "s"
+        raise UsageError(
+            f"A network of {number} column{plural} does not divide over {devices} devices. Use make_mesh(data, column) with "
+            f"column={' or '.join(str(n) for n in range(1, number + 1) if number % n == 0)}."
+        )
+
+
 def data_replicas(mesh: DeviceMesh) -> int:
     """How many shares a batch is cut into."""
     return mesh.shape[DATA]

@@ -87,7 +87,8 @@ def _find_data(request: Request) -> tuple[Request, sources.DataSet]:
 def set_up_devices(experiment: Experiment) -> None:
     """Everything that must be said before jax touches a device: virtual CPU devices, determinism."""
     wanted = (experiment.mesh.data or 1) * (experiment.mesh.column or 1)
-    if wanted > max(1, jax.config.jax_num_cpu_devices):  # has no effect where there is an accelerator
+    made = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
+    if wanted > max(1, made):  # has no effect where there is an accelerator
         jax.config.update("jax_num_cpu_devices", wanted)
     if experiment.train.deterministic:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"

@@ -1,8 +1,8 @@
-"""The picture of a network in columns, drawn from its table: python -m alexnet_jax.diagram docs/two_columns.png"""
+"""The picture of a network in columns, drawn from its table: python -m alexnet_jax.diagram docs/two_columns.png."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alexnet_jax.networks import ALEXNET
 from alexnet_jax.table import LayerShape, Table, shapes
@@ -67,7 +67,7 @@ def _arrow(axes: "Axes", start: tuple[float, float], end: tuple[float, float], c
 
 
 def _box(axes: "Axes", x: float, y: float, title: str, below: str) -> None:
-    style = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "facecolor": BOX, "edgecolor": OWN}
+    style: dict[str, Any] = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "facecolor": BOX, "edgecolor": OWN}
     from matplotlib.patches import FancyBboxPatch
 
     axes.add_patch(FancyBboxPatch((x - HALF, y - 0.38), 2 * HALF, 0.76, zorder=3, **style))

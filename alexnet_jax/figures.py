@@ -5,6 +5,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -78,7 +80,8 @@ def _curve(axes: "Axes", epochs: list[float], values: list[float], color: str, *
     """A line, with dots while they can be told apart: one point alone would otherwise be invisible."""
     if epochs:
         marker = "o" if len(epochs) <= 30 else ""
-        axes.plot(epochs, values, color=color, marker=marker, markersize=4, **({"linewidth": 1.6} | style))
+        looks: dict[str, Any] = {"linewidth": 1.6} | style
+        axes.plot(epochs, values, color=color, marker=marker, markersize=4, **looks)
 
 
 def _finish(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
@@ -92,7 +95,7 @@ def _finish(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
     axes.grid(alpha=0.25, linewidth=0.6)
     if axes.get_yscale() == "linear":
         # From zero, or a wobble in the last digit fills the picture.
-        axes.set_ylim(0, 1.08 * max(max(line.get_ydata()) for line in axes.get_lines()) or 1)
+        axes.set_ylim(0, 1.08 * max(float(np.max(line.get_ydata())) for line in axes.get_lines()) or 1)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
 

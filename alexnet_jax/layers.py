@@ -102,7 +102,7 @@ def _views(x: jax.Array, part: MaxPool) -> dict[tuple[int, int], jax.Array]:
 
 
 def _max_pool_forward(x: jax.Array, part: MaxPool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    y = max_pool(x, part)
+    y = functools.reduce(jnp.maximum, _views(x, part).values())
     return y, (x, y)
 
 
@@ -162,7 +162,8 @@ def _window_sum(s: jax.Array, part: LRN | MapNorm) -> jax.Array:
     for axis in (0,) if isinstance(part, LRN) else (1, 2):
         half, n = part.size // 2, s.shape[axis]
         padded = jnp.pad(s, [(half, half) if i == axis else (0, 0) for i in range(s.ndim)])
-        s = sum(lax.slice_in_dim(padded, i, i + n, axis=axis) for i in range(part.size))
+        views = [lax.slice_in_dim(padded, i, i + n, axis=axis) for i in range(part.size)]
+        s = sum(views[1:], views[0])
     return s
 
 

@@ -196,7 +196,7 @@ class _Events:
     def __init__(self, folder: Path, first_step: int):
         # Not SummaryWriter: its thread dies on a full disk without a word, and closing it then waits for ever.
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
         folder.mkdir(exist_ok=True)
         # Without a suffix of its own a restart within the same second would overwrite the first file.
@@ -206,8 +206,8 @@ class _Events:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Write every number among `values` (others, such as null, have no place in a curve)."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         scalars = [Summary.Value(tag=f"{kind}/{k}", simple_value=v) for k, v in numbers.items()]
@@ -264,7 +264,7 @@ class _Terminal:
         from tqdm import tqdm
 
         # Where the terminal does not tell its size (some containers), tqdm would draw a bar of width zero.
-        size = {"dynamic_ncols": True} if _tells_size(self._stream) else {"ncols": 100, "nrows": 24}
+        size: dict[str, Any] = {"dynamic_ncols": True} if _tells_size(self._stream) else {"ncols": 100, "nrows": 24}
         form = "{percentage:3.0f}%{bar} {desc}"
         return tqdm(total=self._total, initial=self._first_step, file=self._stream, bar_format=form, **size)
 

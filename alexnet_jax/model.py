@@ -18,8 +18,10 @@ Parameters = dict[str, dict[str, jax.Array]]
 def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
     """Initial parameters {layer: {'kernel', 'bias'}}, float32, made where they will live and never moved.
 
-    Layer i draws from fold_in(key, i), so the numbers are the same on every mesh.
+    Layer i draws from fold_in(key, i), so the numbers are the same on every mesh. Raises UsageError when the table's columns
+    do not divide over this one.
     """
+    columns.check_fits(mesh, table.columns)
     places = jax.tree.map(lambda spec: columns.place(mesh, spec), columns.parameter_specs(table))
     return jax.jit(lambda key: _draw(table, key), out_shardings=places)(key)
 

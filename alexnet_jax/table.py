@@ -169,8 +169,8 @@ def _layer_shape(table: Table, spec: Layer, seen: tuple[int, ...], shared: bool)
     else:
         kernel = (columns, own, inputs[0], spec.kernel, spec.kernel)
         convolved = (own, *((n + sum(spec.padding) - spec.kernel) // spec.stride + 1 for n in inputs[1:]))
-    if min(convolved) < 1:
-        raise ValueError(f"{spec.name}: its {spec.kernel}x{spec.kernel} kernel does not fit into {inputs[1:]} pixels")
+        if min(convolved) < 1:
+            raise ValueError(f"{spec.name}: its {spec.kernel}x{spec.kernel} kernel does not fit into {inputs[1:]} pixels")
     return LayerShape(spec, inputs, convolved, _after(spec, convolved), kernel, (columns, own), received)
 
 

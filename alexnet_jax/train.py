@@ -31,11 +31,14 @@ INIT, AUGMENT, DROPOUT = 0, 1, 2
 
 @dataclass(frozen=True)
 class State:
-    """All that training changes. Together with the seed and the data it determines everything that follows."""
+    """All that training changes. Together with the seed and the data it determines everything that follows.
 
-    parameters: Parameters
+    The same record of places or of shapes describes a state, so its fields are trees of anything.
+    """
+
+    parameters: Any  # {layer: {'kernel', 'bias'}}
     optimizer: Any  # velocities and the step count its rate is computed from
-    step: jax.Array  # int32 []: steps done
+    step: Any  # int32 []: steps done
 
 
 jax.tree_util.register_dataclass(State, ["parameters", "optimizer", "step"], [])
@@ -91,7 +94,7 @@ class Trainer:
         place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
         return jax.tree.map(place, shapes, self.places())
 
-    def step(self) -> Callable[[State, OnDevice, np.ndarray], tuple[State, dict[str, jax.Array]]]:
+    def step(self) -> Callable[[State, OnDevice, np.ndarray], tuple[State, dict[str, Any]]]:
         """The compiled step: (state, training split, indices int32 [batch]) -> (next state, {'loss', 'rate'}).
 
         The old state's memory is reused for the new one.
@@ -101,7 +104,7 @@ class Trainer:
         batch_first = columns.place(self.mesh, columns.BATCH_FIRST)
         seed = options.train.seed
 
-        def step(state: State, split: OnDevice, indices: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        def step(state: State, split: OnDevice, indices: jax.Array) -> tuple[State, dict[str, Any]]:
             draw = lambda name: jax.random.fold_in(stream(seed, name), state.step)  # noqa: E731
             images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
             images = augment.normalize(images, self.stats)

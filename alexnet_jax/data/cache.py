@@ -49,7 +49,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], log: Callable[[str], None])
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
             try:
-                np.savez(temporary, **arrays)
+                np.savez(temporary, allow_pickle=False, **arrays)
                 temporary.flush()
                 os.fsync(temporary.fileno())
                 os.replace(temporary.name, path)

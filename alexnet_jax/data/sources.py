@@ -6,6 +6,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def _load_digits() -> DataSet:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise UsageError(f"--data.name=digits needs scikit-learn ({error}): pip install scikit-learn") from error
-    bunch = load_digits()
+    bunch: Any = load_digits()
     images, labels = _enlarge(bunch.images), bunch.target
     check_labels(labels, 10, "scikit-learn's digits")
     labels = labels.astype(np.int32)

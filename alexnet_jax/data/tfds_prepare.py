@@ -80,7 +80,7 @@ def _convert_shard(template, index: int, length: int, shards: int, folder: Path)
     if len(records) != length:
         message = f"The record file {source} has {len(records)} examples, but dataset_info.json says {length}."
         raise PrepareError(1, message)
-    ArrayRecordFileAdapter.write_examples(target, enumerate(records))
+    ArrayRecordFileAdapter.write_examples(target, enumerate(records))  # pyright: ignore[reportArgumentType]
 
 
 def _copy_description(source: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -114,12 +114,13 @@ def describe(version_folder: Path) -> Prepared:
 
     with _quiet(), _no_traceback(f"The description of CIFAR-10 in {version_folder} cannot be read"):
         builder = tfds.builder_from_directory(version_folder)
-        info, image = builder.info, builder.info.features["image"]
-        classes = tuple(builder.info.features["label"].names)
+        info, features = builder.info, cast("dict[str, Any]", builder.info.features)
+        image, classes = features["image"], tuple(features["label"].names)
         formats = {available.value for available in info.available_file_formats()}
-        if "array_record" in formats and info.file_format.value != "array_record":
+        if "array_record" in formats and info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             info.set_file_format("array_record", override=True, override_if_initialized=True)
-        counts = {split: sum(info.splits[split].shard_lengths) for split in SPLITS}
+        splits = cast("dict[str, Any]", info.splits)
+        counts = {split: sum(splits[split].shard_lengths) for split in SPLITS}
         shape, dtype, encoding = tuple(image.shape), np.dtype(image.np_dtype), image.to_json_content().encoding_format
     if (shape, dtype) != (SHAPE, np.uint8):
         raise RunError(f"{version_folder / 'features.json'} says images are {dtype} {shape}, expected uint8 {SHAPE}.")
