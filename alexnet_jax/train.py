@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh as DeviceMesh
+from jax.tree_util import DictKey
 
 from alexnet_jax import columns, optim
 from alexnet_jax.checkpoint import Checkpoints
@@ -75,10 +76,14 @@ class Trainer:
         whole = columns.place(self.mesh, columns.WHOLE)
         rule = self.optimizer()
         abstract = jax.eval_shape(lambda: rule.init(initialize(self.table, jax.random.key(0), self.mesh)))
-        velocities = optax.tree_utils.tree_map_params(
-            rule, lambda _, place: place, abstract, parameters, transform_non_params=lambda _: whole
-        )
-        return State(parameters, velocities, whole)
+
+        def beside(path: tuple, _: Any) -> Any:
+            match path:  # a velocity's ends as its parameter's does, under either rule
+                case (*_, DictKey(layer), DictKey(kind)):
+                    return parameters[layer][kind]
+            return whole
+
+        return State(parameters, jax.tree.map_with_path(beside, abstract), whole)
 
     def initial_state(self, parameters: Parameters | None = None) -> State:
         """Step 0, from fresh parameters or from given ones."""

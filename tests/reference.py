@@ -27,7 +27,10 @@ def logits(table, parameters, images, masks=None):
     for spec in table.layers:
         kernel, bias = parameters[spec.name]["kernel"], parameters[spec.name]["bias"]
         alone = split and spec.crossing is None
-        x = convolution(spec, x, kernel, table.columns if alone else 1) if isinstance(spec, Conv) else matrix(spec, x, kernel, alone)
+        if isinstance(spec, Conv):
+            x = convolution(spec, x, kernel, groups=table.columns if alone else 1)
+        else:
+            x = matrix(spec, x, kernel, alone)
         x = x + bias.reshape(1, -1, *(1,) * (x.ndim - 2))
         split = spec.crossing != "sum"
         for part in spec.after:

@@ -40,7 +40,7 @@ NARROW = {
     "mesh.column": 1,
 }
 STEPS_PER_EPOCH = 39  # 1,257 training digits in batches of 32
-LEARNING_EPOCHS = 4
+LEARNING_EPOCHS = 3
 
 
 def epochs(steps):
@@ -69,28 +69,23 @@ def train(workdir, **options):
     return main(command(workdir, **options))
 
 
-def start(arguments, cache, *python_options):
-    """launch.py in a process of its own, which takes compiled programs from `cache`."""
+def start(arguments, cache, log, *python_options):
+    """launch.py in a process of its own, which takes compiled programs from `cache` and writes all it says to `log`."""
     variables = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return subprocess.Popen(
-        [sys.executable, *python_options, "launch.py", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, *python_options, "launch.py", *map(str, arguments)]
+    with log.open("w") as output:
+        return subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=output, stderr=subprocess.STDOUT)
 
 
-def wait_for(happened, process, seconds=300):
+def wait_for(happened, process, log, seconds=300):
     """Until `happened()`; fails when the process ends before or the time is up."""
     end = time.monotonic() + seconds
     while not happened():
         if process.poll() is not None:
-            pytest.fail(f"ended too early, with status {process.returncode}:\n{''.join(process.communicate())}")
+            pytest.fail(f"ended too early, with status {process.returncode}:\n{log.read_text()}")
         if time.monotonic() > end:
             process.kill()
-            pytest.fail(f"nothing happened in {seconds} s:\n{''.join(process.communicate())}")
+            pytest.fail(f"nothing happened in {seconds} s:\n{log.read_text()}")
         time.sleep(0.01)
 
 

@@ -1,5 +1,6 @@
 """Freed memory stays in the process, where the platform has the means."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -35,7 +36,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def page_faults(how):
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, how], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", PROGRAM, how],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     return int(run.stdout)
 
@@ -44,6 +51,14 @@ def page_faults(how):
 def test_freed_memory_is_used_again_without_page_faults():
     assert page_faults("keep") < 100
     assert page_faults("as usual") > 500  # five times 64 MiB, in huge pages or small ones
+
+
+@pytest.mark.parametrize(("platforms", "device"), [("cuda", "/nowhere"), ("", sys.executable)])
+def test_nothing_is_done_where_an_accelerator_computes(monkeypatch, platforms, device):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr(allocator, "ACCELERATORS", (device,))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was looked for"))
+    assert allocator.keep_memory() is False
 
 
 @pytest.mark.parametrize(("system", "libc"), [("darwin", ""), ("win32", ""), ("linux", "musl")])
@@ -55,6 +70,8 @@ def test_nothing_is_done_elsewhere(monkeypatch, system, libc):
 
 
 def test_a_setting_that_does_not_take_is_told(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+
     class Library:
         @staticmethod
         def mallopt(option, value):

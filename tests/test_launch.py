@@ -20,7 +20,8 @@ NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 
 @pytest.fixture(autouse=True)
 def empty_folder(tmp_path, monkeypatch):
-    """Each command runs in an empty folder."""
+    """Each command runs in an empty folder, and leaves the memory of this process as it is."""
+    monkeypatch.setattr(launch, "keep_memory", lambda: False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -87,7 +88,7 @@ def test_experiment_is_complete(name):
 def test_summary_shows_parameters_and_what_crosses(name, capsys):
     assert status(f"--exp={name}", "--mode=summary") == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    two_columns = launch.find(name).network.columns == 2
+    two_columns = experiments.find(name).network.columns == 2
     for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
         crosses = two_columns and layer in ("conv3", "fc6", "fc7", "fc8")
         assert rows[layer].endswith(" -") != crosses
@@ -112,6 +113,7 @@ def test_summary_of_alexnet_imagenet(capsys):
 def test_summary_starts_no_device_and_writes_nothing(empty_folder):
     program = (
         "import sys, launch\n"
+        "assert not {'jax', 'numpy'} & set(sys.modules)\n"  # the allocator is set before either is there
         f"for name in {NAMES}:\n"
         "    assert launch.main([f'--exp={name}', '--mode=summary']) == 0\n"
         "from jax._src import xla_bridge\n"
@@ -312,5 +314,5 @@ def test_data_that_cannot_be_trained_on_yet(refused):
 
 def test_find_raises_before_anything_is_imported():
     with pytest.raises(UsageError, match="no such experiment"):
-        launch.find("alexnet cifar")
+        experiments.find("alexnet cifar")
     assert not hasattr(experiments, "alexnet cifar")

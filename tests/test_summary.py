@@ -17,7 +17,7 @@ def test_the_papers_network():
     assert shown["alexnet:"] == "alexnet: images 224x224x3, columns 2, classes 1000"
     assert shown["conv1"].endswith(" -")
     assert shown["conv3"].endswith("128 maps of 13x13")
-    assert shown["fc6"].endswith("128 maps of 6x6")
+    assert shown["fc6"].endswith("4,608 activations")
     assert shown["fc7"].endswith("2,048 activations")
     assert shown["fc8"].endswith("partial sums of 1,000 units")
 

@@ -1,0 +1,129 @@
+"""What is done to images: statistics against NumPy, and crops and mirrors that can be recognized from their pixels."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from alexnet_jax import columns
+from alexnet_jax.data.augment import Statistics, normalize, shift_and_mirror, statistics
+from alexnet_jax.experiment import Data
+
+PLAIN = Data(crop_padding=0, mirror=False)
+
+
+def pixels(n, size=6, channels=3):
+    """n copies of one image whose pixels all differ, so that a crop tells where it was cut out."""
+    image = 1 + np.arange(size * size * channels, dtype=np.float32).reshape(size, size, channels)
+    return np.repeat(image[None], n, 0)
+
+
+def outcomes(image, padding, mirror):
+    """{(row, column, mirrored): what comes of it}."""
+    size = image.shape[0]
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    possible = {}
+    for row, column, flip in itertools.product(range(2 * padding + 1), range(2 * padding + 1), [False, True][: 1 + mirror]):
+        cut = padded[row : row + size, column : column + size]
+        possible[row, column, flip] = cut[:, ::-1] if flip else cut
+    return possible
+
+
+def draws(images, key, data):
+    """Which (row, column, mirrored) happened to each image; fails where a result is none of the possible ones."""
+    results = np.asarray(jax.jit(shift_and_mirror, static_argnums=2)(images, key, data))
+    assert results.shape == images.shape and results.dtype == images.dtype
+    possible = outcomes(images[0], data.crop_padding, data.mirror)  # all images are the same
+    names = {cut.tobytes(): name for name, cut in possible.items()}
+    return [names[np.ascontiguousarray(result).tobytes()] for result in results]
+
+
+def test_without_crops_and_mirrors_images_stay_as_they_are():
+    images = pixels(4)
+    np.testing.assert_array_equal(shift_and_mirror(images, jax.random.key(0), PLAIN), images)
+
+
+def test_every_crop_and_mirror_is_equally_likely_and_drawn_per_image():
+    n, padding = 5000, 2
+    found = draws(pixels(n), jax.random.key(1), Data(crop_padding=padding, mirror=True))
+    names = list(outcomes(pixels(1)[0], padding, True))
+    counts = np.array([found.count(name) for name in names])
+    assert len(names) == 50 and counts.sum() == n
+    expected = n / len(names)
+    assert ((counts - expected) ** 2 / expected).sum() < 49 + 5 * np.sqrt(2 * 49)  # chi squared, 49 degrees of freedom
+    assert 0.4 < np.mean([a == b for a, b in itertools.pairwise([flip for _, _, flip in found])]) < 0.6
+
+
+def test_crops_alone_are_never_mirrored_and_mirrors_alone_never_shifted():
+    crops = draws(pixels(200), jax.random.key(2), Data(crop_padding=1, mirror=False))
+    assert {(row, column) for row, column, _ in crops} == set(itertools.product(range(3), range(3)))
+    mirrors = draws(pixels(200), jax.random.key(2), Data(crop_padding=0, mirror=True))
+    assert set(mirrors) == {(0, 0, False), (0, 0, True)}
+
+
+def test_another_step_draws_anew_and_the_same_step_the_same():
+    data, key = Data(crop_padding=2), jax.random.key(3)
+    steps = [draws(pixels(64), jax.random.fold_in(key, step), data) for step in (0, 1, 0)]
+    assert steps[0] == steps[2]
+    assert np.mean([a == b for a, b in zip(steps[0], steps[1], strict=True)]) < 0.2
+
+
+def test_the_padding_is_zero_and_all_channels_move_together():
+    found = np.asarray(shift_and_mirror(pixels(100), jax.random.key(4), Data(crop_padding=4, mirror=False)))
+    blank = found == 0
+    assert blank.any()
+    np.testing.assert_array_equal(blank.all(-1), blank.any(-1))
+
+
+def test_draws_are_the_same_on_every_mesh():
+    images, data = pixels(8), Data(crop_padding=2)
+    results = []
+    for mesh in (columns.make_mesh(1, 1), columns.make_mesh(1, 2), columns.make_mesh(2, 1), columns.make_mesh(4, 1)):
+        spread = jax.device_put(images, columns.place(mesh, columns.BATCH_FIRST))
+        results.append(np.asarray(jax.jit(shift_and_mirror, static_argnums=2)(spread, jax.random.key(5), data)))
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """More than two thousand images, so that the statistics are gathered in several parts, with unlike pixels and channels."""
+    generator = np.random.default_rng(0)
+    base = generator.integers(0, 200, size=(1, 5, 4, 3))
+    return (base + generator.integers(0, 56, size=(2345, 5, 4, 3))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("scale", ["none", "std"])
+def test_the_mean_per_pixel_and_the_deviation_around_it(photographs, scale):
+    exact = photographs.astype(np.float64)
+    stats = statistics(photographs, Data(mean="pixel", scale=scale))
+    assert stats.mean.shape == (5, 4, 3) and stats.mean.dtype == np.float32
+    np.testing.assert_allclose(stats.mean, exact.mean(0), rtol=1e-6)
+    assert stats.scale == pytest.approx(np.sqrt(((exact - exact.mean(0)) ** 2).mean()) if scale == "std" else 1.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", ["none", "std"])
+def test_the_mean_per_channel_and_the_deviation_around_it(photographs, scale):
+    exact = photographs.astype(np.float64)
+    stats = statistics(photographs, Data(mean="channel", scale=scale))
+    assert stats.mean.shape == (1, 1, 3) and stats.mean.dtype == np.float32
+    mean = exact.mean((0, 1, 2))
+    np.testing.assert_allclose(stats.mean[0, 0], mean, rtol=1e-6)
+    assert stats.scale == pytest.approx(np.sqrt(((exact - mean) ** 2).mean()) if scale == "std" else 1.0, rel=1e-9)
+
+
+def test_normalized_training_images_have_mean_zero_and_deviation_one(photographs):
+    data = Data(mean="pixel", scale="std")
+    images = np.asarray(normalize(photographs, statistics(photographs, data)), np.float64)
+    np.testing.assert_allclose(images.mean(0), 0, atol=1e-6)
+    assert images.std() == pytest.approx(1, rel=1e-6)
+
+
+def test_normalize_keeps_the_pixel_scale_unless_told_otherwise():
+    stats = Statistics(np.full((1, 1, 3), 100, np.float32), 1.0)
+    out = normalize(np.full((1, 2, 2, 3), 255, np.uint8), stats)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, np.full((1, 2, 2, 3), 155.0))
+    halved = normalize(np.zeros((1, 2, 2, 3), np.uint8), Statistics(stats.mean, 50.0))
+    np.testing.assert_array_equal(halved, np.full((1, 2, 2, 3), -2.0))

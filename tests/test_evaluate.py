@@ -1,0 +1,158 @@
+"""Scores: every example exactly once whatever the batch and mesh, honest about ties, and the same every time."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from alexnet_jax import columns
+from alexnet_jax.data.augment import Statistics, statistics
+from alexnet_jax.data.pipeline import put, training_batch
+from alexnet_jax.data.sources import Split
+from alexnet_jax.errors import RunError
+from alexnet_jax.evaluate import Evaluator, rank
+from alexnet_jax.experiment import Data, Experiment, Optim, Train
+from alexnet_jax.model import initialize
+from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
+from alexnet_jax.train import Trainer
+
+TABLE = Table(
+    "small",
+    (6, 6, 3),
+    2,
+    (
+        Conv("conv1", 8, 3, weight_std="he", after=(ReLU(), MaxPool())),
+        Dense("fc2", 16, "gather", weight_std="he", after=(ReLU(), Dropout())),
+        Dense("fc3", 10, "sum", weight_std="he"),
+    ),
+)
+EXAMPLES = 700
+BATCHES = [64, 128, 333, 700, 10_000]
+
+
+@pytest.fixture(scope="module")
+def split():
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (EXAMPLES, *TABLE.image)).astype(np.uint8)
+    return Split(images, generator.integers(0, 10, EXAMPLES).astype(np.int32))
+
+
+@pytest.fixture(scope="module")
+def stats(split):
+    return statistics(split.images, Data(scale="std"))
+
+
+def scores(split, stats, *, batch=128, mesh=(1, 1), parameters=None):
+    mesh = columns.make_mesh(*mesh)
+    own = initialize(TABLE, jax.random.key(0), mesh)
+    if parameters is not None:
+        places = jax.tree.map(lambda leaf: leaf.sharding, own)
+        own = jax.device_put(parameters, places)
+    return Evaluator(TABLE, mesh, stats, batch)(own, put(split, mesh))
+
+
+@pytest.fixture(scope="module")
+def expected(split, stats):
+    """(top-1 error, top-5 error, mean loss) from the reference's logits, by sorting in NumPy."""
+    parameters = jax.device_get(initialize(TABLE, jax.random.key(0), columns.make_mesh()))
+    images = (split.images - stats.mean) / np.float32(stats.scale)
+    logits = np.asarray(reference.logits(TABLE, parameters, images), np.float64)
+    place = [np.flatnonzero(np.argsort(-row, kind="stable") == label)[0] for row, label in zip(logits, split.labels, strict=True)]
+    loss = np.log(np.exp(logits).sum(1)) - logits[range(EXAMPLES), split.labels]
+    return np.mean(np.array(place) >= 1), np.mean(np.array(place) >= 5), loss.mean()
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_every_example_counts_once_whatever_the_batch(batch, split, stats, expected):
+    found = scores(split, stats, batch=batch)
+    assert found.examples == EXAMPLES
+    assert (found.top1_error, found.top5_error) == expected[:2]  # exactly: numbers of examples
+    assert found.loss == pytest.approx(expected[2], rel=1e-5)
+
+
+@pytest.mark.parametrize("mesh", [(1, 2), (2, 1), (2, 2), (4, 1)])
+def test_every_mesh_gives_the_same_scores(mesh, split, stats, expected):
+    found = scores(split, stats, batch=333, mesh=mesh)  # which two devices do not divide
+    assert found.examples == EXAMPLES
+    assert (found.top1_error, found.top5_error) == expected[:2]
+    assert found.loss == pytest.approx(expected[2], rel=1e-5)
+
+
+def test_evaluating_twice_gives_identical_numbers(split, stats):
+    mesh = columns.make_mesh()
+    evaluator, parameters = Evaluator(TABLE, mesh, stats, 128), initialize(TABLE, jax.random.key(0), mesh)
+    placed = put(split, mesh)
+    assert evaluator(parameters, placed) == evaluator(parameters, placed)
+
+
+def changed(values):
+    parameters = jax.device_get(initialize(TABLE, jax.random.key(0), columns.make_mesh()))
+    return {**parameters, "fc3": {**parameters["fc3"], **values}}
+
+
+def test_a_network_with_constant_outputs_only_hits_the_first_class(split, stats):
+    found = scores(split, stats, parameters=changed({"kernel": np.zeros((2, 10, 8), np.float32)}))
+    assert found.top1_error == np.mean(split.labels != 0)
+    assert found.top5_error == np.mean(split.labels >= 5)
+    assert found.loss == pytest.approx(np.log(10), rel=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_no_score(bad, split, stats):
+    with pytest.raises(RunError, match="The mean loss of an evaluation is nan"):
+        scores(split, stats, parameters=changed({"bias": np.full(10, bad, np.float32)}))
+
+
+def test_rank_counts_the_classes_before_the_right_one():
+    table = jnp.array([[3.0, 1.0, 2.0, 1.0], [3.0, 1.0, 2.0, 1.0], [3.0, 1.0, 2.0, 1.0], [3.0, 1.0, 2.0, 1.0]]).T
+    # Of the equal classes 1 and 3 the lower stands first.
+    assert rank(table, jnp.arange(4)).tolist() == [0, 2, 1, 3]
+
+
+def test_rank_is_the_place_in_a_stable_sort():
+    scores = np.random.default_rng(0).integers(0, 4, (10, 200)).astype(np.float32)  # many ties
+    labels = np.random.default_rng(1).integers(0, 10, 200).astype(np.int32)
+    order = np.argsort(-scores, axis=0, kind="stable")
+    expected = [np.flatnonzero(order[:, i] == label)[0] for i, label in enumerate(labels)]
+    np.testing.assert_array_equal(rank(scores, labels), expected)
+
+
+def test_the_mean_and_scale_of_the_training_split_are_applied(split, stats):
+    shifted = dataclasses.replace(split, images=(split.images // 2 + 100).astype(np.uint8))
+    own = Statistics(stats.mean / 2 + 100, stats.scale / 2)
+    plain, moved = scores(split, stats), scores(shifted, own)
+    assert moved.loss == pytest.approx(plain.loss, rel=0.02)  # but for the rounding of // 2
+    assert scores(shifted, stats).loss != pytest.approx(plain.loss, rel=0.02)
+
+
+# --- nothing is compiled twice ---------------------------------------------------------------------------------------
+
+
+def test_two_epochs_with_evaluations_compile_each_step_once(split, stats):
+    mesh = columns.make_mesh(2, 2)
+    options = Experiment("compile", optim=Optim(drops=(1,)), data=Data(crop_padding=1), train=Train(epochs=2, batch=128))
+    per_epoch = EXAMPLES // 128
+    trainer = Trainer(options, TABLE, mesh, stats, per_epoch)
+    evaluator, placed = Evaluator(TABLE, mesh, stats, 128), put(split, mesh)
+    step, state = trainer.step(), trainer.initial_state()
+    for number in range(2 * per_epoch):
+        state, result = step(state, placed, training_batch(number, EXAMPLES, 128, 0))
+        if (number + 1) % per_epoch == 0:
+            evaluator(state.parameters, placed)  # five whole batches and 60 examples more
+    assert np.isfinite(result["loss"]) and int(state.step) == 10
+    assert step._cache_size() == 1
+    assert evaluator._step._cache_size() == 1
+
+
+def test_the_counter_of_compilations_counts():
+    @functools.partial(jax.jit)
+    def double(x):
+        return 2 * x
+
+    for n in (3, 3, 4):
+        double(np.zeros(n))
+    assert double._cache_size() == 2

@@ -1,0 +1,298 @@
+"""The flax module: the reference's logits and gradients on one device and on two, what it refuses, and that it learns."""
+
+import dataclasses
+import functools
+import importlib
+import math
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+from flax import nnx
+
+import alexnet_jax
+import experiments
+from alexnet_jax import AlexNet, make_mesh, networks
+from alexnet_jax.data import augment, pipeline
+from alexnet_jax.data.sources import Split, load
+from alexnet_jax.errors import UsageError
+from alexnet_jax.evaluate import Evaluator
+from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
+from alexnet_jax.model import cross_entropy, dropout_masks, initialize, loss_and_gradients
+from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
+from alexnet_jax.train import Trainer
+
+TINY = Table(
+    "tiny",
+    (4, 6, 3),
+    2,
+    (
+        Conv("conv1", 4, 3, padding=(1, 1), weight_std="he", bias=0.5, after=(ReLU(), MaxPool())),
+        Dense("fc2", 16, "gather", weight_std=0.1, after=(ReLU(), Dropout(0.25))),
+        Dense("fc3", 5, "sum", weight_std=0.1),
+    ),
+)
+"""Every kind of crossing in three layers that compile in no time."""
+
+
+def in_64_bits(model, parameters=None):
+    """The model with the given parameters, or with its own in 64 bits."""
+    values = model.parameters if parameters is None else parameters
+    places = {name: {k: getattr(getattr(model, name), k)[...].sharding for k in layer} for name, layer in values.items()}
+    values = jax.tree.map(lambda x, place: jax.device_put(np.asarray(x, np.float64), place), values, places)
+    nnx.update(model, nnx.State(values))
+    return model
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (1, 2)], ids=["one device", "two devices"])
+def test_at_224_pixels_its_logits_are_the_references(mesh, narrow, compiled, float64):
+    table = narrow("alexnet", image=(224, 224, 3))
+    parameters = reference.random_parameters(shapes(table))
+    images, _ = reference.random_examples(table, 2)
+    expected = compiled(functools.partial(reference.logits, table))(parameters, images)
+    structure, state = nnx.split(in_64_bits(AlexNet(table, mesh=make_mesh(*mesh), rngs=nnx.Rngs(0)), parameters))
+    found = compiled(lambda state, images: nnx.merge(structure, state)(images))(state, images)
+    assert found.shape == (2, 10)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_its_gradients_through_nnx_are_those_of_training(mesh, float64):
+    mesh = make_mesh(*mesh)
+    model = in_64_bits(AlexNet(TINY, mesh=mesh, rngs=nnx.Rngs(0)))
+    images, labels = reference.random_examples(TINY, 4)
+    key = jax.random.key(1)
+
+    def loss(model):
+        return cross_entropy(model(images, dropout_key=key).T, labels).mean()
+
+    through_nnx = nnx.to_pure_dict(jax.jit(nnx.grad(loss))(model))
+    masks = dropout_masks(TINY, key, 4)
+    step = jax.jit(functools.partial(loss_and_gradients, TINY, mesh))
+    value, training = step(model.parameters, images.transpose(3, 1, 2, 0), labels, masks)
+    expected = jax.jit(jax.value_and_grad(functools.partial(reference.loss, TINY)))(model.parameters, images, labels, masks)
+
+    np.testing.assert_allclose(value, expected[0], rtol=1e-10)
+    assert jax.tree.structure(through_nnx) == jax.tree.structure(training) == jax.tree.structure(expected[1])
+    for a, b, c in zip(*map(jax.tree.leaves, (through_nnx, training, expected[1])), strict=True):
+        np.testing.assert_allclose(a, c, atol=1e-10 * np.abs(c).max())
+        np.testing.assert_allclose(b, c, atol=1e-10 * np.abs(c).max())
+
+
+def images_of(table, batch, dtype=np.float32):
+    return jnp.asarray(reference.random_examples(table, batch)[0], dtype)
+
+
+def test_ten_lines_in_a_notebook():
+    model = AlexNet(TINY, rngs=nnx.Rngs(0))
+    images = images_of(TINY, 2)
+    out = model(images)
+    assert out.shape == (2, 5) and out.dtype == jnp.float32
+    expected = reference.logits(TINY, model.parameters, images)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+    assert model.conv1.kernel.shape == (2, 2, 3, 3, 3)
+
+
+def test_the_public_names_are_there():
+    assert {"AlexNet", "make_mesh", "ALEXNET", "ALEXNET_CIFAR"} <= set(alexnet_jax.__all__)
+    assert all(hasattr(alexnet_jax, name) for name in alexnet_jax.__all__)
+
+
+def test_split_and_merge_give_the_same_module_back():
+    model, images = AlexNet(TINY, mesh=make_mesh(1, 2), rngs=nnx.Rngs(3)), images_of(TINY, 4)
+    again = nnx.merge(*nnx.split(model))
+    assert again.table == model.table and again.mesh == model.mesh
+    jax.tree.map(np.testing.assert_array_equal, again.parameters, model.parameters)
+    run = nnx.jit(lambda model, images: model(images))
+    np.testing.assert_array_equal(run(again, images), run(model, images))
+
+
+def test_parameters_are_the_dictionary_that_training_uses():
+    key = nnx.Rngs(4).params()
+    mesh = make_mesh(1, 2)
+    drawn = initialize(TINY, key, mesh)
+    parameters = AlexNet(TINY, mesh=mesh, rngs=nnx.Rngs(4)).parameters
+    assert jax.tree.structure(parameters) == jax.tree.structure(drawn)
+    jax.tree.map(np.testing.assert_array_equal, parameters, drawn)
+
+
+def test_a_dropout_key_drops_units_and_none_is_the_test_mode():
+    model, images = AlexNet(TINY, rngs=nnx.Rngs(0)), images_of(TINY, 8)
+    run = nnx.jit(lambda model, images, key=None: model(images, dropout_key=key))
+    first, second = jax.random.key(1), jax.random.key(2)
+    np.testing.assert_array_equal(run(model, images), run(model, images))
+    np.testing.assert_array_equal(run(model, images, first), run(model, images, first))
+    assert not np.array_equal(run(model, images, first), run(model, images, second))
+    assert not np.array_equal(run(model, images, first), run(model, images))
+    masks = dropout_masks(TINY, first, 8)
+    np.testing.assert_allclose(
+        run(model, images, first), reference.logits(TINY, model.parameters, images, masks), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_images_that_do_not_fit_are_refused_with_both_shapes():
+    model = AlexNet(TINY, rngs=nnx.Rngs(0))
+    for shape in [(2, 6, 4, 3), (2, 3, 4, 6), (4, 6, 3), (2, 4, 6, 1)]:
+        with pytest.raises(UsageError, match=r"expects \[batch, 4, 6, 3\]") as problem:
+            model(jnp.zeros(shape))
+        assert str(shape) in str(problem.value)
+
+
+def test_raw_pixels_are_refused():
+    with pytest.raises(UsageError, match="images are uint8; expected floating point. Subtract the mean first."):
+        AlexNet(TINY, rngs=nnx.Rngs(0))(jnp.zeros((2, 4, 6, 3), jnp.uint8))
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_both_numbers():
+    model = AlexNet(TINY, mesh=make_mesh(2, 1), rngs=nnx.Rngs(0))
+    with pytest.raises(UsageError, match="A batch of 127 images does not divide over 2 data-parallel devices"):
+        model(images_of(TINY, 127))
+    assert AlexNet(TINY, mesh=make_mesh(1, 2), rngs=nnx.Rngs(0))(images_of(TINY, 1)).shape == (1, 5)
+
+
+def test_columns_that_do_not_divide_over_the_mesh_are_refused_with_both_numbers():
+    one = dataclasses.replace(TINY, columns=1)
+    with pytest.raises(UsageError, match="1 column does not divide over 2 devices.*column=1"):
+        AlexNet(one, mesh=make_mesh(1, 2), rngs=nnx.Rngs(0))
+    with pytest.raises(UsageError, match="2 columns does not divide over 4 devices.*column=1 or 2"):
+        initialize(TINY, jax.random.key(0), make_mesh(1, 4))
+
+
+def test_a_module_has_no_other_state_than_its_parameters():
+    state = nnx.state(AlexNet(TINY, rngs=nnx.Rngs(0)))
+    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    assert len(leaves) == 6 and all(isinstance(leaf, nnx.Param) for leaf in leaves)
+
+
+# --- initial values and the loss -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("init", ["paper", "original", "he"])
+def test_initial_weights_have_the_tables_deviation_and_biases_its_value(init, narrow):
+    table = narrow(init=init, width=1 / 4, fc_units=256)
+    parameters = jax.device_get(initialize(table, jax.random.key(0), make_mesh()))
+    for shape in shapes(table):
+        layer = parameters[shape.spec.name]
+        std = math.sqrt(2 / shape.fan_in) if shape.spec.weight_std == "he" else shape.spec.weight_std
+        n = layer["kernel"].size
+        assert layer["kernel"].dtype == layer["bias"].dtype == np.float32
+        assert abs(layer["kernel"].std() / std - 1) < 5 / math.sqrt(2 * n), shape.spec.name
+        assert abs(layer["kernel"].mean()) < 5 * std / math.sqrt(n), shape.spec.name
+        np.testing.assert_array_equal(layer["bias"], shape.spec.bias)
+
+
+def test_he_weights_keep_the_scale_of_activations(narrow):
+    """Sums of fc8 count the inputs of both columns; with half of them counted they would come out 1.4 times too large."""
+    table = narrow(init="he", width=1 / 4, fc_units=512)
+    kernel = np.asarray(initialize(table, jax.random.key(0), make_mesh())["fc8"]["kernel"])
+    assert kernel.std() == pytest.approx(math.sqrt(2 / 512), rel=0.05)
+
+
+def test_cross_entropy_is_minus_the_log_of_the_right_classs_share(float64):
+    scores = np.random.default_rng(0).normal(size=(5, 7)) * 30
+    labels = np.arange(7, dtype=np.int32) % 5
+    shares = np.exp(scores) / np.exp(scores).sum(0)
+    np.testing.assert_allclose(cross_entropy(scores, labels), -np.log(shares[labels, range(7)]), rtol=1e-9)
+    gradient = jax.grad(lambda s: cross_entropy(s, labels).sum())(scores)
+    np.testing.assert_allclose(gradient, shares - np.eye(5)[labels].T, atol=1e-12)
+
+
+def test_cross_entropy_of_huge_scores_is_finite():
+    np.testing.assert_allclose(cross_entropy(jnp.array([[1e4], [0.0]]), jnp.array([1])), [1e4])
+
+
+# --- that they learn -------------------------------------------------------------------------------------------------
+
+
+def shipped():
+    """Every experiment of the folder."""
+    names = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
+    return [importlib.import_module(f"experiments.{name}").EXPERIMENT for name in names]
+
+
+def some_digits(n, table):
+    """n digits, each pixel repeated where a table wants larger images."""
+    split = load(DIGITS).train
+    factor = table.image[0] // 32
+    images = split.images[:n].repeat(factor, 1).repeat(factor, 2)
+    return Split(images, split.labels[:n])
+
+
+def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds=(0, 1, 2)):
+    """For each seed: after how many steps of all examples at once the test mode knows them all; None: not within the limit."""
+    data = dataclasses.replace(DIGITS, crop_padding=0, scale=scale)
+    optim = dataclasses.replace(optim, warmup=limit / 20, drops=(), schedule="constant")
+    experiment = Experiment("by heart", data=data, optim=optim, train=Train(epochs=limit, batch=examples))
+    split, mesh = some_digits(examples, table), make_mesh()
+    stats = augment.statistics(split.images, data)
+    trainer, evaluator = Trainer(experiment, table, mesh, stats, 1), Evaluator(table, mesh, stats, examples)
+    placed, step, indices, needed = pipeline.put(split, mesh), trainer.step(), np.arange(examples, dtype=np.int32), []
+    for seed in seeds:
+        state = trainer.initial_state(initialize(table, jax.random.key(seed), mesh))
+        needed.append(None)
+        for done in range(1, limit + 1):
+            state, _ = step(state, placed, indices)
+            if done % every == 0 and evaluator(state.parameters, placed).top1_error == 0:
+                needed[-1] = done
+                break
+    return needed
+
+
+INITS = sorted({e.network.init for e in shipped() if e.network.name == "alexnet_cifar"})
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_a_narrow_network_learns_64_digits_by_heart_from_every_seed(init, narrow):
+    """It catches a loss that stays at ln(classes): initial weights, biases, a gradient that does not arrive."""
+    optim = next(e.optim for e in shipped() if e.network.init == init)
+    table = narrow(init=init, image=(32, 32, 3), width=1 / 8, fc_units=128)
+    needed = steps_to_know_by_heart(table, optim, "std", examples=64, limit=150, every=15)
+    assert None not in needed, needed
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("experiment", shipped(), ids=lambda experiment: experiment.name)
+def test_a_shipped_experiments_network_learns_128_images_by_heart_from_every_seed(experiment):
+    table = networks.build(experiment.network, 10)
+    needed = steps_to_know_by_heart(table, experiment.optim, experiment.data.scale, examples=128, limit=300, every=10)
+    assert None not in needed, needed
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize(
+    ("table", "rule"),
+    [
+        (networks.ALEXNET, "paper"),
+        (networks.ALEXNET_TUTORIAL, "paper"),
+        (networks.ALEXNET_ORIGINAL, "original"),
+        (networks.ALEXNET_ONE_COLUMN, "paper"),
+        (networks.ALEXNET_CIFAR, "paper"),
+    ],
+)
+def test_a_full_size_network_learns_128_images_by_heart_from_every_seed(table, rule):
+    needed = steps_to_know_by_heart(table, Optim(rule=rule), "none", examples=128, limit=1000, every=20)
+    assert None not in needed, needed
+
+
+def test_the_mesh_does_not_change_what_is_learned_in_five_steps():
+    """Sums differ by rounding, so later steps may; the first losses agree to 1e-5."""
+    losses = []
+    for mesh in (make_mesh(1, 1), make_mesh(1, 2), make_mesh(2, 2)):
+        rule = optax.sgd(0.01)
+        parameters = initialize(TINY, jax.random.key(0), mesh)
+        images, labels = reference.random_examples(TINY, 16, dtype=np.float32)
+        state, step = rule.init(parameters), jax.jit(functools.partial(loss_and_gradients, TINY, mesh))
+        losses.append([])
+        for number in range(5):
+            masks = dropout_masks(TINY, jax.random.fold_in(jax.random.key(1), number), 16)
+            loss, gradients = step(parameters, images.transpose(3, 1, 2, 0) / 100, labels, masks)
+            updates, state = rule.update(gradients, state)
+            parameters = optax.apply_updates(parameters, updates)
+            losses[-1].append(float(loss))
+    for other in losses[1:]:
+        np.testing.assert_allclose(other, losses[0], rtol=1e-5)
+    assert losses[0][-1] != losses[0][0]

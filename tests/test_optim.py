@@ -1,0 +1,160 @@
+"""The update rules against plain loops, and the rates of every schedule at its first and last steps."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from alexnet_jax.experiment import Optim
+from alexnet_jax.optim import kinds, optimizer, schedule
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    """Without strict promotion, which optax does not keep to."""
+    with jax.enable_x64(True):
+        yield
+
+
+def trained(rule, parameters, gradients):
+    """Parameters after one step for each of the gradients."""
+    state = rule.init(parameters)
+    update = jax.jit(rule.update)
+    for gradient in gradients:
+        change, state = update(gradient, state, parameters)
+        parameters = optax.apply_updates(parameters, change)
+    return jax.device_get(parameters)
+
+
+def tree(kernel, bias):
+    return {"conv1": {"kernel": jnp.asarray(kernel, float), "bias": jnp.asarray(bias, float)}}
+
+
+DROP_AT_3 = Optim(learning_rate=0.01, schedule="drops", drops=(3,))  # with one step per epoch: step 3, counted from 0
+
+
+def test_the_papers_rule_has_the_rate_inside_the_momentum():
+    after = trained(optimizer(DROP_AT_3, 1, 6), tree(1, 1), [tree(0.5, 0.5)] * 6)
+    assert f"{after['conv1']['kernel']:.6f}" == f"{after['conv1']['bias']:.6f}" == "0.936033"
+
+
+def test_optax_sgd_has_it_outside_and_gives_another_number():
+    other = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(schedule(DROP_AT_3, 1, 6), momentum=0.9))
+    assert f"{trained(other, tree(1, 1), [tree(0.5, 0.5)] * 6)['conv1']['kernel']:.6f}" == "0.965806"
+
+
+def test_the_original_rule_spares_biases_decay_and_the_drop():
+    optim = Optim(rule="original", learning_rate=0.01, bias_learning_rate=0.02, drops=(3,))
+    after = trained(optimizer(optim, 1, 6), tree(1, 1), [tree(0.5, 0.5)] * 6)
+    assert f"{after['conv1']['kernel']:.6f}" == "0.936033"
+    bias, velocity = 1.0, 0.0
+    for _ in range(6):
+        velocity = 0.9 * velocity - 0.02 * 0.5
+        bias += velocity
+    np.testing.assert_allclose(after["conv1"]["bias"], bias, rtol=1e-12)
+
+
+def test_without_gradients_the_original_rule_moves_weights_and_leaves_biases():
+    after = trained(optimizer(Optim(rule="original"), 1, 5), tree(1, 1), [tree(0, 0)] * 5)
+    assert after["conv1"]["bias"] == 1 and after["conv1"]["kernel"] < 1
+
+
+def test_without_gradients_the_papers_rule_moves_both():
+    after = trained(optimizer(Optim(), 1, 5), tree(1, 1), [tree(0, 0)] * 5)
+    assert after["conv1"]["bias"] == after["conv1"]["kernel"] < 1
+
+
+def test_kinds_names_every_leaf():
+    assert kinds({"a": {"kernel": 1, "bias": 2}, "b": {"kernel": 3, "bias": 4}}) == {
+        "a": {"kernel": "kernel", "bias": "bias"},
+        "b": {"kernel": "kernel", "bias": "bias"},
+    }
+
+
+PER_EPOCH, STEPS = 4, 20
+SCHEDULES = {
+    "constant": Optim(schedule="constant"),
+    "constant, warm-up": Optim(schedule="constant", warmup=1.5),
+    "drops": Optim(schedule="drops", drops=(1.25, 3.0)),
+    "drops, warm-up": Optim(schedule="drops", drops=(2.0, 3.0), warmup=1.0, drop_factor=0.5),
+    "drops on one step": Optim(schedule="drops", drops=(2.0, 2.1), drop_factor=0.5),
+    "drops in the warm-up": Optim(schedule="drops", drops=(0.25, 0.5), warmup=1.0, drop_factor=0.5),
+    "linear": Optim(schedule="linear"),
+    "linear, warm-up": Optim(schedule="linear", warmup=1.0),
+    "cosine": Optim(schedule="cosine"),
+    "cosine, warm-up of one step": Optim(schedule="cosine", warmup=0.25),
+}
+
+
+def rate(optim, step):
+    """The rate of a step in plain words: warm-up first; drops count from the start of training."""
+    warmup = round(optim.warmup * PER_EPOCH)
+    if step < warmup:
+        return optim.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / (STEPS - warmup)
+    return optim.learning_rate * {
+        "constant": 1.0,
+        "drops": optim.drop_factor ** sum(step >= round(epoch * PER_EPOCH) for epoch in optim.drops),
+        "linear": 1 - done,
+        "cosine": (1 + math.cos(math.pi * done)) / 2,
+    }[optim.schedule]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("rule", ["paper", "original"])
+def test_twenty_steps_of_every_schedule_equal_a_plain_loop(name, rule):
+    optim = Optim(**{**vars(SCHEDULES[name]), "rule": rule, "learning_rate": 0.05, "weight_decay": 0.01, "momentum": 0.8})
+    generator = np.random.default_rng(0)
+    values = {"kernel": generator.normal(size=3), "bias": generator.normal(size=2)}
+    gradients = [{"kernel": generator.normal(size=3), "bias": generator.normal(size=2)} for _ in range(STEPS)]
+
+    expected = {kind: value.copy() for kind, value in values.items()}
+    velocity = {"kernel": 0.0, "bias": 0.0}
+    for step, gradient in enumerate(gradients):
+        for kind in expected:
+            own = rule == "original" and kind == "bias"
+            eta, decay = (optim.bias_learning_rate, 0.0) if own else (rate(optim, step), optim.weight_decay)
+            velocity[kind] = optim.momentum * velocity[kind] - decay * eta * expected[kind] - eta * gradient[kind]
+            expected[kind] = expected[kind] + velocity[kind]
+
+    after = trained(optimizer(optim, PER_EPOCH, STEPS), tree(**values), [tree(**g) for g in gradients])
+    for kind, value in expected.items():
+        np.testing.assert_allclose(after["conv1"][kind], value, rtol=1e-6, atol=1e-7)  # rates are 32-bit
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rate_of_every_step(name):
+    optim = SCHEDULES[name]
+    rates = [float(schedule(optim, PER_EPOCH, STEPS)(step)) for step in range(STEPS)]
+    np.testing.assert_allclose(rates, [rate(optim, step) for step in range(STEPS)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("constant", 0.01, 0.01),
+        ("drops", 0.01, 0.0001),
+        ("drops, warm-up", 0.0025, 0.0025),
+        ("linear", 0.01, 0.01 / 20),
+        ("linear, warm-up", 0.0025, 0.01 / 16),
+        ("cosine", 0.01, 0.01 * (1 - math.cos(math.pi / 20)) / 2),
+    ],
+)
+def test_first_and_last_rates(name, first, last):
+    rates = schedule(SCHEDULES[name], PER_EPOCH, STEPS)
+    np.testing.assert_allclose([float(rates(0)), float(rates(STEPS - 1))], [first, last], rtol=1e-6)
+
+
+def test_rates_of_whole_epochs_drop_at_their_first_step():
+    rates = schedule(Optim(schedule="drops", drops=(3.0,)), PER_EPOCH, STEPS)
+    np.testing.assert_allclose([float(rates(11)), float(rates(12))], [0.01, 0.001], rtol=1e-6)
+
+
+def test_a_linear_or_cosine_rate_is_zero_only_after_the_last_step():
+    for name in ("linear", "cosine"):
+        rates = schedule(SCHEDULES[name], PER_EPOCH, STEPS)
+        assert float(rates(STEPS - 1)) > 0
+        assert abs(float(rates(STEPS))) < 1e-12
