@@ -1,7 +1,8 @@
 """What is saved, when it is kept, and how it comes back, on any mesh. orbax does the writing, beside the training."""
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,9 @@ class Checkpoints:
         )
 
     def close(self) -> None:
-        """Wait and let go of the threads; nothing is raised here, `wait` has told."""
-        self._manager.close()
+        """Wait and let go of the threads. Raises RunError when a save failed."""
+        with _failures("save", self.folder):
+            self._manager.close()
 
 
 def _error(metrics: dict[str, float]) -> float:
@@ -87,21 +89,24 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-class _failures:  # noqa: N801 - reads as a statement: `with _failures("save", folder):`
-    """Turns whatever orbax raises, of many types, into a RunError that says what to do."""
+REMEDIES = {
+    "open": "Is the folder readable and writable? Nothing in it was changed.",
+    "read": "Its files are damaged or missing. Choose another with --restore; to go on training from the checkpoint before "
+    "it, move this folder away and start the same command again.",
+    "save": "Is the disk full, or the folder moved or damaged? Earlier checkpoints there are untouched; start the same command "
+    "again to go on from the last of them.",
+}
 
-    def __init__(self, verb: str, folder: Path):
-        self.verb, self.folder = verb, folder
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type | None, problem: BaseException | None, _: object) -> None:
-        if isinstance(problem, Exception) and not isinstance(problem, RunError | UsageError):
-            raise RunError(
-                f"Could not {self.verb} a checkpoint in {self.folder}: {_first_line(problem)}\n"
-                "Is the disk full, or the folder moved or damaged? Earlier checkpoints there are untouched; start the same "
-                "command again to go on from the last of them."
-            ) from problem
+@contextlib.contextmanager
+def _failures(verb: str, folder: Path) -> Iterator[None]:
+    """Turn whatever orbax raises, of many types, into a RunError that says what to do."""
+    try:
+        yield
+    except (RunError, UsageError):
+        raise
+    except Exception as problem:  # orbax documents no common type, and some are bare Exception
+        raise RunError(f"Could not {verb} a checkpoint in {folder}: {_first_line(problem)}\n{REMEDIES[verb]}") from problem
 
 
 def _first_line(problem: BaseException) -> str:

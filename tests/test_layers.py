@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns, layers, networks
 from alexnet_jax.layers import convolution_form
@@ -252,7 +253,7 @@ def test_the_papers_relu_comes_before_its_lrn():
     table = Table("two pixels", (1, 1, 2), 1, (conv1,))
     parameters = {"conv1": {"kernel": np.eye(2).reshape(1, 2, 2, 1, 1), "bias": np.zeros((1, 2))}}
     specs = (columns.parameter_specs(table), columns.BATCH_LAST)
-    run = columns.split(functools.partial(columns.forward, table), columns.make_mesh(), specs, columns.COLUMNS)
+    run = columns.split(functools.partial(columns.forward, table), columns.make_mesh(), specs, P("column", None, None, None, "data"))
     y = run(parameters, np.array([-100.0, 1.0]).reshape(2, 1, 1, 1))
     assert round(float(y.ravel()[1]), 4) == 0.5946
 
