@@ -85,7 +85,7 @@ def _initial(layer: str, scheme: str) -> dict:
     """Standard deviation of the weights and value of the biases of one layer, by named scheme.
 
     paper: 0.01 everywhere (section 5). original: 0.03 in conv3 to conv5 (net 145). he: sqrt(2 / inputs), biases 0, which
-    starts without the long plateau that 0.01 gives on small images (fewer inputs a unit, so smaller activations).
+    keeps the size of the activations from layer to layer where a narrow network's 0.01 would shrink them.
     """
     if scheme == "he":
         return {"weight_std": "he", "bias": 0.0}

@@ -3,9 +3,10 @@
 python launch.py --exp=alexnet_cifar
 
 The paper's layers, LRN, overlapping pooling, dropout and update rule. What differs from the paper, and why: He's initial
-weights and an image scale of one standard deviation, because N(0, 0.01) leaves a network on 32x32 images at ln(10) for
-many epochs; a warm-up and a linear decay, because sixteen epochs are too few for drops by hand; crops of images padded by
-four pixels, because 32x32 images leave nothing to crop.
+weights and images scaled to a standard deviation of one, because N(0, 0.01) multiplies the size of the activations by
+0.01 * sqrt(inputs / 2) in each layer, which at this width is 0.06 to 0.3; a warm-up and a linear decay of the rate, because
+sixteen epochs are too few for drops by hand; crops of images padded by four pixels, because 32x32 images leave nothing to
+crop. At this scale of activations LRN's sum is small beside k = 2: it acts mostly as a constant factor.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train
