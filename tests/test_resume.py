@@ -89,7 +89,7 @@ def test_nothing_is_left_of_the_steps_after_the_checkpoint(tmp_path, interrupt_a
 def test_a_run_can_start_from_the_parameters_of_another(learned, tmp_path, compile_cache, capsys):
     run = tmp_path / "run"
     assert train(run, restore=learned, train__epochs=epochs(3)) == 0
-    assert numbers(run)[0]["loss"] < 1.5 < numbers(learned)[0]["loss"]
+    assert numbers(run, "validation")[0]["loss"] < 1.0  # a fresh network would still be at ln(10) = 2.3
     assert len(numbers(run)) == 3
     capsys.readouterr()
     assert train(run, restore=learned, train__epochs=epochs(3)) == 0
