@@ -66,6 +66,7 @@ def run(mode: str, request: Request) -> None:
     from alexnet_jax import commands
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each save in the middle of an epoch: no metric
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of several damaged arrays, all but the first print tracebacks
     {"train": commands.train, "eval": commands.evaluate, "summary": commands.summarize}[mode](request)
 
 

@@ -1,5 +1,6 @@
 """A table and the column split, made into a flax module; initial parameters, dropout masks and the loss."""
 
+import functools
 import math
 from typing import Any
 
@@ -105,6 +106,7 @@ class AlexNet(nnx.Module):
             raise UsageError(f"A batch of {shape[0]} images does not divide over {replicas} data-parallel devices.")
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))  # op by op, outside a jit, it would take minutes to compile
 def logits(
     table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None = None
 ) -> jax.Array:

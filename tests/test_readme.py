@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.evidence), 2])
 def test_the_module_example_runs(devices: int) -> None:
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     first, rest = code.split("\n", 1)
