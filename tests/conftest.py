@@ -5,11 +5,30 @@ import functools
 
 import jax
 import pytest
+import tyro
 
 from alexnet_jax import networks
 from alexnet_jax.experiment import Network
 
 jax.config.update("jax_num_cpu_devices", 4)  # raises once a backend has started, so it stands here
+
+
+@pytest.fixture(autouse=True, scope="session")
+def command_lines_are_read_again():
+    """tyro reads docstrings through `ast.parse`, which CPython 3.11 lets fail now and then in a process with threads."""
+    read = tyro.cli
+
+    def again(*args, **options):
+        try:
+            return read(*args, **options)
+        except SystemError as trouble:  # "AST constructor recursion depth mismatch", gh-106905
+            if "AST constructor" not in str(trouble):
+                raise
+            return read(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tyro, "cli", again)
+        yield
 
 
 @pytest.fixture
