@@ -96,4 +96,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    if status == RunError.exit_status:
+        os._exit(status)  # sys.exit would wait ten minutes for what orbax's threads still expect of a failed save
+    sys.exit(status)
