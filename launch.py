@@ -91,7 +91,6 @@ def main(arguments: list[str]) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output went away, as in `launch.py --list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return 0
 
 

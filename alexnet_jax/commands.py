@@ -61,7 +61,6 @@ def _restored_from(request: Request) -> str | None:
             f"--restore={restore} in train mode: a run goes on from its latest checkpoint by itself. Give the path of a run "
             "or checkpoint to start a new run from its parameters, or --mode=eval to evaluate this checkpoint."
         )
-
     return str(find_step(restore, request.workdir))
 
 
@@ -228,7 +227,6 @@ def evaluate(request: Request) -> None:
     step = find_step(request.restore or "latest", request.workdir)
     data_set = sources.load(request.experiment.data)
     trainer, _, _ = make_trainer(request.experiment, data_set)
-
     started = time.monotonic()
     parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
     evaluator = Evaluator(trainer.table, trainer.mesh, trainer.stats, request.experiment.train.eval_batch)

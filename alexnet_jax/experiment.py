@@ -151,7 +151,7 @@ def check(experiment: Experiment) -> None:
     """Raise UsageError for the first field whose value cannot work, naming value, expectation and option."""
     n, d, o, t, m = experiment.network, experiment.data, experiment.optim, experiment.train, experiment.mesh
     require = _require
-    require("network.width", n.width, math.isfinite(n.width) and n.width > 0, "a positive number")
+    check_width(n)
     divides = n.fc_units >= 2 and n.fc_units % n.columns == 0
     require("network.fc_units", n.fc_units, divides, "a positive multiple of network.columns")
     require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
@@ -193,6 +193,12 @@ def check(experiment: Experiment) -> None:
     )
     fits = m.column is None or n.columns % m.column == 0
     require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
+
+
+def check_width(network: Network) -> None:
+    """Raise UsageError unless the width is a positive number; `networks.build` asks too, for those who call it themselves."""
+    positive = math.isfinite(network.width) and network.width > 0
+    _require("network.width", network.width, positive, "a positive number")
 
 
 def _require(option: str, value: Any, holds: bool, expected: str) -> None:

@@ -4,10 +4,8 @@ Read `ALEXNET` first. `build` turns the small `Network` record of the command li
 one of its products or a part of it.
 """
 
-import math
-
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Network
+from alexnet_jax.experiment import Network, check_width
 from alexnet_jax.table import LRN, Conv, Dense, Dropout, MapNorm, MaxPool, Part, ReLU, Table, shapes
 
 ONES = frozenset({"conv2", "conv4", "conv5", "fc6", "fc7"})
@@ -47,6 +45,7 @@ ONE_COLUMN_MAPS = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5
 
 def build(network: Network, classes: int) -> Table:
     """The table a record describes, for `classes` outputs. Raises UsageError when its numbers do not fit together."""
+    check_width(network)
     maps = ONE_COLUMN_MAPS if network.name == "alexnet_one_column" else MAPS
     maps = {name: _scaled(count, network) for name, count in maps.items()}
     small = network.name == "alexnet_cifar"
@@ -76,8 +75,6 @@ def build(network: Network, classes: int) -> Table:
 
 def _scaled(maps: int, network: Network) -> int:
     """maps * width, rounded to a multiple of the columns."""
-    if not (math.isfinite(network.width) and network.width > 0):
-        raise UsageError(f"--network.width={network.width}: expected a positive number.")
     return max(1, round(maps * network.width / network.columns)) * network.columns
 
 

@@ -53,14 +53,6 @@ def narrow():
     return build
 
 
-@pytest.fixture
-def no_data(tmp_path, monkeypatch):
-    """No prepared data set and no cache anywhere: neither the user's nor one that TFDS_DATA_DIR names."""
-    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="session")
 def compiled():
     """`jax.jit` that compiles a whole network in half the time, for tests that run it once or twice."""
