@@ -130,6 +130,11 @@ def for_each_share(parameter: jax.Array) -> jax.Array:
     return lax.pcast(parameter, DATA, to="varying")
 
 
+def for_each_column(shared: jax.Array) -> jax.Array:
+    """The same values, to be used by every column's own kernels. Its transpose adds the columns' gradients up."""
+    return lax.pcast(shared, COLUMN, to="varying")
+
+
 def mean_over_data(x: jax.Array) -> jax.Array:
     """Mean over the shares of the batch. It must stand INSIDE the differentiated function, or gradients come out wrong."""
     return lax.pmean(x, DATA)
@@ -149,6 +154,8 @@ def forward(table: Table, parameters: dict, images: jax.Array, masks: dict[str, 
         with jax.named_scope(spec.name):
             if spec.crossing == "gather":
                 h, shared = gather(h), True
+            elif shared:
+                h = for_each_column(h)
             mask = masks.get(spec.name) if masks is not None else None
             h = _own_columns(spec, parameters[spec.name], h, shared, mask, training=masks is not None)
             shared = spec.crossing == "sum"
@@ -160,22 +167,24 @@ def _own_columns(
 ) -> jax.Array:
     """One layer on this device's columns: [own columns, out, ...], or [out, ...] where the columns are summed."""
     kernel, bias = for_each_share(parameters["kernel"]), for_each_share(parameters["bias"])
-    own = range(kernel.shape[0])
-    sums = [_linear(spec, h if shared else h[c], kernel[c]) for c in own]
+    sums = _all_see(spec, h, kernel) if shared else jnp.stack([_linear(spec, *own) for own in zip(h, kernel, strict=True)])
     if spec.crossing == "sum":
-        return _after(spec, sum_columns(jnp.stack(sums)) + _beside(bias, sums[0]), mask, training)
-    masks = mask if mask is not None else [None] * len(own)
-    return jnp.stack([_after(spec, sums[c] + _beside(bias[c], sums[c]), masks[c], training) for c in own])
+        sums = sum_columns(sums)
+    sums += bias.reshape(*bias.shape, *(1,) * (sums.ndim - bias.ndim))
+    return _after(spec, sums, mask, training)
+
+
+def _all_see(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Columns that see the same input are computed at once, as one layer with the kernels of all of them."""
+    own, out, *rest = kernel.shape
+    sums = _linear(spec, x, kernel.reshape(own * out, *rest))
+    return sums.reshape(own, out, *sums.shape[1:])
 
 
 def _linear(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
     if isinstance(spec, Conv):
         return layers.conv(x, kernel, spec.stride, spec.padding)
     return layers.dense(x.reshape(-1, x.shape[-1]), kernel)
-
-
-def _beside(bias: jax.Array, x: jax.Array) -> jax.Array:
-    return bias.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def _after(spec: Layer, x: jax.Array, mask: jax.Array | None, training: bool) -> jax.Array:

@@ -21,7 +21,8 @@ CHWN = ("CHWN", "OIHW", "CHWN")
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> jax.Array:
     """Cross-correlation of x [in, height, width, batch] with kernel [out, in, k, k]; padding (before, after) on both axes."""
-    form = convolution_form(jax.default_backend(), x.shape, kernel.shape, stride, padding)
+    bits = jnp.finfo(x.dtype).bits
+    form = convolution_form(jax.default_backend(), x.shape, kernel.shape, stride, padding, bits)
     if form == "winograd":
         return winograd(x, kernel)
     if form == "im2col":
@@ -30,13 +31,14 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: tuple[int, i
 
 
 def convolution_form(
-    backend: str, x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: tuple[int, int]
+    backend: str, x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: tuple[int, int], bits: int = 32
 ) -> Literal["lax", "im2col", "winograd"]:
     """The one place where a form is chosen, from shapes x [in, h, w, batch] and kernel [out, in, k, k].
 
     Off the CPU always lax: cuDNN knows all of this. On a CPU, XLA's forward convolution runs at the speed of a matrix
-    product but its gradients at a third of it: an image's three channels make im2col cheap, and wide layers of stride 1
-    gain from Winograd. Narrow layers stay plain, since there the transforms cost more than they save.
+    product but its gradients far below it. An image's three channels make im2col cheap. Elsewhere Winograd takes a third
+    to a tenth of the time of lax, at every width that is trained; a handful of maps stays plain, to compile sooner. Winograd
+    is for 32 bits and more: transformed bfloat16 numbers would have lost most of their eight bits.
     """
     out_maps, in_maps, size, _ = kernel
     if backend != "cpu":
@@ -44,7 +46,7 @@ def convolution_form(
     if in_maps <= 4:
         return "im2col"
     same = stride == 1 and size in (3, 5) and padding == (size // 2, size // 2) and min(x[1:3]) > 1
-    return "winograd" if same and in_maps * out_maps >= 24 * 64 else "lax"
+    return "winograd" if same and in_maps * out_maps >= 96 and bits >= 32 else "lax"
 
 
 def im2col(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
@@ -54,9 +56,8 @@ def im2col(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int
     x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
     height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    patches = jnp.concatenate(
-        [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)]
-    )
+    across = jnp.concatenate([x[:, :, j : j + columns : stride] for j in range(size)])
+    patches = jnp.concatenate([across[:, i : i + rows : stride] for i in range(size)])
     flat = kernel.transpose(0, 2, 3, 1).reshape(out_maps, -1)
     return (flat @ patches.reshape(flat.shape[1], -1)).reshape(out_maps, height, width, batch)
 
@@ -79,65 +80,62 @@ def dropout(x: jax.Array, probability: float, mask: jax.Array | None) -> jax.Arr
 # --- max-pooling -----------------------------------------------------------------------------------------------------
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, part: MaxPool) -> jax.Array:
-    """Maximum over window x window every stride pixels of x [maps, height, width, batch], in ceil mode.
+    """Maximum over window x window every stride pixels of x [..., height, width, batch], in ceil mode.
 
-    Written as a maximum of window^2 strided views, since the gradient XLA derives for `reduce_window` is seven times slower
-    on a CPU; ties send the gradient to the first of the equal values, as that one does.
+    Taken along the rows, then over the rows of the result. Of equal values the first, row by row, gets the gradient.
     """
-    return functools.reduce(jnp.maximum, _views(x, part).values())
+    return _max_along(_max_along(x, -2, part), -3, part)
 
 
-def _views(x: jax.Array, part: MaxPool) -> dict[tuple[int, int], jax.Array]:
-    """{(i, j): what stands in row i and column j of every window}, row by row, from x padded with -inf."""
-    height, width = (pooled(n, part) for n in x.shape[1:3])
-    hang = [
-        max(0, part.stride * (out - 1) + part.window - n) for out, n in zip((height, width), x.shape[1:3], strict=True)
-    ]
-    x = jnp.pad(x, ((0, 0), (0, hang[0]), (0, hang[1]), (0, 0)), constant_values=-jnp.inf)
-    step, window = part.stride, range(part.window)
-    rows, columns = step * (height - 1) + 1, step * (width - 1) + 1
-    return {(i, j): x[:, i : i + rows : step, j : j + columns : step] for i in window for j in window}
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_along(x: jax.Array, axis: int, part: MaxPool) -> jax.Array:
+    """Pooling along one axis, counted from the end.
+
+    The gradient that XLA derives for `reduce_window` searches every window; written out as comparisons with the known
+    maximum it takes a CPU a seventh of the time.
+    """
+    axis += x.ndim
+    along = lambda number, otherwise: tuple(number if i == axis else otherwise for i in range(x.ndim))  # noqa: E731
+    padding = along((0, _overhang(x.shape[axis], part)), (0, 0))
+    return lax.reduce_window(x, -jnp.inf, lax.max, along(part.window, 1), along(part.stride, 1), padding)
 
 
-def _max_pool_forward(x: jax.Array, part: MaxPool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    y: jax.Array = max_pool(x, part)
+def _overhang(size: int, part: MaxPool) -> int:
+    """Pixels by which the last window hangs over the edge."""
+    return max(0, part.stride * (pooled(size, part) - 1) + part.window - size)
+
+
+def _max_forward(x: jax.Array, axis: int, part: MaxPool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y: jax.Array = _max_along(x, axis, part)
     return y, (x, y)
 
 
-def _max_pool_backward(part: MaxPool, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+def _max_backward(axis: int, part: MaxPool, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    """Pixels of equal place modulo stride form one plane, to which every place in the window adds, shifted; then interleaved."""
     x, y = saved
-    taken, gradients = jnp.zeros(y.shape, bool), {}
-    for place, view in _views(x, part).items():
-        hit = (view == y) & ~taken
-        gradients[place] = jnp.where(hit, g, 0)
-        taken |= hit
-    return (_interleave(gradients, part, x.shape),)
+    axis += x.ndim
+    size, out, stride = x.shape[axis], y.shape[axis], part.stride
+    reach = -(-max(size, stride * (out - 1) + part.window) // stride)
+    planes = [jnp.zeros(_pad(y, axis, 0, reach - out).shape, g.dtype)] * stride
+    taken = jnp.zeros(y.shape, bool)
+    for place in range(min(part.window, size)):
+        inside = min(out, -(-(size - place) // stride))  # windows in which this place is not over the edge
+        first = functools.partial(lax.slice_in_dim, start_index=0, limit_index=inside, axis=axis)
+        pixels = lax.slice_in_dim(x, place, place + stride * (inside - 1) + 1, stride, axis)
+        hit = (pixels == first(y)) & ~first(taken)
+        taken |= _pad(hit, axis, 0, out - inside, False)
+        shift = place // stride
+        planes[place % stride] += _pad(jnp.where(hit, first(g), 0), axis, shift, reach - inside - shift)
+    whole = jnp.stack(planes, axis + 1).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+    return (lax.slice_in_dim(whole, 0, size, axis=axis),)
 
 
-def _interleave(gradients: dict[tuple[int, int], jax.Array], part: MaxPool, shape: tuple[int, ...]) -> jax.Array:
-    """Add each view's gradient where that view was cut out: pixels of equal (row, column) modulo stride form one plane."""
-    s = part.stride
-    reach = [out + (part.window - 1) // s for out in next(iter(gradients.values())).shape[1:3]]
-
-    def plane(row: int, column: int) -> jax.Array:
-        shifted = []
-        for (i, j), g in gradients.items():
-            if (i % s, j % s) == (row, column):
-                before = (i // s, j // s)
-                edges = [(b, full - b - n) for b, full, n in zip(before, reach, g.shape[1:3], strict=True)]
-                shifted.append(jnp.pad(g, ((0, 0), *edges, (0, 0))))
-        return sum(shifted[1:], shifted[0]) if shifted else jnp.zeros((shape[0], *reach, shape[3]), g.dtype)
-
-    rows = [jnp.stack([plane(row, column) for column in range(s)], 3) for row in range(s)]
-    full = jnp.stack(rows, 2).reshape(shape[0], reach[0] * s, reach[1] * s, shape[3])
-    missing = [max(0, n - m) for n, m in zip(shape[1:3], full.shape[1:3], strict=True)]
-    full = jnp.pad(full, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))  # stride > window leaves pixels unseen
-    return full[:, : shape[1], : shape[2]]
+def _pad(x: jax.Array, axis: int, before: int, after: int, value: float = 0) -> jax.Array:
+    return jnp.pad(x, [(before, after) if i == axis else (0, 0) for i in range(x.ndim)], constant_values=value)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_along.defvjp(_max_forward, _max_backward)
 
 
 # --- normalization ---------------------------------------------------------------------------------------------------
@@ -145,7 +143,7 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def lrn(x: jax.Array, part: LRN | MapNorm) -> jax.Array:
-    """x / (k + alpha * S(x^2))^beta for x [maps, height, width, batch], paper section 3.3.
+    """x / (k + alpha * S(x^2))^beta for x [..., maps, height, width, batch], paper section 3.3.
 
     S sums over `size` neighbouring maps (LRN) or over a size x size window of each map (MapNorm), fewer at the edges. The
     gradient is written out because S is its own transpose: dx = g d^-beta - 2 alpha beta x S(g x d^-beta / d).
@@ -159,9 +157,9 @@ def _denominator(x: jax.Array, part: LRN | MapNorm) -> jax.Array:
 
 def _window_sum(s: jax.Array, part: LRN | MapNorm) -> jax.Array:
     """The sum over the window centred on each element; an odd size, so that the window is symmetric."""
-    for axis in (0,) if isinstance(part, LRN) else (1, 2):
-        half, n = part.size // 2, s.shape[axis]
-        padded = jnp.pad(s, [(half, half) if i == axis else (0, 0) for i in range(s.ndim)])
+    for axis in (-4,) if isinstance(part, LRN) else (-3, -2):
+        half, n, axis = part.size // 2, s.shape[axis], axis + s.ndim
+        padded = _pad(s, axis, half, half)
         views = [lax.slice_in_dim(padded, i, i + n, axis=axis) for i in range(part.size)]
         s = sum(views[1:], views[0])
     return s
