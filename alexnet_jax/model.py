@@ -19,8 +19,7 @@ Parameters = dict[str, dict[str, jax.Array]]
 def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
     """Initial parameters {layer: {'kernel', 'bias'}}, float32, made where they will live and never moved.
 
-    Layer i draws from fold_in(key, i), so the numbers are the same on every mesh. Raises UsageError when the table's columns
-    do not divide over this one.
+    The numbers are the same on every mesh. Raises UsageError when the table's columns do not divide over this one.
     """
     columns.check_fits(mesh, table.columns)
     places = jax.tree.map(lambda spec: columns.place(mesh, spec), columns.parameter_specs(table))
@@ -28,11 +27,15 @@ def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
 
 
 def _draw(table: Table, key: jax.Array) -> Parameters:
-    parameters = {}
-    for i, shape in enumerate(shapes(table)):
+    """All kernels are cut from one draw, in the table's order: eight draws would take eight times as long to compile."""
+    sizes = [math.prod(shape.kernel) for shape in shapes(table)]
+    numbers = jax.random.normal(key, (sum(sizes),), jnp.float32)
+    parameters, start = {}, 0
+    for shape, size in zip(shapes(table), sizes, strict=True):
         std = math.sqrt(2 / shape.fan_in) if shape.spec.weight_std == "he" else shape.spec.weight_std
-        kernel = std * jax.random.normal(jax.random.fold_in(key, i), shape.kernel, jnp.float32)
+        kernel = std * numbers[start : start + size].reshape(shape.kernel)
         parameters[shape.spec.name] = {"kernel": kernel, "bias": jnp.full(shape.bias, shape.spec.bias, jnp.float32)}
+        start += size
     return parameters
 
 

@@ -108,10 +108,10 @@ def _backward(saved: tuple[jax.Array, list[jax.Array]], dy: jax.Array) -> tuple[
     dy = jnp.pad(dy, ((0, 0), (0, -height % OUTPUTS), (0, 0), (0, 0)))
     products = combine(_transpose(at), [dy[:, i::OUTPUTS] for i in range(OUTPUTS)])
     products = lax.optimization_barrier([p.reshape(out_maps, -1) for p in products])
-    kernels = [(d @ p.T).reshape(out_maps, k, in_maps) for d, p in zip(products, patches, strict=True)]
-    dkernel = jnp.stack([r.transpose(0, 2, 1) for r in combine(_transpose(g), kernels)], axis=2)
+    kernels = jnp.stack([d @ p.T for d, p in zip(products, patches, strict=True)])
+    dkernel = _times(_transpose(g), kernels).reshape(k, out_maps, k, in_maps).transpose(1, 3, 0, 2)
     # Transposed in memory, since XLA multiplies by the transpose of what it finds there at half the speed.
-    turned = lax.optimization_barrier([w.T for w in _transformed_kernels(kernel)])
+    turned = lax.optimization_barrier(_transformed_kernels(kernel).transpose(0, 2, 1))
     shape = (k, in_maps, -1, *dy.shape[2:])
     rows = [_sum_patches((w @ d).reshape(shape)) for w, d in zip(turned, products, strict=True)]
     dx = _sum_rows(rows, k)[:, :height]
@@ -121,11 +121,11 @@ def _backward(saved: tuple[jax.Array, list[jax.Array]], dy: jax.Array) -> tuple[
 winograd.defvjp(_forward, _backward)
 
 
-def _transformed_kernels(kernel: jax.Array) -> list[jax.Array]:
-    """G w: n matrices [out, k * in] of a kernel [out, in, k, k]."""
-    _, g, _ = cook_toom(OUTPUTS, kernel.shape[-1])
-    rows = combine(g, [kernel[:, :, i] for i in range(kernel.shape[-1])])
-    return [row.transpose(0, 2, 1).reshape(len(kernel), -1) for row in rows]
+def _transformed_kernels(kernel: jax.Array) -> jax.Array:
+    """G w: n matrices, [n, out, k * in], of a kernel [out, in, k, k]."""
+    out_maps, _, k, _ = kernel.shape
+    _, g, _ = cook_toom(OUTPUTS, k)
+    return _times(g, kernel.transpose(2, 0, 3, 1).reshape(k, out_maps, -1))
 
 
 def _transformed_rows(x: jax.Array, k: int) -> jax.Array:
@@ -134,7 +134,7 @@ def _transformed_rows(x: jax.Array, k: int) -> jax.Array:
     tiles = -(-x.shape[1] // OUTPUTS)
     x = jnp.pad(x, ((0, 0), (k // 2, k // 2 + tiles * OUTPUTS - x.shape[1]), (0, 0), (0, 0)))
     last = OUTPUTS * (tiles - 1) + 1
-    return _times(bt, [x[:, i : i + last : OUTPUTS] for i in range(len(bt))])
+    return _times(bt, jnp.stack([x[:, i : i + last : OUTPUTS] for i in range(len(bt))]))
 
 
 def _sum_rows(rows: list[jax.Array], k: int) -> jax.Array:
@@ -142,18 +142,17 @@ def _sum_rows(rows: list[jax.Array], k: int) -> jax.Array:
     bt, _, _ = cook_toom(OUTPUTS, k)
     over = -(-len(bt) // OUTPUTS) - 1  # tiles that a row may reach beyond its own
     planes: list[jax.Array] = []
-    for i, row in enumerate(_times(_transpose(bt), rows)):
+    for i, row in enumerate(_times(_transpose(bt), jnp.stack(rows))):
         tile, place = divmod(i, OUTPUTS)
         row = jnp.pad(row, ((0, 0), (tile, over - tile), (0, 0), (0, 0)))
         planes[place : place + 1] = [planes[place] + row if tile else row]
     return _from_tiles(planes)[:, k // 2 :]
 
 
-def _times(matrix: Matrix, parts: Sequence[jax.Array]) -> jax.Array:
-    """What `combine` computes, stacked, by one matrix product: every part is read once, where a loop would read it n times."""
-    stacked = jnp.stack(parts)
-    product = jnp.asarray(matrix, stacked.dtype) @ stacked.reshape(len(parts), -1)
-    return product.reshape(len(matrix), *parts[0].shape)
+def _times(matrix: Matrix, parts: jax.Array) -> jax.Array:
+    """matrix [q, p] times parts [p, ...] as one matrix product: every part is read once, where a loop would read it q times."""
+    product = jnp.asarray(matrix, parts.dtype) @ parts.reshape(len(parts), -1)
+    return product.reshape(-1, *parts.shape[1:])
 
 
 def _from_tiles(rows: list[jax.Array]) -> jax.Array:
