@@ -148,6 +148,8 @@ def forward(table: Table, parameters: dict, images: jax.Array, masks: dict[str, 
 
     parameters: {layer: {'kernel': [own columns, out, in, ...], 'bias': [own columns, out]}}. masks: {layer: [own columns,
     units, batch]} in training, None at test. Between crossings an activation is [own columns, maps, height, width, batch].
+    Kernels are taken in the type of the images, so bfloat16 images give bfloat16 products, and gathers of 16 bits; biases, and
+    the sums over columns after fc8, have at least 32.
     """
     h, shared = images, True  # shared: one input that every column sees, rather than one per column
     for spec in table.layers:
@@ -157,7 +159,9 @@ def forward(table: Table, parameters: dict, images: jax.Array, masks: dict[str, 
             elif shared:
                 h = for_each_column(h)
             mask = masks.get(spec.name) if masks is not None else None
-            h = _own_columns(spec, parameters[spec.name], h, shared, mask, training=masks is not None)
+            h = _own_columns(
+                spec, parameters[spec.name], h.astype(images.dtype), shared, mask, training=masks is not None
+            )
             shared = spec.crossing == "sum"
     return h
 
@@ -166,11 +170,16 @@ def _own_columns(
     spec: Layer, parameters: dict, h: jax.Array, shared: bool, mask: jax.Array | None, *, training: bool
 ) -> jax.Array:
     """One layer on this device's columns: [own columns, out, ...], or [out, ...] where the columns are summed."""
-    kernel, bias = for_each_share(parameters["kernel"]), for_each_share(parameters["bias"])
-    sums = _all_see(spec, h, kernel) if shared else jnp.stack([_linear(spec, *own) for own in zip(h, kernel, strict=True)])
+    kernel, bias = for_each_share(parameters["kernel"]).astype(h.dtype), for_each_share(parameters["bias"])
+    sums = (
+        _all_see(spec, h, kernel) if shared else jnp.stack([_linear(spec, *own) for own in zip(h, kernel, strict=True)])
+    )
     if spec.crossing == "sum":
-        sums = sum_columns(sums)
-    sums += bias.reshape(*bias.shape, *(1,) * (sums.ndim - bias.ndim))
+        sums = sum_columns(layers.widened(sums))
+    # In 32 bits, since the gradient of a bias is a sum over all pixels of all images.
+    sums = layers.widened(sums) + bias.reshape(*bias.shape, *(1,) * (sums.ndim - bias.ndim))
+    if spec.crossing != "sum":
+        sums = sums.astype(h.dtype)
     return _after(spec, sums, mask, training)
 
 

@@ -11,7 +11,9 @@ import jax
 import numpy as np
 
 from alexnet_jax import columns, networks, report
+from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
+from alexnet_jax.compiled import keep_compiled
 from alexnet_jax.data import augment, pipeline, sources
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
@@ -84,13 +86,24 @@ def _find_data(request: Request) -> tuple[Request, sources.DataSet]:
 
 
 def set_up_devices(experiment: Experiment) -> None:
-    """Everything that must be said before jax touches a device: virtual CPU devices, determinism."""
+    """Everything that must be said before jax touches a device: virtual CPU devices, compiled programs, determinism."""
     wanted = (experiment.mesh.data or 1) * (experiment.mesh.column or 1)
     made = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
     if wanted > max(1, made):  # has no effect where there is an accelerator
         jax.config.update("jax_num_cpu_devices", wanted)
+    if experiment.train.compile_cache:
+        keep_compiled()
+    if accelerated():  # what one column waits for from the other is sent while both go on with what needs none of it
+        _add_flag("--xla_gpu_enable_latency_hiding_scheduler=true")
     if experiment.train.deterministic:
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+        _add_flag("--xla_gpu_deterministic_ops=true")
+
+
+def _add_flag(flag: str) -> None:
+    """Of XLA, read at jax's first use of a device; one that the user set stays."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if flag.split("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
 
 def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Trainer, sources.Split, sources.Split]:
@@ -118,6 +131,12 @@ def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Tra
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
 
+def make_evaluator(trainer: Trainer) -> Evaluator:
+    """The evaluator of what this trainer trains."""
+    options = trainer.experiment.train
+    return Evaluator(trainer.table, trainer.mesh, trainer.stats, options.eval_batch, options.precision)
+
+
 def _run(
     request: Request,
     trainer: Trainer,
@@ -131,7 +150,7 @@ def _run(
     identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
     _check_same_data(workdir, identity)
     workdir.write_record(experiment, identity, environment, restored_from)
-    evaluator = Evaluator(trainer.table, trainer.mesh, trainer.stats, experiment.train.eval_batch)
+    evaluator = make_evaluator(trainer)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
         state = _first_state(trainer, checkpoints, restored_from)
@@ -229,7 +248,7 @@ def evaluate(request: Request) -> None:
     trainer, _, _ = make_trainer(request.experiment, data_set)
     started = time.monotonic()
     parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
-    evaluator = Evaluator(trainer.table, trainer.mesh, trainer.stats, request.experiment.train.eval_batch)
+    evaluator = make_evaluator(trainer)
     scores = evaluator(parameters, pipeline.put(data_set.test, trainer.mesh))
     print(f"Checkpoint: {step}\nData: {data_set.title}, test split")
     print(_result_line(dataclasses.asdict(scores)))

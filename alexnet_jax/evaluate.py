@@ -27,9 +27,12 @@ class Scores:
 
 
 class Evaluator:
-    """Evaluates parameters on splits; compiled once per split, whatever its size."""
+    """Evaluates parameters on splits; compiled once per split, whatever its size.
 
-    def __init__(self, table: Table, mesh: DeviceMesh, stats: Statistics, batch: int):
+    precision: the type the network computes in, as in training.
+    """
+
+    def __init__(self, table: Table, mesh: DeviceMesh, stats: Statistics, batch: int, precision: str = "float32"):
         replicas = columns.data_replicas(mesh)
         self.batch = -(-batch // replicas) * replicas  # rounded up: the numbers do not depend on it
         batch_first = columns.place(mesh, columns.BATCH_FIRST)
@@ -37,7 +40,7 @@ class Evaluator:
         @jax.jit
         def step(parameters: Parameters, split: OnDevice, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
             images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
-            scores = logits(table, mesh, parameters, normalize(images, stats)).T
+            scores = logits(table, mesh, parameters, normalize(images, stats).astype(precision)).T
             labels = split.labels[indices]
             return cross_entropy(scores, labels), rank(scores, labels)
 

@@ -101,10 +101,14 @@ class Train:
     """Steps between two checkpoints beside the one at each epoch's end; 0: none."""
     keep: int = 2
     """Latest checkpoints kept; the best by validation error is kept beside them."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: activations and products; parameters, velocities, LRN and the loss keep 32 bits. For GPUs."""
     deterministic: bool = False
     """On a GPU: bit-exact repeats, slower. A CPU is always bit-exact."""
     tune_allocator: bool = True
     """On a CPU under Linux with glibc: keep freed memory in the process, several times faster (allocator.py)."""
+    compile_cache: bool = True
+    """Keep compiled programs in ~/.cache/alexnet_jax, or where JAX_COMPILATION_CACHE_DIR says, for a faster start."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class Request:
 
 MAY_DIFFER = frozenset(
     {"data.dir", "data.fallback", "train.eval_batch", "train.log_every", "train.save_every", "train.keep"}
-    | {"train.deterministic", "train.tune_allocator", "mesh.data", "mesh.column"}
+    | {"train.deterministic", "train.tune_allocator", "train.compile_cache", "mesh.data", "mesh.column"}
 )
 """Fields a continued run may change: none of them touches the mathematics. train.epochs may grow (see `differences`)."""
 

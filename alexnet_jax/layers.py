@@ -33,7 +33,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: tuple[int, i
 def convolution_form(
     backend: str, x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: tuple[int, int], bits: int = 32
 ) -> Literal["lax", "im2col", "winograd"]:
-    """The one place where a form is chosen, from shapes x [in, h, w, batch] and kernel [out, in, k, k].
+    """The one place where a form of convolution is chosen, from shapes x [in, h, w, batch] and kernel [out, in, k, k].
 
     Off the CPU always lax: cuDNN knows all of this. On a CPU, XLA's forward convolution runs at the speed of a matrix
     product but its gradients far below it. An image's three channels make im2col cheap. Elsewhere Winograd takes a third
@@ -46,7 +46,9 @@ def convolution_form(
     if in_maps <= 4:
         return "im2col"
     same = stride == 1 and size in (3, 5) and padding == (size // 2, size // 2) and min(x[1:3]) > 1
-    return "winograd" if same and in_maps * out_maps >= 96 and bits >= 32 else "lax"
+    # Multiplications per tap and image; conv2 and conv5 of alexnet_digits just have so many.
+    worth_compiling = in_maps * out_maps * x[1] * x[2] >= 24_000
+    return "winograd" if same and worth_compiling and bits >= 32 else "lax"
 
 
 def im2col(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
@@ -62,9 +64,37 @@ def im2col(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int
     return (flat @ patches.reshape(flat.shape[1], -1)).reshape(out_maps, height, width, batch)
 
 
+@jax.custom_vjp
 def dense(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """weights [out, in] times x [in, batch]."""
-    return weights @ x
+    """weights [out, in] times x [in, batch], in at least 32 bits.
+
+    The gradient by x is taken as (g^T weights)^T: weights^T g is the same, but on a CPU XLA multiplies by the transpose of a
+    large matrix at half the speed.
+    """
+    return _dense_forward(x, weights)[0]
+
+
+def _dense_forward(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return jnp.matmul(weights, x, preferred_element_type=_wide_type(x)), (x, weights)
+
+
+def _dense_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weights = saved
+    g = g.astype(x.dtype)
+    turned = lax.optimization_barrier(g.T)  # or XLA would turn the product around again
+    return lax.optimization_barrier(turned @ weights).T, g @ x.T
+
+
+dense.defvjp(_dense_forward, _dense_backward)
+
+
+def widened(x: jax.Array) -> jax.Array:
+    """x in at least 32 bits."""
+    return x.astype(_wide_type(x))
+
+
+def _wide_type(x: jax.Array) -> jnp.dtype:
+    return x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype("float32")
 
 
 def relu(x: jax.Array) -> jax.Array:
@@ -117,7 +147,7 @@ def _max_backward(axis: int, part: MaxPool, saved: tuple[jax.Array, jax.Array], 
     axis += x.ndim
     size, out, stride = x.shape[axis], y.shape[axis], part.stride
     reach = -(-max(size, stride * (out - 1) + part.window) // stride)
-    planes = [jnp.zeros(_pad(y, axis, 0, reach - out).shape, g.dtype)] * stride
+    planes = [jnp.zeros((*y.shape[:axis], reach, *y.shape[axis + 1 :]), g.dtype)] * stride
     taken = jnp.zeros(y.shape, bool)
     for place in range(min(part.window, size)):
         inside = min(out, -(-(size - place) // stride))  # windows in which this place is not over the edge
@@ -146,13 +176,10 @@ def lrn(x: jax.Array, part: LRN | MapNorm) -> jax.Array:
     """x / (k + alpha * S(x^2))^beta for x [..., maps, height, width, batch], paper section 3.3.
 
     S sums over `size` neighbouring maps (LRN) or over a size x size window of each map (MapNorm), fewer at the edges. The
-    gradient is written out because S is its own transpose: dx = g d^-beta - 2 alpha beta x S(g x d^-beta / d).
+    gradient is written out because S is its own transpose: dx = g d^-beta - 2 alpha beta x S(g x d^-beta / d). Computed in
+    at least 32 bits, since alpha = 1e-4 beside k = 2 is less than bfloat16 can tell apart.
     """
-    return x * _power(_denominator(x, part), part.beta)
-
-
-def _denominator(x: jax.Array, part: LRN | MapNorm) -> jax.Array:
-    return part.k + part.alpha * _window_sum(x * x, part)
+    return _lrn_forward(x, part)[0]
 
 
 def _window_sum(s: jax.Array, part: LRN | MapNorm) -> jax.Array:
@@ -167,21 +194,24 @@ def _window_sum(s: jax.Array, part: LRN | MapNorm) -> jax.Array:
 
 def _power(d: jax.Array, beta: float) -> jax.Array:
     """d ** -beta; through two square roots for the paper's 0.75, where a general power would dominate the layer."""
-    if math.isclose(beta, 0.75):
-        r = lax.rsqrt(d)
-        return r * jnp.sqrt(r)
-    return d**-beta
+    return lax.rsqrt(d * jnp.sqrt(d)) if math.isclose(beta, 0.75) else d**-beta
 
 
-def _lrn_forward(x: jax.Array, part: LRN | MapNorm) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    d = _denominator(x, part)
-    return x * _power(d, part.beta), (x, d)
+def _lrn_forward(x: jax.Array, part: LRN | MapNorm) -> tuple[jax.Array, jax.Array]:
+    wide = widened(x)
+    return (wide * _power(_denominator(wide, part), part.beta)).astype(x.dtype), x
 
 
-def _lrn_backward(part: LRN | MapNorm, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
-    x, d = saved
-    q = _power(d, part.beta)
-    return (g * q - 2 * part.alpha * part.beta * x * _window_sum(g * x * q / d, part),)
+def _denominator(x: jax.Array, part: LRN | MapNorm) -> jax.Array:
+    return part.k + part.alpha * _window_sum(x * x, part)
+
+
+def _lrn_backward(part: LRN | MapNorm, saved: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    x = widened(saved)
+    d = _denominator(x, part)  # computing it again costs less than reading it from memory
+    direct = widened(g) * _power(d, part.beta)
+    dx = direct - 2 * part.alpha * part.beta * x * _window_sum(direct * x / d, part)
+    return (dx.astype(saved.dtype),)
 
 
 lrn.defvjp(_lrn_forward, _lrn_backward)

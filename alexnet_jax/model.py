@@ -54,7 +54,7 @@ def dropout_masks(table: Table, key: jax.Array, batch: int) -> dict[str, jax.Arr
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-log softmax at the right class, per example: logits [classes, batch] and labels [batch] to [batch]."""
+    """-log softmax at the right class, per example: logits [classes, batch] and labels [batch] to [batch], in 32 bits or more."""
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=0), labels[None], axis=0)
     return -chosen[0]
 
@@ -71,7 +71,8 @@ class AlexNet(nnx.Module):
     """The two-column network as a flax module: images [batch, height, width, 3] in, logits [batch, classes] out.
 
     Its layers are attributes (`model.conv1.kernel`). It runs on `mesh` (`columns.make_mesh(data, column)`; one device by
-    default). `train.py` trains the same parameters as a plain dictionary, through the same `columns.forward`.
+    default). `train.py` trains the same parameters as a plain dictionary, through the same `columns.forward`. It computes
+    in the type of the images; parameters and the logits of bfloat16 images have 32 bits.
     """
 
     def __init__(self, table: Table = networks.ALEXNET, *, mesh: DeviceMesh | None = None, rngs: nnx.Rngs):

@@ -114,10 +114,10 @@ class Trainer:
             images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
             images = augment.normalize(images, self.stats)
             images = augment.shift_and_mirror(images, draw(AUGMENT), options.data)
+            images = images.transpose(3, 1, 2, 0).astype(options.train.precision)
             masks = dropout_masks(self.table, draw(DROPOUT), len(indices))
-            loss, gradients = loss_and_gradients(
-                self.table, self.mesh, state.parameters, images.transpose(3, 1, 2, 0), split.labels[indices], masks
-            )
+            labels = split.labels[indices]
+            loss, gradients = loss_and_gradients(self.table, self.mesh, state.parameters, images, labels, masks)
             with jax.named_scope("update"):
                 updates, velocities = rule.update(gradients, state.optimizer, state.parameters)
                 parameters = optax.apply_updates(state.parameters, updates)
@@ -145,7 +145,10 @@ class Signals:
 
 
 IN_FLIGHT = 2
-"""Steps handed to the devices before the loss of the first is read: they never wait for us, nor we long for them."""
+"""Steps handed to the devices ahead of the one they work at: they never wait for us, nor we long for them."""
+
+READ_EVERY = 1.0
+"""Seconds after which losses are fetched although no line is due, so that the bar moves."""
 
 
 class Loop:
@@ -164,6 +167,7 @@ class Loop:
         self.evaluator, self.metrics, self.checkpoints = evaluator, metrics, checkpoints
         self.pending: deque[tuple[int, dict[str, jax.Array]]] = deque()
         self.first_epoch: list[float] = []
+        self.last_read = time.monotonic()
 
     def run(self, state: State) -> State:
         """Raises RunError naming the step when a loss is not finite, Interrupted after a signal, once all is saved."""
@@ -174,9 +178,10 @@ class Loop:
             for number in range(start, total):
                 indices = training_batch(number, len(self.train), options.batch, options.seed)
                 state, result = step(state, self.train, indices)
-                self.pending.append((number + 1, result))
-                self._read(IN_FLIGHT)
-                done, interrupted = number + 1, signals.received
+                done = number + 1
+                self.pending.append((done, result))
+                self._keep_pace(done)
+                interrupted = signals.received
                 if done % per_epoch == 0 or done == total:
                     self._end_of_epoch(state, done)
                 elif interrupted or (options.save_every and done % options.save_every == 0):
@@ -187,10 +192,19 @@ class Loop:
             self.checkpoints.wait()
         return state
 
+    def _keep_pace(self, done: int) -> None:
+        """Wait for the devices when they are too far behind. Losses are fetched in bulk: a step is too short to wait for one."""
+        if len(self.pending) > IN_FLIGHT:
+            jax.block_until_ready(self.pending[-1 - IN_FLIGHT])
+        due = done % self.trainer.experiment.train.log_every == 0
+        if due or time.monotonic() - self.last_read > READ_EVERY:
+            self._read(IN_FLIGHT)
+
     def _read(self, left: int) -> None:
         """Read losses until only `left` are in flight."""
-        while len(self.pending) > left:
-            step, result = self.pending.popleft()
+        ready = [self.pending.popleft() for _ in range(len(self.pending) - left)]
+        self.last_read = time.monotonic()
+        for step, result in jax.device_get(ready):
             loss = float(result["loss"])
             if not math.isfinite(loss):
                 raise RunError(

@@ -1,4 +1,4 @@
-"""Convolution with fewer multiplications (Winograd; Lavin and Gray, 2015), for stride 1, odd kernels and 'same' padding.
+"""Convolution with fewer multiplications (Winograd; Lavin and Gray, 2015), for stride 1, 3x3 or 5x5 kernels and 'same' padding.
 
 F(m, k) computes m outputs of a correlation with k taps from n = m + k - 1 inputs with n multiplications instead of m * k:
 y = A^T [(G w) * (B^T x)]. Here whole rows of pixels stand for the numbers x and y, rows of a kernel for w, and each of the n
@@ -83,7 +83,7 @@ def combine(matrix: Matrix, parts: Sequence[jax.Array]) -> list[jax.Array]:
 
 @jax.custom_vjp
 def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of x [in, height, width, batch] with kernel [out, in, k, k], k odd, to [out, height, width, batch].
+    """Convolution of x [in, height, width, batch] with kernel [out, in, k, k], k 3 or 5, to [out, height, width, batch].
 
     The gradient is written out step by step, each the transpose of one below. Derived automatically it would be right, but
     XLA makes one loop of all transposed steps that computes everything once per tap: two thirds of the layer's time.
@@ -145,7 +145,10 @@ def _sum_rows(rows: list[jax.Array], k: int) -> jax.Array:
     for i, row in enumerate(_times(_transpose(bt), jnp.stack(rows))):
         tile, place = divmod(i, OUTPUTS)
         row = jnp.pad(row, ((0, 0), (tile, over - tile), (0, 0), (0, 0)))
-        planes[place : place + 1] = [planes[place] + row if tile else row]
+        if tile:
+            planes[place] += row
+        else:
+            planes.append(row)
     return _from_tiles(planes)[:, k // 2 :]
 
 

@@ -89,10 +89,9 @@ def wait_for(happened, process, log, seconds=300):
         time.sleep(0.01)
 
 
-def trainer(data=1, column=1, **network):
-    """A Trainer of the narrow experiment on a mesh; `network` replaces fields of its network, `rule` the optimizer's."""
-    rule = network.pop("rule", "paper")
-    options = {f"network__{name}": value for name, value in network.items()}
+def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
+    """A Trainer of the narrow experiment on a mesh; `network` replaces fields of its network."""
+    options = {f"network__{name}": value for name, value in network.items()} | {"train__precision": precision}
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
     _, request = launch.read(arguments)
     with pytest.MonkeyPatch.context() as patch:

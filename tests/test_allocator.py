@@ -53,10 +53,24 @@ def test_freed_memory_is_used_again_without_page_faults():
     assert page_faults("as usual") > 500  # five times 64 MiB, in huge pages or small ones
 
 
-@pytest.mark.parametrize(("platforms", "device"), [("cuda", "/nowhere"), ("", sys.executable)])
-def test_nothing_is_done_where_an_accelerator_computes(monkeypatch, platforms, device):
+@pytest.mark.parametrize(
+    ("platforms", "device", "module", "found"),
+    [
+        ("cuda", "/nowhere", "nothing", True),
+        ("", sys.executable, "json", True),
+        ("", sys.executable, "no_such_module", False),  # a GPU, and a jax that knows only CPUs
+        ("", "/nowhere", "json", False),
+        ("cpu", sys.executable, "json", False),
+    ],
+)
+def test_an_accelerator_needs_a_device_and_a_jax_that_knows_it(monkeypatch, platforms, device, module, found):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    monkeypatch.setattr(allocator, "ACCELERATORS", (device,))
+    monkeypatch.setattr(allocator, "ACCELERATORS", {device: module})
+    assert allocator.accelerated() is found
+
+
+def test_nothing_is_done_where_an_accelerator_computes(monkeypatch):
+    monkeypatch.setattr(allocator, "accelerated", lambda: True)
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was looked for"))
     assert allocator.keep_memory() is False
 

@@ -14,10 +14,11 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax import columns, networks, train
+from alexnet_jax import columns, layers, networks, train
 from alexnet_jax.errors import UsageError
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.table import Dense, ReLU, shapes
+from benchmarks import plain
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 BATCH = 4
@@ -36,7 +37,7 @@ def problem(narrow, compiled):
         parameters = reference.random_parameters(shapes(table))
         images, labels = reference.random_examples(table, BATCH)
         masks = dropout_masks(table, jax.random.key(3), BATCH)
-        step = compiled(jax.value_and_grad(functools.partial(reference.loss, table)))
+        step = compiled(jax.value_and_grad(functools.partial(plain.loss, table)))
         with jax.enable_x64(True):
             expected = step(parameters, images, labels, masks)
         return table, (parameters, images.transpose(3, 1, 2, 0), labels, masks), jax.device_get(expected)
@@ -44,11 +45,35 @@ def problem(narrow, compiled):
     return solve
 
 
+@pytest.fixture
+def fast_forms(monkeypatch):
+    """Fast forms wherever they fit, however narrow the layer; a list of those that were chosen."""
+    chosen = []
+
+    def form(backend, x, kernel, stride, padding, bits):
+        same = stride == 1 and padding == (kernel[-1] // 2,) * 2 and min(x[1:3]) > 1
+        chosen.append("winograd" if same and x[0] > 4 else "im2col")
+        return chosen[-1]
+
+    monkeypatch.setattr(layers, "convolution_form", form)
+    return chosen
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_fast_forms_give_the_same_gradients(mesh, problem, compiled, float64, fast_forms):
+    compare_gradients("paper", 2, mesh, problem, compiled)
+    assert {"winograd", "im2col"} == set(fast_forms)
+
+
 @pytest.mark.parametrize(
     ("order", "number", "mesh"),
     [(order, 2, mesh) for order in networks.ORDERS for mesh in MESHES] + [("paper", 1, (1, 1)), ("paper", 1, (2, 1))],
 )
 def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, mesh, problem, compiled, float64):
+    compare_gradients(order, number, mesh, problem, compiled)
+
+
+def compare_gradients(order, number, mesh, problem, compiled):
     table, arguments, (expected_loss, expected) = problem(order, number)
     mesh = columns.make_mesh(*mesh)
     loss, gradients = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)

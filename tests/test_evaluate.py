@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 
 from alexnet_jax import columns
 from alexnet_jax.data.augment import Statistics, statistics
@@ -19,6 +18,7 @@ from alexnet_jax.experiment import Data, Experiment, Optim, Train
 from alexnet_jax.model import initialize
 from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
 from alexnet_jax.train import Trainer
+from benchmarks import plain
 
 TABLE = Table(
     "small",
@@ -60,7 +60,7 @@ def expected(split, stats):
     """(top-1 error, top-5 error, mean loss) from the reference's logits, by sorting in NumPy."""
     parameters = jax.device_get(initialize(TABLE, jax.random.key(0), columns.make_mesh()))
     images = (split.images - stats.mean) / np.float32(stats.scale)
-    logits = np.asarray(reference.logits(TABLE, parameters, images), np.float64)
+    logits = np.asarray(plain.logits(TABLE, parameters, images), np.float64)
     place = [np.flatnonzero(np.argsort(-row, kind="stable") == label)[0] for row, label in zip(logits, split.labels, strict=True)]
     loss = np.log(np.exp(logits).sum(1)) - logits[range(EXAMPLES), split.labels]
     return np.mean(np.array(place) >= 1), np.mean(np.array(place) >= 5), loss.mean()

@@ -64,7 +64,8 @@ ANY = [  # in, out, height, width, batch, kernel, stride, padding
     (5, 2, 6, 6, 2, 3, 4, (1, 0)),
     (2, 3, 3, 4, 2, 3, 1, (0, 0)),
 ]
-SAME = [(3, 4, 6, 6, 2, 3), (1, 1, 5, 7, 1, 3), (4, 2, 8, 5, 3, 5), (2, 3, 3, 2, 1, 5), (2, 5, 1, 2, 2, 3)]
+SAME = [(3, 4, 6, 6, 2, 3), (2, 1, 13, 4, 2, 3), (2, 1, 9, 13, 1, 5), (1, 1, 5, 7, 1, 3)]
+SAME += [(4, 2, 8, 5, 3, 5), (2, 3, 3, 2, 1, 5), (2, 5, 1, 2, 2, 3)]
 SAME = [(*shape, 1, (shape[-1] // 2,) * 2) for shape in SAME]
 
 
@@ -98,7 +99,7 @@ def products(form, monkeypatch):
 def test_conv_computes_in_the_chosen_form(monkeypatch):
     assert products("lax", monkeypatch) == (0, 1)
     assert products("im2col", monkeypatch) == (1, 0)
-    assert products("winograd", monkeypatch) == (7, 0)  # six rows of a tile, and their transform
+    assert products("winograd", monkeypatch) == (8, 0)  # six rows of a tile, two transforms
 
 
 def chosen(table, backend, batch=128):
@@ -106,7 +107,9 @@ def chosen(table, backend, batch=128):
     for shape in shapes(table):
         if isinstance(shape.spec, Conv):
             x = (*shape.inputs, batch)
-            found[shape.spec.name] = convolution_form(backend, x, shape.kernel[1:], shape.spec.stride, shape.spec.padding)
+            found[shape.spec.name] = convolution_form(
+                backend, x, shape.kernel[1:], shape.spec.stride, shape.spec.padding
+            )
     return found
 
 
@@ -123,6 +126,8 @@ def test_a_cpu_keeps_narrow_strided_and_oddly_padded_layers_plain():
     assert convolution_form("cpu", x, kernel, 1, (0, 0)) == "lax"
     assert convolution_form("cpu", x, kernel, 1, (0, 2)) == "lax"
     assert convolution_form("cpu", (8, 8, 8, 128), (8, 8, 3, 3), 1, (1, 1)) == "lax"
+    assert convolution_form("cpu", x, kernel, 1, (1, 1), bits=64) == "winograd"
+    assert convolution_form("cpu", x, kernel, 1, (1, 1), bits=16) == "lax"
     assert convolution_form("cpu", x, (64, 64, 7, 7), 1, (3, 3)) == "lax"
 
 
@@ -233,6 +238,18 @@ def test_normalization_and_its_gradient(part, shape):
     np.testing.assert_allclose(dx, expected, rtol=1e-9, atol=1e-12 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("part", [MaxPool(), LRN(size=3, alpha=0.1), MapNorm(alpha=0.1)])
+def test_columns_are_pooled_and_normalized_each_for_itself(part):
+    function = layers.max_pool if isinstance(part, MaxPool) else layers.lrn
+    x = normal(2, 5, 7, 6, 3)
+    g = normal(*function(x, part).shape, seed=1)
+    y, (dx,) = value_and_pullback(lambda x: function(x, part), g, x)
+    for column in range(2):
+        own, (own_dx,) = value_and_pullback(lambda x: function(x, part), g[column], x[column])
+        np.testing.assert_allclose(y[column], own, rtol=1e-14)
+        np.testing.assert_allclose(dx[column], own_dx, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("part", "centre", "edge"),
     [
@@ -300,4 +317,6 @@ def test_winograd_takes_what_the_form_hands_it():
     """`convolution_form` only names Winograd for stride 1, odd kernels and equal padding, which `winograd` takes for granted."""
     x, kernel = normal(40, 5, 6, 2), normal(40, 40, 3, 3, seed=1)
     assert convolution_form("cpu", x.shape, kernel.shape, 1, (1, 1)) == "winograd"
-    np.testing.assert_array_equal(jax.jit(lambda x, k: layers.conv(x, k, 1, (1, 1)))(x, kernel), jax.jit(winograd)(x, kernel))
+    np.testing.assert_array_equal(
+        jax.jit(lambda x, k: layers.conv(x, k, 1, (1, 1)))(x, kernel), jax.jit(winograd)(x, kernel)
+    )

@@ -25,6 +25,7 @@ from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
 from alexnet_jax.model import cross_entropy, dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
 from alexnet_jax.train import Trainer
+from benchmarks import plain
 
 TINY = Table(
     "tiny",
@@ -53,7 +54,7 @@ def test_at_224_pixels_its_logits_are_the_references(mesh, narrow, compiled, flo
     table = narrow("alexnet", image=(224, 224, 3))
     parameters = reference.random_parameters(shapes(table))
     images, _ = reference.random_examples(table, 2)
-    expected = compiled(functools.partial(reference.logits, table))(parameters, images)
+    expected = compiled(functools.partial(plain.logits, table))(parameters, images)
     structure, state = nnx.split(in_64_bits(AlexNet(table, mesh=make_mesh(*mesh), rngs=nnx.Rngs(0)), parameters))
     found = compiled(lambda state, images: nnx.merge(structure, state)(images))(state, images)
     assert found.shape == (2, 10)
@@ -74,7 +75,7 @@ def test_its_gradients_through_nnx_are_those_of_training(mesh, float64):
     masks = dropout_masks(TINY, key, 4)
     step = jax.jit(functools.partial(loss_and_gradients, TINY, mesh))
     value, training = step(model.parameters, images.transpose(3, 1, 2, 0), labels, masks)
-    expected = jax.jit(jax.value_and_grad(functools.partial(reference.loss, TINY)))(model.parameters, images, labels, masks)
+    expected = jax.jit(jax.value_and_grad(functools.partial(plain.loss, TINY)))(model.parameters, images, labels, masks)
 
     np.testing.assert_allclose(value, expected[0], rtol=1e-10)
     assert jax.tree.structure(through_nnx) == jax.tree.structure(training) == jax.tree.structure(expected[1])
@@ -92,7 +93,7 @@ def test_ten_lines_in_a_notebook():
     images = images_of(TINY, 2)
     out = model(images)
     assert out.shape == (2, 5) and out.dtype == jnp.float32
-    expected = reference.logits(TINY, model.parameters, images)
+    expected = plain.logits(TINY, model.parameters, images)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
     assert model.conv1.kernel.shape == (2, 2, 3, 3, 3)
 
@@ -130,7 +131,7 @@ def test_a_dropout_key_drops_units_and_none_is_the_test_mode():
     assert not np.array_equal(run(model, images, first), run(model, images))
     masks = dropout_masks(TINY, first, 8)
     np.testing.assert_allclose(
-        run(model, images, first), reference.logits(TINY, model.parameters, images, masks), rtol=1e-3, atol=1e-3
+        run(model, images, first), plain.logits(TINY, model.parameters, images, masks), rtol=1e-3, atol=1e-3
     )
 
 

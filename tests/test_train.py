@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from running import LEARNING_EPOCHS, STEPS_PER_EPOCH, command, epochs, main, numbers, result, state, train, trainer
 
+from alexnet_jax import train as train_module
 from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.experiment import from_json
 from alexnet_jax.metrics import Metrics, read_metrics
@@ -118,6 +119,18 @@ def test_the_original_rule_makes_a_step(compile_cache):
     split = OnDevice(jax.ShapeDtypeStruct((50, 32, 32, 3), np.uint8), jax.ShapeDtypeStruct((50,), np.int32))
     after, _ = jax.eval_shape(trained.step(), state, split, jax.ShapeDtypeStruct((32,), np.int32))
     assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
+def test_losses_are_fetched_in_bulk(tmp_path, compile_cache, monkeypatch):
+    """Nothing is copied to the host between two lines of metrics.jsonl, however many steps there are."""
+    fetched, original = [], jax.device_get
+    monkeypatch.setattr(train_module, "READ_EVERY", math.inf)
+    monkeypatch.setattr(jax, "device_get", lambda tree: fetched.append(tree) or original(tree))
+    steps = []
+    monkeypatch.setattr(Metrics, "train", lambda self, step, **values: steps.append((step, len(fetched))))
+    assert train(tmp_path / "run", train__epochs=epochs(20), train__log_every=8) == 0
+    assert [step for step, _ in steps] == list(range(1, 21))
+    assert len({time for _, time in steps}) == 3  # at steps 8 and 16, and before the validation
 
 
 # --- evaluating it ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,178 @@
+"""Our training step, and its parts one by one; the plain step beside it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from alexnet_jax import columns, layers, optim
+from alexnet_jax.data.augment import Statistics
+from alexnet_jax.data.pipeline import OnDevice
+from alexnet_jax.experiment import Experiment
+from alexnet_jax.model import dropout_masks, initialize
+from alexnet_jax.table import LRN, Conv, LayerShape, MapNorm, MaxPool, shapes
+from alexnet_jax.train import State, Trainer
+from benchmarks import plain
+from benchmarks.shares import shares
+from benchmarks.sizes import Job
+
+IMAGES = 1024
+"""Random images on the device, from which each step takes its batch."""
+
+
+class TrainingStep:
+    """The step that launch.py runs, augmentation and all, on a mesh of one or two devices. Each call makes one step."""
+
+    def __init__(self, job: Job, data: int = 1, column: int = 1):
+        experiment, table = _with_precision(job), job.table
+        stats = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
+        trainer = Trainer(experiment, table, columns.make_mesh(data, column), stats, steps_per_epoch=1000)
+        everywhere = columns.place(trainer.mesh, columns.WHOLE)
+        images, labels = random_images(IMAGES, table.image, table.classes)
+        self.split = jax.device_put(OnDevice(images, labels), everywhere)
+        self.batches = np.random.default_rng(0).integers(IMAGES, size=(16, job.batch), dtype=np.int32)
+        self.scopes = [spec.name for spec in table.layers] + ["update"]
+        self.state: State = trainer.initial_state()
+        self.program = trainer.step().lower(self.state, self.split, self.batches[0]).compile()
+        self.steps = 0
+
+    def __call__(self) -> Any:
+        """Start a step; gives its loss, not waited for."""
+        self.state, result = self.program(self.state, self.split, self.batches[self.steps % 16])
+        self.steps += 1
+        return result["loss"]
+
+    def shares(self) -> dict[str, float]:
+        """{layer, 'update' or 'rest': its part of a step's time}."""
+        return shares(self, self.program.as_text(), self.scopes)
+
+
+def _with_precision(job: Job) -> Experiment:
+    experiment = job.experiment
+    return dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, precision=job.precision))
+
+
+def random_images(number: int, image: tuple[int, int, int], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images and int32 labels."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(256, size=(number, *image), dtype=np.uint8)
+    return images, generator.integers(classes, size=number).astype(np.int32)
+
+
+class PlainStep:
+    """The same step written plainly, on a fixed batch of images that are ready."""
+
+    def __init__(self, job: Job):
+        table = job.table
+        rule = optim.optimizer(job.experiment.optim, 1000, 100_000)
+        images, labels = random_images(job.batch, table.image, table.classes)
+        self.examples = (jnp.asarray((images - 120.0) / 64, job.precision), labels)
+
+        def step(parameters: Any, velocities: Any, key: jax.Array, examples: Any) -> Any:
+            masks = dropout_masks(table, key, job.batch)
+            narrow = lambda parameters: jax.tree.map(lambda x: x.astype(job.precision), parameters)  # noqa: E731
+            loss = lambda parameters: plain.loss(table, narrow(parameters), *examples, masks)  # noqa: E731
+            value, gradients = jax.value_and_grad(loss)(parameters)
+            updates, velocities = rule.update(gradients, velocities, parameters)
+            return optax.apply_updates(parameters, updates), velocities, value
+
+        self.parameters = initialize(table, jax.random.key(0), columns.make_mesh(1, 1))
+        self.velocities = rule.init(self.parameters)
+        self.step = jax.jit(step, donate_argnums=(0, 1))
+        self.steps = 0
+
+    def __call__(self) -> Any:
+        """Start a step; gives its loss, not waited for."""
+        key = jax.random.key(self.steps)
+        self.parameters, self.velocities, loss = self.step(self.parameters, self.velocities, key, self.examples)
+        self.steps += 1
+        return loss
+
+
+def wait(result: Any) -> None:
+    """Until what was started has been computed."""
+    jax.block_until_ready(result)
+
+
+def parts(job: Job) -> dict[str, Callable[[], Any]]:
+    """{name: a function that computes one part of the network, over both columns, and its gradients}."""
+    found: dict[str, Callable[[], Any]] = {}
+    shared = True
+    for shape in shapes(job.table):
+        shared = shared or shape.spec.crossing == "gather"
+        found[shape.spec.name] = _linear(job, shape, shared)
+        size = shape.convolved
+        for part in shape.spec.after:
+            if isinstance(part, LRN | MapNorm):
+                found[f"{shape.spec.name} LRN"] = _part(job, size, lambda x, part=part: layers.lrn(x, part))
+            elif isinstance(part, MaxPool):
+                found[f"{shape.spec.name} pool"] = _part(job, size, lambda x, part=part: layers.max_pool(x, part))
+                size = shape.outputs
+        shared = shape.spec.crossing == "sum"
+    return found
+
+
+def _linear(job: Job, shape: LayerShape, shared: bool) -> Callable[[], Any]:
+    """The convolution or the matrix, its gradient by its inputs left out where they are the images."""
+    spec, number = shape.spec, shape.kernel[0]
+
+    def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return layers.conv(x, kernel, spec.stride, spec.padding) if isinstance(spec, Conv) else layers.dense(x, kernel)
+
+    def run(kernel: jax.Array, x: jax.Array) -> jax.Array:
+        if shared:  # as columns.py has it: one layer with the kernels of both
+            return one(x, kernel.reshape(-1, *kernel.shape[2:]))
+        sums = jnp.stack([one(x[column], kernel[column]) for column in range(number)])
+        return sums.sum(0) if spec.crossing == "sum" else sums
+
+    kernel = jnp.asarray(_normal(shape.kernel), job.precision)
+    inputs = shape.inputs if shared else (number, *shape.inputs)
+    x = jnp.asarray(_normal((*inputs, job.batch)), job.precision)
+    return _with_gradients(run, (kernel, x), by=1 if spec == job.table.layers[0] else 2)
+
+
+def _part(job: Job, size: tuple[int, ...], function: Callable) -> Callable[[], Any]:
+    x = jnp.asarray(_normal((job.table.columns, *size, job.batch)), job.precision)
+    return _with_gradients(function, (x,), by=1)
+
+
+def _with_gradients(function: Callable, arguments: tuple[jax.Array, ...], by: int) -> Callable[[], Any]:
+    """A function that computes `function` and its gradients by the first `by` arguments."""
+
+    @jax.jit
+    def run(g: jax.Array, arguments: tuple[jax.Array, ...]) -> Any:
+        y, pull = jax.vjp(lambda *first: function(*first, *arguments[by:]), *arguments[:by])
+        return y, pull(g)
+
+    g = jnp.ones_like(jax.eval_shape(function, *arguments))
+    return lambda: run(g, arguments)
+
+
+def _normal(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+PRODUCT = 2048
+"""Rows of two square matrices whose product shows what a CPU can do at best; four times as many on an accelerator."""
+
+
+class Product:
+    """Their product."""
+
+    def __init__(self, job: Job):
+        self.rows = PRODUCT if jax.default_backend() == "cpu" else 4 * PRODUCT
+        self.a, self.b = (jnp.asarray(_normal((self.rows, self.rows)), job.precision) for _ in range(2))
+        self.run = jax.jit(jnp.matmul)
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions."""
+        return 2 * self.rows**3
+
+    def __call__(self) -> Any:
+        """Start it."""
+        return self.run(self.a, self.b)

@@ -1,0 +1,93 @@
+"""The networks once more, plainly: grouped convolutions, `reduce_window`, powers, whole matrices, one device.
+
+What the field would write first, and so the baseline of `benchmarks.step`; the tests take it as their reference, for which
+reason it is written from the meaning of the specs in table.py and imports nothing else from the package. Activations are
+[batch, maps, height, width] with the columns' maps one after the other.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from alexnet_jax.table import LRN, Conv, Dropout, MapNorm, MaxPool, ReLU
+
+
+def loss(table, parameters, images, labels, masks=None):
+    """Mean cross-entropy of images [batch, height, width, channels]."""
+    scores = logits(table, parameters, images, masks)
+    right = jnp.sum(scores * jax.nn.one_hot(labels, scores.shape[1], dtype=scores.dtype), 1)
+    return jnp.mean(jax.scipy.special.logsumexp(scores, axis=1) - right)
+
+
+def logits(table, parameters, images, masks=None):
+    """Of images [batch, height, width, channels]: [batch, classes]. masks {layer: [columns, units, batch]} in training."""
+    x, split = images.transpose(0, 3, 1, 2), False  # split: x holds different maps for each column
+    for spec in table.layers:
+        kernel, bias = parameters[spec.name]["kernel"], parameters[spec.name]["bias"]
+        alone = split and spec.crossing is None
+        if isinstance(spec, Conv):
+            x = _convolution(spec, x, kernel, groups=table.columns if alone else 1)
+        else:
+            x = _matrix(spec, x, kernel, alone)
+        x = x + bias.reshape(1, -1, *(1,) * (x.ndim - 2))
+        split = spec.crossing != "sum"
+        for part in spec.after:
+            x = _after(part, x, table.columns if split else 1, (masks or {}).get(spec.name))
+    return x
+
+
+def _convolution(spec, x, kernel, groups):
+    return lax.conv_general_dilated(
+        x,
+        kernel.reshape(-1, *kernel.shape[2:]),
+        window_strides=(spec.stride, spec.stride),
+        padding=(spec.padding, spec.padding),
+        dimension_numbers=("NCHW", "OIHW", "NCHW"),
+        feature_group_count=groups,
+    )
+
+
+def _matrix(spec, x, kernel, alone):
+    columns, units, inputs = kernel.shape
+    x = x.reshape(x.shape[0], -1)
+    if spec.crossing == "sum":
+        return x @ kernel.transpose(1, 0, 2).reshape(units, columns * inputs).T
+    if alone:  # block diagonal
+        return jnp.concatenate([x[:, c * inputs : (c + 1) * inputs] @ kernel[c].T for c in range(columns)], 1)
+    return x @ kernel.reshape(columns * units, inputs).T
+
+
+def _after(part, x, columns, mask):
+    match part:
+        case ReLU():
+            return jnp.where(x > 0, x, 0)
+        case MaxPool():
+            return _pool(part, x)
+        case LRN():
+            own = x.reshape(x.shape[0], columns, -1, *x.shape[2:])
+            return _normalized(part, own, (1, 1, part.size, 1, 1)).reshape(x.shape)
+        case MapNorm():
+            return _normalized(part, x, (1, 1, part.size, part.size))
+        case Dropout():
+            if mask is None:
+                return x * (1 - part.probability)
+            return jnp.where(mask.reshape(x.shape[::-1]).T, x, 0)
+    raise TypeError(part)
+
+
+def _normalized(part, x, window):
+    around = [(n // 2, n // 2) for n in window]
+    total = lax.reduce_window(x**2, np.zeros((), x.dtype), lax.add, window, (1,) * x.ndim, around)
+    return x / (part.k + part.alpha * total) ** part.beta
+
+
+def _pool(part, x):
+    over = [(0, 0), (0, 0)]
+    for size in x.shape[2:]:
+        windows = math.ceil((size - part.window) / part.stride) + 1
+        over.append((0, (windows - 1) * part.stride + part.window - size))
+    window, strides = (1, 1, part.window, part.window), (1, 1, part.stride, part.stride)
+    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, window, strides, over)

@@ -1,0 +1,171 @@
+"""The same tables as PyTorch modules: what a good PyTorch program does with them. Imported only where torch is installed."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from alexnet_jax.table import LRN, Conv, Dropout, Layer, LayerShape, MaxPool, ReLU, Table, shapes
+
+
+class Network(nn.Module):
+    """Images [batch, channels, height, width] to logits [batch, classes]; columns are the groups of a convolution."""
+
+    def __init__(self, table: Table):
+        super().__init__()
+        self.layers = nn.ModuleList()
+        shared = True  # whether every column sees the same input, as at the image
+        for shape in shapes(table):
+            parts = [after(part, table.columns) for part in shape.spec.after]
+            self.layers.append(nn.Sequential(*linear(shape, shared), *parts))
+            shared = shape.spec.crossing == "sum"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The logits, before the softmax."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def linear(shape: LayerShape, shared: bool, *, bias: bool = True) -> list[nn.Module]:
+    """The convolution or matrix of a layer. Raises ValueError for a dense layer whose columns do not talk: none is shipped."""
+    spec: Layer = shape.spec
+    columns, out, inputs = shape.kernel[:3]
+    if isinstance(spec, Conv):
+        groups = columns if spec.crossing is None and not shared else 1
+        before, behind = spec.padding
+        pad: list[nn.Module] = [nn.ZeroPad2d((before, behind, before, behind))] if before != behind else []
+        padding = before if before == behind else 0
+        maps = (inputs * groups, columns * out)
+        return [*pad, nn.Conv2d(*maps, spec.kernel, spec.stride, padding, groups=groups, bias=bias)]
+    if spec.crossing is None:
+        raise ValueError(f"{spec.name}: a dense layer without a crossing")
+    summed = spec.crossing == "sum"
+    units = (inputs * columns, out) if summed else (inputs, columns * out)
+    return [nn.Flatten(), nn.Linear(*units, bias=bias)]
+
+
+def after(part: Any, columns: int) -> nn.Module:
+    """A part of a layer. Raises ValueError for one that no measured table has."""
+    match part:
+        case ReLU():
+            return nn.ReLU(inplace=True)
+        case MaxPool():
+            return nn.MaxPool2d(part.window, part.stride, ceil_mode=True)
+        case LRN():
+            return ColumnLRN(part, columns)
+        case Dropout():
+            return nn.Dropout(part.probability)
+    raise ValueError(f"{part}: not among the measured layers")
+
+
+class ColumnLRN(nn.Module):
+    """LRN within each column; torch divides alpha by the number of maps, the paper does not."""
+
+    def __init__(self, part: LRN, columns: int):
+        super().__init__()
+        self.part, self.columns = part, columns
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of x [batch, maps, height, width], the columns' maps one after the other."""
+        one = lambda x: functional.local_response_norm(  # noqa: E731
+            x, self.part.size, self.part.alpha * self.part.size, self.part.beta, self.part.k
+        )
+        batch, maps, *image = x.shape
+        if x.is_contiguous():  # a column of an image is an image of its own, without a copy
+            return one(x.view(batch * self.columns, maps // self.columns, *image)).view_as(x)
+        return torch.cat([one(part) for part in x.chunk(self.columns, 1)], 1)
+
+
+def load(network: Network, table: Table, parameters: dict) -> None:
+    """Copy {layer: {'kernel', 'bias'}} of numpy arrays into a network."""
+    with torch.no_grad():
+        for spec, layer in zip(table.layers, network.layers, strict=True):
+            module = next(m for m in layer if isinstance(m, nn.Conv2d | nn.Linear))
+            kernel = torch.tensor(parameters[spec.name]["kernel"])
+            if spec.crossing == "sum":
+                kernel = kernel.transpose(0, 1)
+            module.weight.copy_(kernel.reshape(module.weight.shape))
+            module.bias.copy_(torch.tensor(parameters[spec.name]["bias"]).reshape(-1))
+
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+if DEVICE.type == "cuda":  # as jax does: products in TF32, and the fastest of cudnn's algorithms
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+
+
+def wait(result: Any) -> None:
+    """Until what was started has been computed."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def training_step(
+    table: Table, batch: int, precision: str, *, channels_last: bool, compiled: bool
+) -> Callable[[], Any]:
+    """A function that makes one step of SGD with momentum on fixed random images and gives the loss, not waited for."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    height, width, channels = table.image
+    network = Network(table).to(DEVICE, memory_format=layout)
+    images = torch.randn(batch, channels, height, width, device=DEVICE).contiguous(memory_format=layout)
+    labels = torch.randint(table.classes, (batch,), device=DEVICE)
+    rule = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=5e-4, fused=True)
+    run = torch.compile(network) if compiled else network
+
+    def step() -> torch.Tensor:
+        with _precision(precision):
+            loss = functional.cross_entropy(run(images), labels)
+        rule.zero_grad(set_to_none=True)
+        loss.backward()
+        rule.step()
+        return loss.detach()
+
+    return step
+
+
+def _precision(name: str) -> torch.autocast:
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=name == "bfloat16")
+
+
+def parts(table: Table, batch: int, precision: str, *, channels_last: bool) -> dict[str, Callable[[], Any]]:
+    """{name: a function that computes one part of the network and its gradients}, under the names of `ours.parts`."""
+    found = {}
+    columns, shared = table.columns, True
+    time = partial(_with_gradients, precision=precision, channels_last=channels_last)
+    for shape in shapes(table):
+        spec, maps = shape.spec, shape.inputs[0]
+        whole = shared or spec.crossing == "gather"
+        module = nn.Sequential(*linear(shape, shared, bias=False))  # ours is timed without one too
+        inputs = (batch, maps if whole else columns * maps, *shape.inputs[1:])
+        found[spec.name] = time(module, inputs, images=spec is table.layers[0])
+        size = (batch, columns * shape.convolved[0], *shape.convolved[1:])
+        for part in spec.after:
+            if isinstance(part, LRN):
+                found[f"{spec.name} LRN"] = time(after(part, columns), size)
+            elif isinstance(part, MaxPool):
+                found[f"{spec.name} pool"] = time(after(part, columns), size)
+                size = (*size[:2], *shape.outputs[1:])
+        shared = spec.crossing == "sum"
+    return found
+
+
+def _with_gradients(
+    module: nn.Module, shape: tuple[int, ...], *, precision: str, channels_last: bool, images: bool = False
+) -> Callable[[], Any]:
+    """A function that computes a module and its gradients; that by its inputs is left out where they are the images."""
+    layout = torch.channels_last if channels_last and len(shape) == 4 else torch.contiguous_format
+    module = module.to(DEVICE, memory_format=layout)
+    x = torch.randn(shape, device=DEVICE).contiguous(memory_format=layout).requires_grad_(not images)
+    wanted = [*([] if images else [x]), *module.parameters()]
+
+    def run() -> Any:
+        with _precision(precision):
+            y = module(x)
+        return torch.autograd.grad(y, wanted, torch.ones_like(y))
+
+    return run

@@ -1,0 +1,108 @@
+"""What comes before and around the steps: the input, and the time from a start to its first step.
+
+python -m benchmarks.start
+
+The first start compiles into an empty folder, the second finds the compiled programs there; both find the decoded images that
+an earlier run has cached. PyTorch, where installed, is imported by tensorboardX and costs each of them a second or two.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+import experiments
+from alexnet_jax.allocator import keep_memory
+from alexnet_jax.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time of the input without training, and from a start to its first step, cold and warm."""
+
+    exp: str = "alexnet_cifar"
+    """Which experiment; alexnet_digits needs no download."""
+
+
+def main(options: Options) -> None:
+    """Measure and print."""
+    keep_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        for compiled in ("nothing compiled before", "with the compiled programs of the first"):
+            seconds = first_step(options.exp, Path(folder))
+            print(f"{options.exp}: from start to first step {seconds:.1f} s, {compiled}", flush=True)
+    seconds = input_seconds(options.exp)
+    print(f"an epoch of 45,000 images without training (batches, normalization, crops, mirrors): {seconds:.1f} s")
+
+
+def first_step(name: str, folder: Path) -> float:
+    """Seconds until the first line of metrics.jsonl. Raises UsageError when the run ends before it."""
+    with tempfile.TemporaryDirectory() as run, tempfile.TemporaryFile("w+") as said:
+        options = [f"--exp={name}", f"--workdir={run}/run", "--train.log_every=1", "--data.fallback=error"]
+        environment = {"JAX_COMPILATION_CACHE_DIR": str(folder)}
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "launch.py", *options],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        metrics = Path(run, "run", "metrics.jsonl")
+        while not (metrics.exists() and b"\n" in metrics.read_bytes()):
+            if process.poll() is not None:
+                said.seek(0)
+                raise UsageError(said.read().strip())
+            time.sleep(0.02)
+        seconds = time.monotonic() - start
+        process.kill()
+        process.wait()
+        assert json.loads(metrics.read_text().splitlines()[0])["step"] == 1
+        return seconds
+
+
+def input_seconds(name: str, images: int = 45_000) -> float:
+    """Seconds in which the device takes an epoch of so many images from the data set and augments it; nothing is trained."""
+    import jax
+    import numpy as np
+
+    from alexnet_jax.data import augment, pipeline
+    from benchmarks.ours import random_images
+    from benchmarks.sizes import Job
+
+    experiment = experiments.find(name)
+    batch = experiment.train.batch
+    table = Job(name, batch).table
+    pixels, labels = random_images(images, table.image, table.classes)
+    stats = augment.Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
+    split = jax.device_put(pipeline.OnDevice(pixels, labels))
+
+    @jax.jit
+    def take(split: pipeline.OnDevice, indices: jax.Array, key: jax.Array) -> jax.Array:
+        normal = augment.normalize(split.images[indices], stats)
+        return augment.shift_and_mirror(normal, key, experiment.data).transpose(3, 1, 2, 0)
+
+    def epoch() -> None:
+        for step in range(pipeline.steps_per_epoch(images, batch)):
+            taken = take(split, pipeline.training_batch(step, images, batch, seed=0), jax.random.key(step))
+        jax.block_until_ready(taken)
+
+    epoch()  # compiles
+    start = time.perf_counter()
+    epoch()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, prog="python -m benchmarks.start", description=__doc__, use_underscores=True))
+    except UsageError as problem:
+        sys.exit(f"Error: {problem}")

@@ -1,0 +1,138 @@
+"""Time of a training step: ours against plain jax and PyTorch, in one run, on the device there is.
+
+python -m benchmarks.step                              all sizes
+python -m benchmarks.step --size=alexnet_cifar_full    one of them
+python -m benchmarks.step --parts                      layer by layer instead, against PyTorch
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
+
+from benchmarks.rivals import alternate, started
+from benchmarks.sizes import BATCHES, Job
+from benchmarks.worker import has_torch
+
+Program = Literal[
+    "ours", "ours_columns_on_two", "ours_batch_on_two", "plain", "pytorch", "pytorch_channels_last", "pytorch_compile"
+]
+PARTS = ["parts", "pytorch_parts", "pytorch_parts_channels_last"]
+TIMES = {"cpu": 1, "gpu": 20}
+"""Steps that are waited for together: on a GPU one alone would show the way to it and back."""
+NO_TORCH = "PyTorch is not installed; for the comparison: pip install -r requirements-bench.txt -c constraints.txt"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time of a training step: ours against plain jax and PyTorch, in one run."""
+
+    size: Literal["alexnet_cifar", "alexnet_cifar_full", "alexnet_imagenet"] | None = None
+    """One size; all of them by default."""
+    batch: int | None = None
+    """Images per step. By default those of sizes.py for this device."""
+    programs: tuple[Program, ...] = ()
+    """Which to time; all that can run here by default."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of all programs."""
+    rounds: int = 7
+    """Rounds of one step of each program."""
+    parts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Time each part of the network, forward and backward, instead of the step."""
+    json: Path | None = None
+    """Also write the rows to this file."""
+
+
+def main(options: Options) -> None:
+    """Measure, print, write."""
+    if options.rounds < 1 or (options.batch is not None and options.batch < 1):
+        raise SystemExit(f"--rounds={options.rounds} --batch={options.batch}: expected at least 1.")
+    kind = backend()
+    if not has_torch():
+        print(NO_TORCH)
+    if kind == "gpu" and options.precision == "float32":
+        print("float32 is multiplied in TF32, by jax and by PyTorch.")
+    rows: list[dict[str, Any]] = []
+    for size in [options.size] if options.size else BATCHES:
+        for batch in [options.batch] if options.batch else BATCHES[size][kind]:
+            measure = measure_parts if options.parts else measure_step
+            rows += measure(Job(size, batch, options.precision), options, kind)
+            if options.json:  # after each size, so that an interrupted run keeps what it has
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def backend() -> Literal["cpu", "gpu"]:
+    """What jax computes on; asked in another process, since one that holds a GPU would take memory from those measured."""
+    ask = "import jax; print(jax.default_backend())"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    return "cpu" if said.strip() == "cpu" else "gpu"
+
+
+def can_run(program: str, kind: str) -> bool:
+    """Whether it is of use here: PyTorch where it is installed, two virtual devices on a CPU."""
+    return (has_torch() or not program.startswith("pytorch")) and (kind == "cpu" or not program.endswith("on_two"))
+
+
+def measure_step(job: Job, options: Options, kind: str) -> list[dict[str, Any]]:
+    """One row per program, the fastest first."""
+    print(f"\n{job.size}, batch {job.batch}, {job.precision}", flush=True)
+    wanted = list(options.programs) or [program for program in get_args(Program) if can_run(program, kind)]
+    with started([*wanted, "product"], job) as rivals:
+        times = alternate(rivals, "step", options.rounds, TIMES[kind])
+        memory = {program: rival.memory() for program, rival in rivals.items()}
+        shares = rivals["ours"].shares() if "ours" in rivals else {}
+        product = rivals["product"]
+        peak = (product.operations or 0) / times.pop("product").median / 1e6
+    print(f"on {product.device}; a product of two square matrices: {peak:,.0f} GFLOP/s")
+    print(
+        f"  {'program':22s} {'ms':>7s} {'spread':>7s} {'images/s':>9s} {'of peak':>8s} {'ours is':>8s} {'memory':>10s}"
+    )
+    rows = []
+    for program, time in sorted(times.items(), key=lambda item: item[1].median):
+        row = {
+            "size": job.size,
+            "batch": job.batch,
+            "precision": job.precision,
+            "program": program,
+            "median_ms": time.median,
+            "spread": time.spread,
+            "images_per_s": 1000 * job.batch / time.median,
+            "of_peak": job.operations / time.median / 1e6 / peak,
+            "peak_rss_mb": memory[program],
+        }
+        faster = f"{time.median / times['ours'].median:7.2f}x" if "ours" in times else ""
+        print(
+            f"  {program:22s} {time.median:7.1f} {time.spread:7.1%} {row['images_per_s']:9.0f} {row['of_peak']:8.0%} "
+            f"{faster:>8s} {memory[program]:6d} MiB"
+        )
+        rows.append(row)
+    if shares:
+        print("  where ours spends it: " + ", ".join(f"{name} {part:.0%}" for name, part in shares.items()), flush=True)
+    return rows
+
+
+def measure_parts(job: Job, options: Options, kind: str) -> list[dict[str, Any]]:
+    """One row per part of the network."""
+    print(f"\n{job.size}, batch {job.batch}, {job.precision}: each part forward and backward, ms", flush=True)
+    rows = []
+    with started([program for program in PARTS if can_run(program, kind)], job) as rivals:
+        if "parts" not in rivals:
+            raise SystemExit("Ours did not start.")
+        print(f"  {'part':12s} {'ours':>7s} {'pytorch':>8s} {'channels_last':>14s} {'ours is':>8s}")
+        for name in rivals["parts"].names:
+            found = alternate(rivals, name, options.rounds, 5 * TIMES[kind])
+            ms = {program: time.median for program, time in found.items()}
+            best = min((time for program, time in ms.items() if program != "parts"), default=None)
+            faster = f"{best / ms['parts']:7.2f}x" if best else ""
+            pytorch = [f"{ms[program]:.1f}" if program in ms else "" for program in PARTS[1:]]
+            print(f"  {name:12s} {ms['parts']:7.1f} {pytorch[0]:>8s} {pytorch[1]:>14s} {faster:>8s}", flush=True)
+            rows.append({"size": job.size, "batch": job.batch, "precision": job.precision, "part": name, "ms": ms})
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, prog="python -m benchmarks.step", description=__doc__, use_underscores=True))

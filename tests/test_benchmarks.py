@@ -1,0 +1,128 @@
+"""The benchmarks measure the networks they name, and end well where something is missing."""
+
+import json
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from reference import random_examples, random_parameters
+from running import ROOT
+
+from alexnet_jax import layers
+from alexnet_jax.table import shapes
+from benchmarks import plain, rivals, shares, sizes, start, step
+from benchmarks.sizes import Job
+
+SMALL = "alexnet_digits"  # not among the sizes on the command line, but quick to compile
+
+
+def test_operations_are_those_usually_counted():
+    job = Job("alexnet_cifar_full", 128)
+    assert job.operations == pytest.approx(188e9, rel=0.02)  # one convolution or matrix: once forward, twice backward
+
+
+@pytest.mark.parametrize("size", sizes.BATCHES)
+def test_every_size_is_an_experiment(size):
+    job = Job(size, 2)
+    assert job.table.classes == (1000 if size == "alexnet_imagenet" else 10)
+    assert job.experiment.name == size
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_pytorch_network_is_the_plain_one(narrow, channels_last):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (requirements-bench.txt)")
+    from benchmarks import pytorch
+
+    table = narrow(image=(32, 32, 3))
+    parameters = random_parameters(shapes(table), dtype=np.float32)
+    images, _ = random_examples(table, 3, dtype=np.float32)
+    network = pytorch.Network(table).eval()
+    halved = {name: dict(leaves) for name, leaves in parameters.items()}
+    for name in ("fc7", "fc8"):  # torch scales dropped units in training, the paper what comes out of them at test
+        halved[name]["kernel"] = parameters[name]["kernel"] * np.float32(0.5)
+    pytorch.load(network, table, halved)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    with torch.no_grad():
+        found = network(torch.tensor(images.transpose(0, 3, 1, 2)).contiguous(memory_format=layout)).numpy()
+    np.testing.assert_allclose(found, plain.logits(table, parameters, images), rtol=1e-3, atol=1e-4)
+
+
+def test_one_run_measures_each_program_and_writes_its_rows(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(step, "backend", lambda: "cpu")
+    file = tmp_path / "rows.json"
+    step.main(step.Options(SMALL, 16, ("ours",), rounds=2, json=file))
+    rows = json.loads(file.read_text())
+    (row,) = rows
+    assert (row["size"], row["batch"], row["precision"], row["program"]) == (SMALL, 16, "float32", "ours")
+    assert row["images_per_s"] == pytest.approx(16_000 / row["median_ms"])
+    assert 100 < row["peak_rss_mb"] < 2048
+    assert row["of_peak"] > 0
+    shown = capsys.readouterr().out
+    spent = dict(re.findall(r"(\w+) (\d+)%", shown.split("where ours spends it: ")[1]))
+    assert int(spent["conv2"]) > 5 and int(spent["rest"]) < 30
+
+
+def test_a_program_that_cannot_run_is_left_out_and_says_why(capsys):
+    with rivals.started(["nonsense"], Job(SMALL, 2)) as there:
+        assert there == {}
+    said = capsys.readouterr().out
+    assert "nonsense: compiling" in said and "left out: nonsense ended with status 1; it said: KeyError" in said
+
+
+def test_a_program_that_ends_between_two_questions_is_told():
+    with rivals.started(["product"], Job(SMALL, 2)) as there:
+        there["product"]._process.kill()
+        there["product"]._process.wait()
+        with pytest.raises(RuntimeError, match="product ended with status -9"):
+            there["product"].time("step")
+
+
+def test_parts_have_the_same_names_and_gradients_of_every_layer():
+    pytest.importorskip("torch", reason="PyTorch is not installed (requirements-bench.txt)")
+    from benchmarks import ours, pytorch
+
+    job = Job(SMALL, 2)
+    mine, theirs = ours.parts(job), pytorch.parts(job.table, 2, "float32", channels_last=False)
+    assert list(mine) == list(theirs)
+    assert {"conv1", "conv1 LRN", "conv1 pool", "conv5 pool", "fc8"} <= set(mine)
+    for name in mine:
+        _, gradients = mine[name]()
+        sizes_ = sorted(gradient.size for gradient in gradients)
+        assert sizes_ == sorted(gradient.numel() for gradient in theirs[name]()), name
+
+
+def test_shares_add_up_and_know_their_scopes():
+    def work(x):
+        with jax.named_scope("conv1"):
+            x = layers.dense(x, x)  # its gradient is written out, and belongs to the layer too
+        with jax.named_scope("fc8"):
+            return (x @ x).sum()
+
+    x = np.ones((256, 256), np.float32)
+    program = jax.jit(jax.grad(work)).lower(x).compile()
+    found = shares.shares(lambda: program(x), program.as_text(), ["conv1", "fc8", "update"])
+    assert sum(found.values()) == pytest.approx(1)
+    assert min(found["conv1"], found["fc8"]) > 0.05 > found["rest"]
+    assert found["update"] == 0
+
+
+def test_the_input_alone_is_timed():
+    assert start.input_seconds("alexnet_digits", images=200) > 0
+
+
+def test_a_start_that_fails_is_told(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.start", "--exp=alexnet_nowhere"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert "alexnet_nowhere" in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("options", [["--rounds=0"], ["--size=alexnet_nowhere"], ["--batch=0"]])
+def test_wrong_options_are_told(options):
+    run = subprocess.run([sys.executable, "-m", "benchmarks.step", *options], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert options[0].split("=")[0] in run.stderr + run.stdout and "Traceback" not in run.stderr
