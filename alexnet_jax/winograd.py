@@ -33,6 +33,8 @@ def cook_toom(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
     points); the correlation is its transpose. Denominators of B^T are moved into G, so that images see small integers.
     """
     n = m + r - 1
+    if n > 8:
+        raise ValueError(f"F({m}, {r}) needs {n - 1} points; seven are known that keep the rounding error small")
     points = [Fraction(p) for p in (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))][: n - 1]
 
     def vandermonde(width: int) -> list[list[Fraction]]:
@@ -85,9 +87,9 @@ def combine(matrix: Matrix, parts: Sequence[jax.Array]) -> list[jax.Array]:
 def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolution of x [in, height, width, batch] with kernel [out, in, k, k], k 3 or 5, to [out, height, width, batch].
 
-    The gradient is written out step by step, each the transpose of one below. Derived automatically it would be right, but
-    XLA makes one loop of all transposed steps that computes everything once per tap: two thirds of the layer's time.
-    `optimization_barrier` says where an intermediate result is to be stored rather than computed again.
+    The gradient is written out, step by step the transpose of the forward pass. Derived automatically it would be right, but
+    XLA makes one loop of its last steps, which computes the same things again for every tap: two thirds of the layer's time.
+    A matrix product ends such a loop, so the transforms of images are written as products (`_times`).
     """
     return _forward(x, kernel)[0]
 
@@ -106,16 +108,15 @@ def _backward(saved: tuple[jax.Array, list[jax.Array]], dy: jax.Array) -> tuple[
     _, g, at = cook_toom(OUTPUTS, k)
     height = dy.shape[1]
     dy = jnp.pad(dy, ((0, 0), (0, -height % OUTPUTS), (0, 0), (0, 0)))
-    products = combine(_transpose(at), [dy[:, i::OUTPUTS] for i in range(OUTPUTS)])
-    products = lax.optimization_barrier([p.reshape(out_maps, -1) for p in products])
+    rows = combine(_transpose(at), [dy[:, i::OUTPUTS] for i in range(OUTPUTS)])
+    products = [row.reshape(out_maps, -1) for row in rows]
     kernels = jnp.stack([d @ p.T for d, p in zip(products, patches, strict=True)])
     dkernel = _times(_transpose(g), kernels).reshape(k, out_maps, k, in_maps).transpose(1, 3, 0, 2)
-    # Transposed in memory, since XLA multiplies by the transpose of what it finds there at half the speed.
+    # Behind the barrier transposed in memory: XLA multiplies by the transpose of what it finds there at half the speed.
     turned = lax.optimization_barrier(_transformed_kernels(kernel).transpose(0, 2, 1))
     shape = (k, in_maps, -1, *dy.shape[2:])
     rows = [_sum_patches((w @ d).reshape(shape)) for w, d in zip(turned, products, strict=True)]
-    dx = _sum_rows(rows, k)[:, :height]
-    return lax.optimization_barrier((dx, dkernel))
+    return _sum_rows(rows, k)[:, :height], dkernel
 
 
 winograd.defvjp(_forward, _backward)

@@ -124,7 +124,7 @@ def measure_parts(job: Job, options: Options, kind: str) -> list[dict[str, Any]]
             raise SystemExit("Ours did not start.")
         print(f"  {'part':12s} {'ours':>7s} {'pytorch':>8s} {'channels_last':>14s} {'ours is':>8s}")
         for name in rivals["parts"].names:
-            found = alternate(rivals, name, options.rounds, 5 * TIMES[kind])
+            found = alternate(rivals, name, options.rounds, 2 * TIMES[kind])
             ms = {program: time.median for program, time in found.items()}
             best = min((time for program, time in ms.items() if program != "parts"), default=None)
             faster = f"{best / ms['parts']:7.2f}x" if best else ""

@@ -2,8 +2,8 @@
 
 python launch.py --exp=alexnet_cifar_full
 
-35.9 million parameters, nine times the work of alexnet_cifar per image. Options as there, with more epochs and the
-paper's batches of 128, since a wide network on an accelerator can afford them. It has not been trained to its end by the authors yet.
+35.9 million parameters, nine times the work of alexnet_cifar per image. Options as there, but for the paper's batches of 128
+and more epochs, since a wide network on an accelerator can afford them. It has not been trained to its end yet.
 """
 
 import dataclasses

@@ -59,7 +59,7 @@ def fast_forms(monkeypatch):
     return chosen
 
 
-@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 def test_the_fast_forms_give_the_same_gradients(mesh, problem, compiled, float64, fast_forms):
     compare_gradients("paper", 2, mesh, problem, compiled)
     assert {"winograd", "im2col"} == set(fast_forms)

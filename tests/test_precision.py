@@ -39,14 +39,14 @@ def test_pooling_is_exact():
     np.testing.assert_array_equal(y, layers.max_pool(x.astype(jnp.float32), MaxPool()))
 
 
-@pytest.mark.parametrize("mesh", [(1, 1), (1, 2), (2, 1)])
-def test_loss_and_gradients_have_32_bits_and_are_nearly_those_of_float32(narrow, mesh):
-    table, mesh = narrow(width=1 / 8), columns.make_mesh(*mesh)
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
+def test_loss_and_gradients_have_32_bits_and_are_nearly_those_of_float32(narrow, compiled, mesh):
+    table, mesh = narrow(), columns.make_mesh(*mesh)
     parameters = random_parameters(shapes(table), dtype=np.float32)
     images, labels = random_examples(table, 8, dtype=np.float32)
     images = images.transpose(3, 1, 2, 0) / 100
     masks = dropout_masks(table, jax.random.key(0), 8)
-    run = jax.jit(lambda images: loss_and_gradients(table, mesh, parameters, images, labels, masks))
+    run = compiled(lambda images: loss_and_gradients(table, mesh, parameters, images, labels, masks))
     (wide, exact), (loss, gradients) = run(images), run(jnp.asarray(images, jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves((loss, gradients))} == {jnp.dtype("float32")}
     assert loss == pytest.approx(float(wide), rel=0.02)

@@ -24,6 +24,11 @@ def test_the_matrices_compute_a_correlation(m, r):
     np.testing.assert_allclose(at @ ((g @ kernel) * (bt @ images)), np.correlate(images, kernel, "valid"), atol=1e-12)
 
 
+def test_more_points_than_keep_the_error_small_are_refused():
+    with pytest.raises(ValueError, match=r"F\(4, 7\) needs 9 points"):
+        cook_toom(4, 7)
+
+
 def test_f_2_3_transforms_images_by_small_integers_alone():
     bt, g, at = cook_toom(2, 3)
     assert all(x == int(x) and abs(x) <= 2 for row in (*bt, *at) for x in row)
