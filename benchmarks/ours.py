@@ -11,7 +11,8 @@ import optax
 
 from alexnet_jax import columns, layers, optim
 from alexnet_jax.data.augment import Statistics
-from alexnet_jax.data.pipeline import OnDevice
+from alexnet_jax.data.pipeline import put
+from alexnet_jax.data.sources import Split
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.model import dropout_masks, initialize
 from alexnet_jax.table import LRN, Conv, LayerShape, MapNorm, MaxPool, shapes
@@ -31,9 +32,8 @@ class TrainingStep:
         experiment, table = _with_precision(job), job.table
         stats = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
         trainer = Trainer(experiment, table, columns.make_mesh(data, column), stats, steps_per_epoch=1000)
-        everywhere = columns.place(trainer.mesh, columns.WHOLE)
         images, labels = random_images(IMAGES, table.image, table.classes)
-        self.split = jax.device_put(OnDevice(images, labels), everywhere)
+        self.split = put(Split(images, labels), trainer.mesh)
         self.batches = np.random.default_rng(0).integers(IMAGES, size=(16, job.batch), dtype=np.int32)
         self.scopes = [spec.name for spec in table.layers] + ["update"]
         self.state: State = trainer.initial_state()
@@ -75,7 +75,7 @@ class PlainStep:
         def step(parameters: Any, velocities: Any, key: jax.Array, examples: Any) -> Any:
             masks = dropout_masks(table, key, job.batch)
             narrow = lambda parameters: jax.tree.map(lambda x: x.astype(job.precision), parameters)  # noqa: E731
-            loss = lambda parameters: plain.loss(table, narrow(parameters), *examples, masks)  # noqa: E731
+            loss = lambda parameters: plain.loss(table, narrow(parameters), *examples, masks=masks)  # noqa: E731
             value, gradients = jax.value_and_grad(loss)(parameters)
             updates, velocities = rule.update(gradients, velocities, parameters)
             return optax.apply_updates(parameters, updates), velocities, value

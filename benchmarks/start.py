@@ -74,7 +74,8 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     import jax
     import numpy as np
 
-    from alexnet_jax.data import augment, pipeline
+    from alexnet_jax import columns
+    from alexnet_jax.data import augment, pipeline, sources
     from benchmarks.ours import random_images
     from benchmarks.sizes import Job
 
@@ -83,7 +84,7 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     table = Job(name, batch).table
     pixels, labels = random_images(images, table.image, table.classes)
     stats = augment.Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
-    split = jax.device_put(pipeline.OnDevice(pixels, labels))
+    split = pipeline.put(sources.Split(pixels, labels), columns.make_mesh(1, 1))
 
     @jax.jit
     def take(split: pipeline.OnDevice, indices: jax.Array, key: jax.Array) -> jax.Array:
