@@ -250,7 +250,7 @@ INITS = sorted({e.network.init for e in shipped() if e.network.name == "alexnet_
 def test_a_narrow_network_learns_64_digits_by_heart_from_every_seed(init, narrow):
     """It catches a loss that stays at ln(classes): initial weights, biases, a gradient that does not arrive."""
     optim = next(e.optim for e in shipped() if e.network.init == init)
-    table = narrow(init=init, image=(32, 32, 3), width=1 / 8, fc_units=128)
+    table = narrow(init=init, image=(32, 32, 3), fc_units=128)
     needed = steps_to_know_by_heart(table, optim, "std", examples=64, limit=150, every=15)
     assert None not in needed, needed
 
