@@ -171,13 +171,12 @@ def _own_columns(
 ) -> jax.Array:
     """One layer on this device's columns: [own columns, out, ...], or [out, ...] where the columns are summed."""
     kernel, bias = for_each_share(parameters["kernel"]).astype(h.dtype), for_each_share(parameters["bias"])
-    sums = (
-        _all_see(spec, h, kernel) if shared else jnp.stack([_linear(spec, *own) for own in zip(h, kernel, strict=True)])
-    )
-    if spec.crossing == "sum":
-        sums = sum_columns(layers.widened(sums))
+    each = _all_see(spec, h, kernel) if shared else _each_its_own(spec, h, kernel)
     # In 32 bits, since the gradient of a bias is a sum over all pixels of all images.
-    sums = layers.widened(sums) + bias.reshape(*bias.shape, *(1,) * (sums.ndim - bias.ndim))
+    sums = layers.widened(each)
+    if spec.crossing == "sum":
+        sums = sum_columns(sums)
+    sums += bias.reshape(*bias.shape, *(1,) * (sums.ndim - bias.ndim))
     if spec.crossing != "sum":
         sums = sums.astype(h.dtype)
     return _after(spec, sums, mask, training)
@@ -188,6 +187,10 @@ def _all_see(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
     own, out, *rest = kernel.shape
     sums = _linear(spec, x, kernel.reshape(own * out, *rest))
     return sums.reshape(own, out, *sums.shape[1:])
+
+
+def _each_its_own(spec: Layer, h: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.stack([_linear(spec, x, own) for x, own in zip(h, kernel, strict=True)])
 
 
 def _linear(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:

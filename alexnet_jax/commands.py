@@ -17,15 +17,12 @@ from alexnet_jax.compiled import keep_compiled
 from alexnet_jax.data import augment, pipeline, sources
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
-from alexnet_jax.experiment import DIGITS, Experiment, Request
+from alexnet_jax.experiment import CLASSES, DIGITS, Experiment, Request
 from alexnet_jax.metrics import Metrics, read_metrics
 from alexnet_jax.summary import summary
 from alexnet_jax.table import parameter_count
 from alexnet_jax.train import Loop, State, Trainer
 from alexnet_jax.workdir import RESULT, Workdir
-
-CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
-"""Classes of each data set, known without reading it."""
 
 
 def summarize(request: Request) -> None:

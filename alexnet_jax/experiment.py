@@ -55,6 +55,9 @@ class Data:
     """none: the original 0..255 scale. std: divide by the training split's standard deviation (one number)."""
 
 
+CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
+"""Classes of each data set, known without reading it."""
+
 DIGITS = Data(name="digits", validation=180, crop_padding=2, mirror=False, mean="pixel", scale="std")
 """The embedded data set: 1,797 handwritten digits, never mirrored, shifted by at most two pixels."""
 

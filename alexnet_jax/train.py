@@ -1,5 +1,6 @@
 """The train step and the loop around it."""
 
+import functools
 import math
 import signal
 import time
@@ -69,6 +70,7 @@ class Trainer:
         """The update rule with its schedule."""
         return optim.optimizer(self.experiment.optim, self.steps_per_epoch, self.total_steps)
 
+    @functools.cached_property
     def places(self) -> State:
         """Where each leaf of the state lives: velocities beside their parameters, counts everywhere."""
         specs = columns.parameter_specs(self.table)
@@ -89,7 +91,7 @@ class Trainer:
         """Step 0, from fresh parameters or from given ones."""
         if parameters is None:
             parameters = initialize(self.table, stream(self.experiment.train.seed, INIT), self.mesh)
-        rule, places = self.optimizer(), self.places()
+        rule, places = self.optimizer(), self.places
         velocities = jax.jit(rule.init, out_shardings=places.optimizer)(parameters)
         return State(parameters, velocities, jax.device_put(np.int32(0), places.step))
 
@@ -97,14 +99,14 @@ class Trainer:
         """Shapes, dtypes and places of the state, for restoring."""
         shapes = jax.eval_shape(self.initial_state)
         place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
-        return jax.tree.map(place, shapes, self.places())
+        return jax.tree.map(place, shapes, self.places)
 
     def step(self) -> Callable[[State, OnDevice, np.ndarray], tuple[State, dict[str, Any]]]:
         """The compiled step: (state, training split, indices int32 [batch]) -> (next state, {'loss', 'rate'}).
 
         The old state's memory is reused for the new one.
         """
-        rule, places, options = self.optimizer(), self.places(), self.experiment
+        rule, places, options = self.optimizer(), self.places, self.experiment
         schedule = optim.schedule(options.optim, self.steps_per_epoch, self.total_steps)
         batch_first = columns.place(self.mesh, columns.BATCH_FIRST)
         seed = options.train.seed

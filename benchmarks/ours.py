@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from alexnet_jax import columns, layers, optim
-from alexnet_jax.data.augment import Statistics
+from alexnet_jax.data.augment import Statistics, normalize
 from alexnet_jax.data.pipeline import put
 from alexnet_jax.data.sources import Split
 from alexnet_jax.experiment import Experiment
@@ -25,13 +25,16 @@ IMAGES = 1024
 """Random images on the device, from which each step takes its batch."""
 
 
+STATISTICS = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
+"""About those of photographs."""
+
+
 class TrainingStep:
     """The step that launch.py runs, augmentation and all, on a mesh of one or two devices. Each call makes one step."""
 
     def __init__(self, job: Job, data: int = 1, column: int = 1):
         experiment, table = _with_precision(job), job.table
-        stats = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
-        trainer = Trainer(experiment, table, columns.make_mesh(data, column), stats, steps_per_epoch=1000)
+        trainer = Trainer(experiment, table, columns.make_mesh(data, column), STATISTICS, steps_per_epoch=1000)
         images, labels = random_images(IMAGES, table.image, table.classes)
         self.split = put(Split(images, labels), trainer.mesh)
         self.batches = np.random.default_rng(0).integers(IMAGES, size=(16, job.batch), dtype=np.int32)
@@ -70,7 +73,7 @@ class PlainStep:
         table = job.table
         rule = optim.optimizer(job.experiment.optim, 1000, 100_000)
         images, labels = random_images(job.batch, table.image, table.classes)
-        self.examples = (jnp.asarray((images - 120.0) / 64, job.precision), labels)
+        self.examples = (normalize(jnp.asarray(images), STATISTICS).astype(job.precision), labels)
 
         def step(parameters: Any, velocities: Any, key: jax.Array, examples: Any) -> Any:
             masks = dropout_masks(table, key, job.batch)

@@ -93,6 +93,7 @@ def load(network: Network, table: Table, parameters: dict) -> None:
 
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE_NAME = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"
 
 if DEVICE.type == "cuda":  # as jax does: products in TF32, and the fastest of cudnn's algorithms
     torch.set_float32_matmul_precision("high")

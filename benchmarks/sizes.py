@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import experiments
 from alexnet_jax import networks
-from alexnet_jax.experiment import Experiment
+from alexnet_jax.experiment import CLASSES, Experiment
 from alexnet_jax.table import Table, shapes
 
 BATCHES = {
@@ -31,7 +31,7 @@ class Job:
     @property
     def table(self) -> Table:
         """Its layers."""
-        return networks.build(self.experiment.network, 1000 if self.size == "alexnet_imagenet" else 10)
+        return networks.build(self.experiment.network, CLASSES[self.experiment.data.name])
 
     @property
     def operations(self) -> int:

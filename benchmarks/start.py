@@ -20,8 +20,7 @@ import tyro
 import experiments
 from alexnet_jax.allocator import keep_memory
 from alexnet_jax.errors import UsageError
-
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.rivals import ROOT
 
 
 @dataclass(frozen=True)
@@ -72,23 +71,21 @@ def first_step(name: str, folder: Path) -> float:
 def input_seconds(name: str, images: int = 45_000) -> float:
     """Seconds in which the device takes an epoch of so many images from the data set and augments it; nothing is trained."""
     import jax
-    import numpy as np
 
     from alexnet_jax import columns
     from alexnet_jax.data import augment, pipeline, sources
-    from benchmarks.ours import random_images
+    from benchmarks.ours import STATISTICS, random_images
     from benchmarks.sizes import Job
 
     experiment = experiments.find(name)
     batch = experiment.train.batch
     table = Job(name, batch).table
     pixels, labels = random_images(images, table.image, table.classes)
-    stats = augment.Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
     split = pipeline.put(sources.Split(pixels, labels), columns.make_mesh(1, 1))
 
     @jax.jit
     def take(split: pipeline.OnDevice, indices: jax.Array, key: jax.Array) -> jax.Array:
-        normal = augment.normalize(split.images[indices], stats)
+        normal = augment.normalize(split.images[indices], STATISTICS)
         return augment.shift_and_mirror(normal, key, experiment.data).transpose(3, 1, 2, 0)
 
     def epoch() -> None:

@@ -5,6 +5,7 @@ python -m benchmarks.step --size=alexnet_cifar_full    one of them
 python -m benchmarks.step --parts                      layer by layer instead, against PyTorch
 """
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,7 +17,6 @@ import tyro
 
 from benchmarks.rivals import alternate, started
 from benchmarks.sizes import BATCHES, Job
-from benchmarks.worker import has_torch
 
 Program = Literal[
     "ours", "ours_columns_on_two", "ours_batch_on_two", "plain", "pytorch", "pytorch_channels_last", "pytorch_compile"
@@ -70,6 +70,11 @@ def backend() -> Literal["cpu", "gpu"]:
     ask = "import jax; print(jax.default_backend())"
     said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
     return "cpu" if said.strip() == "cpu" else "gpu"
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed, found out without importing it."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def can_run(program: str, kind: str) -> bool:

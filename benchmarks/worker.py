@@ -4,7 +4,6 @@ Each line on standard input is a question, each line of the answer JSON: {"name"
 "memory"} and {"name": "shares"} ask for what their answers are called.
 """
 
-import importlib.util
 import json
 import os
 import resource
@@ -42,19 +41,14 @@ def ours(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
 
 def pytorch(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
     """The same of PyTorch's."""
-    import torch
-
     from benchmarks import pytorch
 
-    last = (
-        program != "pytorch" and program != "pytorch_parts"
-    )  # torch.compile is given what is usually the faster layout
-    kind = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    last = program not in ("pytorch", "pytorch_parts")  # torch.compile is given what is usually the faster layout
     if "parts" in program:
-        return pytorch.parts(job.table, job.batch, job.precision, channels_last=last), pytorch.wait, kind
+        return pytorch.parts(job.table, job.batch, job.precision, channels_last=last), pytorch.wait, pytorch.DEVICE_NAME
     compiled = program == "pytorch_compile"
     step = pytorch.training_step(job.table, job.batch, job.precision, channels_last=last, compiled=compiled)
-    return {"step": step}, pytorch.wait, kind
+    return {"step": step}, pytorch.wait, pytorch.DEVICE_NAME
 
 
 def main(program: str, size: str, batch: str, precision: str) -> None:
@@ -93,11 +87,6 @@ def peak_memory() -> int:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) // 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20
-
-
-def has_torch() -> bool:
-    """Whether PyTorch is installed, found out without importing it."""
-    return importlib.util.find_spec("torch") is not None
 
 
 if __name__ == "__main__":
