@@ -13,8 +13,9 @@ import tyro
 
 import experiments
 from alexnet_jax.allocator import keep_memory
+from alexnet_jax.checks import check
 from alexnet_jax.errors import Interrupted, RunError, UsageError
-from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Request, Train, check
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Request, Train
 from alexnet_jax.workdir import Workdir
 
 
@@ -66,7 +67,9 @@ def run(mode: str, request: Request) -> None:
     from alexnet_jax import commands
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each save in the middle of an epoch: no metric
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of several damaged arrays, all but the first print tracebacks
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # of several damaged arrays, all but the first print tracebacks
     {"train": commands.train, "eval": commands.evaluate, "summary": commands.summarize}[mode](request)
 
 

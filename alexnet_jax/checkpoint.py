@@ -106,7 +106,9 @@ def _failures(verb: str, folder: Path) -> Iterator[None]:
     except (RunError, UsageError):
         raise
     except Exception as problem:  # orbax documents no common type, and some are bare Exception
-        raise RunError(f"Could not {verb} a checkpoint in {folder}: {_first_line(problem)}\n{REMEDIES[verb]}") from problem
+        raise RunError(
+            f"Could not {verb} a checkpoint in {folder}: {_first_line(problem)}\n{REMEDIES[verb]}"
+        ) from problem
 
 
 def _first_line(problem: BaseException) -> str:

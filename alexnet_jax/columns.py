@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import layers
 from alexnet_jax.errors import UsageError
-from alexnet_jax.table import LRN, Conv, Dropout, Layer, MapNorm, MaxPool, Part, Table
+from alexnet_jax.table import LRN, AvgPool, Conv, Dropout, Layer, MapNorm, MaxPool, Part, Table, Tanh
 
 DATA, COLUMN = "data", "column"
 
@@ -195,7 +195,8 @@ def _each_its_own(spec: Layer, h: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _linear(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
     if isinstance(spec, Conv):
-        return layers.conv(x, kernel, spec.stride, spec.padding)
+        convolve = layers.local if spec.local else layers.conv
+        return convolve(x, kernel, spec.stride, spec.padding)
     return layers.dense(x.reshape(-1, x.shape[-1]), kernel)
 
 
@@ -209,9 +210,13 @@ def _part(part: Part, x: jax.Array, mask: jax.Array | None, training: bool) -> j
     match part:
         case MaxPool():
             return layers.max_pool(x, part)
+        case AvgPool():
+            return layers.avg_pool(x, part)
         case LRN() | MapNorm():
             return layers.lrn(x, part)
         case Dropout():
             return layers.dropout(x, part.probability, mask if training else None)
+        case Tanh():
+            return layers.tanh(x)
         case _:
             return layers.relu(x)

@@ -20,7 +20,7 @@ from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import CLASSES, DIGITS, Experiment, Request
 from alexnet_jax.metrics import Metrics, read_metrics
 from alexnet_jax.summary import summary
-from alexnet_jax.table import parameter_count
+from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
 from alexnet_jax.workdir import RESULT, Workdir
 
@@ -105,7 +105,7 @@ def _add_flag(flag: str) -> None:
 
 def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Trainer, sources.Split, sources.Split]:
     """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend."""
-    training, validation = pipeline.hold_out(data_set, experiment.data.validation)
+    training, validation = pipeline.hold_out(data_set, experiment.data.validation, fold_in=experiment.data.fold_in)
     options = experiment.train
     data, column = columns.mesh_shape(
         len(jax.devices()), experiment.network.columns, experiment.mesh.data, experiment.mesh.column
@@ -116,22 +116,31 @@ def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Tra
             f"Choose a multiple of {data}, or another --mesh.data."
         )
     table = networks.build(experiment.network, len(data_set.classes))
-    if data_set.train.images.shape[1:] != table.image:
-        found, expected = ("x".join(map(str, shape)) for shape in (data_set.train.images.shape[1:], table.image))
-        raise UsageError(
-            f"{data_set.title} has images of {found}, but {table.name} expects {expected}. "
-            "Change --data.name or --network.name."
-        )
+    _check_image(experiment, data_set, table)
     per_epoch = pipeline.steps_per_epoch(len(training.labels), options.batch)
     stats = augment.statistics(training.images, experiment.data)
     mesh = columns.make_mesh(data, column)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
 
+def _check_image(experiment: Experiment, data_set: sources.DataSet, table: Table) -> None:
+    """The images, or what is cut out of them, are those the network expects."""
+    side, _, channels = data_set.train.images.shape[1:]
+    crop, padding = experiment.data.crop, experiment.data.crop_padding
+    if crop > side + 2 * padding or (experiment.data.views > 1 and crop >= side):
+        raise UsageError(f"--data.crop={crop}: expected less than the {side} pixels of {data_set.title}.")
+    seen = (crop or side, crop or side, channels)
+    if seen != table.image:
+        found, expected = ("x".join(map(str, shape)) for shape in (seen, table.image))
+        raise UsageError(
+            f"{data_set.title} with --data.crop={crop} gives images of {found}, but {table.name} expects {expected}. "
+            "Change --data.name, --data.crop or --network.name."
+        )
+
+
 def make_evaluator(trainer: Trainer) -> Evaluator:
     """The evaluator of what this trainer trains."""
-    options = trainer.experiment.train
-    return Evaluator(trainer.table, trainer.mesh, trainer.stats, options.eval_batch, options.precision)
+    return Evaluator(trainer.table, trainer.mesh, trainer.stats, trainer.experiment.data, trainer.experiment.train)
 
 
 def _run(

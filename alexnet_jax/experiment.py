@@ -1,11 +1,10 @@
-"""What an experiment is: five small frozen records, the checks across their fields, and their JSON form.
+"""What an experiment is: five small frozen records, and their JSON form; checks.py has the checks across their fields.
 
 This file knows no jax, so that a misspelt option is answered at once and a finished run can be read without a device.
 """
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +16,20 @@ from alexnet_jax.errors import UsageError
 class Network:
     """Which table of layers to build (networks.py). The table itself never appears on the command line."""
 
-    name: Literal["alexnet", "alexnet_one_column", "alexnet_cifar"] = "alexnet_cifar"
-    """alexnet: the paper's, 224x224. alexnet_one_column: its one-GPU net (section 3.2). alexnet_cifar: the same, 32x32."""
+    name: Literal[
+        "alexnet",
+        "alexnet_one_column",
+        "alexnet_cifar",
+        "alexnet_cifar_one_column",
+        "lenet5",
+        "simple_cnn",
+        "cuda_convnet_26pct",
+        "cuda_convnet_18pct",
+        "cuda_convnet_13pct",
+        "cuda_convnet_11pct",
+    ] = "alexnet_cifar"
+    """alexnet: the paper's, 224x224. alexnet_cifar: the same, 32x32. _one_column: its one-GPU net (section 3.2), half as many
+    maps. The others are fixed tables of one column (baselines.py), which no option here changes."""
     width: float = 1.0
     """Factor on the maps of conv1 to conv5; 1 is the paper's 96-256-384-384-256."""
     fc_units: int = 4096
@@ -31,6 +42,20 @@ class Network:
     """Initial weights: N(0, 0.01) and ones in some biases; the original program's 0.03 in conv3-5; or He's, for 32x32."""
     dropout: float = 0.5
     """Probability that a unit of fc6 or fc7 is dropped in training; 0 turns dropout off."""
+    pooling: Literal["overlapping", "non_overlapping"] = "overlapping"
+    """3x3 windows every 2 pixels (section 3.4), or 2x2 every 2, as in net 147."""
+    lrn: Literal["paper", "divided", "pixel_scale", "not_conv2", "none"] = "paper"
+    """paper: where and as order has it. divided: alpha / 5. pixel_scale: alpha * 64^2, which acts on images scaled to a
+    deviation of one as the paper's does on 0..255. not_conv2: none after conv2. none: no normalization at all."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """After every layer but the last (section 3.1)."""
+    crossings: Literal["paper", "none_before_fc8", "none_at_conv3", "conv4_for_conv3"] = "paper"
+    """Where the columns talk: conv3, fc6, fc7, fc8; or fc8 alone (net 150, conv2 and fc6 wider); or not at conv3 (net 127,
+    conv3 wider); or at conv4 instead of conv3 (net 132)."""
+    without: Literal["none", "conv3", "conv4", "conv5", "fc7"] = "none"
+    """A layer to leave out (section 7); its pooling moves to the layer before, its crossing to the one after."""
+    biases: Literal["init", "ones", "zeros"] = "init"
+    """Initial biases: as init has them; ones in conv2, conv4, conv5, fc6 and fc7; or zeros."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +78,15 @@ class Data:
     """Subtract the training split's mean image (the paper's way) or its mean colour."""
     scale: Literal["none", "std"] = "none"
     """none: the original 0..255 scale. std: divide by the training split's standard deviation (one number)."""
+    crop: int = 0
+    """Side of what is cut out of each image at random, after any padding; 0: as large as the image."""
+    views: Literal[1, 9, 10] = 1
+    """Views of a test image whose softmax is averaged. 1: the centre. 9: a grid of 3x3. 10: corners, centre and mirrors."""
+    colour: Literal["none", "original"] = "none"
+    """Noise along the principal components of the colours (section 4.1), as the original program has it: one draw per image
+    and use, standard deviation a tenth of each component's, the image then divided by 1.1."""
+    fold_in: bool = False
+    """Train on the held-out images too, as the author's last runs did; the validation error then says nothing of new images."""
 
 
 CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
@@ -66,8 +100,9 @@ DIGITS = Data(name="digits", validation=180, crop_padding=2, mirror=False, mean=
 class Optim:
     """SGD with momentum, and how its rate moves. Times are in epochs."""
 
-    rule: Literal["paper", "original"] = "paper"
-    """paper: v <- m v - decay lr w - lr g; w <- w + v. original: biases have no decay and a constant rate of their own."""
+    rule: Literal["paper", "original", "sgd"] = "paper"
+    """paper: v <- m v - decay lr w - lr g; w <- w + v. original: biases have no decay and a constant rate of their own. sgd: the
+    paper's with the rate outside the velocity, as in optax.sgd and most libraries."""
     learning_rate: float = 0.01
     """Peak rate (of the weights alone under the original rule)."""
     bias_learning_rate: float = 0.02
@@ -152,65 +187,6 @@ MAY_DIFFER = frozenset(
     | {"train.deterministic", "train.tune_allocator", "train.compile_cache", "mesh.data", "mesh.column"}
 )
 """Fields a continued run may change: none of them touches the mathematics. train.epochs may grow (see `differences`)."""
-
-
-def check(experiment: Experiment) -> None:
-    """Raise UsageError for the first field whose value cannot work, naming value, expectation and option."""
-    n, d, o, t, m = experiment.network, experiment.data, experiment.optim, experiment.train, experiment.mesh
-    require = _require
-    check_width(n)
-    divides = n.fc_units >= 2 and n.fc_units % n.columns == 0
-    require("network.fc_units", n.fc_units, divides, "a positive multiple of network.columns")
-    require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
-    one_column = n.name != "alexnet_one_column" or n.columns == 1
-    require("network.columns", n.columns, one_column, "1 for the network alexnet_one_column")
-    require("data.validation", d.validation, d.validation >= 1, "at least 1 image")
-    require("data.crop_padding", d.crop_padding, d.crop_padding >= 0, "0 or more pixels")
-    for name in ("learning_rate", "bias_learning_rate"):
-        value = getattr(o, name)
-        require(f"optim.{name}", value, math.isfinite(value) and value > 0, "a positive number")
-    require("optim.momentum", o.momentum, 0 <= o.momentum < 1, "at least 0 and below 1")
-    require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
-    require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
-    require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
-    drops_rise = all(a < b for a, b in zip((0.0, *o.drops), o.drops, strict=False))
-    require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
-    no_drops_lost = o.schedule == "drops" or not o.drops
-    require(
-        "optim.drops",
-        o.drops,
-        no_drops_lost,
-        f"empty with optim.schedule={o.schedule}: only the schedule `drops` reads it",
-    )
-    require("optim.drop_factor", o.drop_factor, 0 < o.drop_factor <= 1, "above 0 and at most 1")
-    for name in ("batch", "eval_batch", "log_every", "keep"):
-        value = getattr(t, name)
-        require(f"train.{name}", value, value >= 1, "1 or more")
-    require("train.save_every", t.save_every, t.save_every >= 0, "0 or more")
-    require("train.seed", t.seed, 0 <= t.seed < 2**32, "0 or more and below 2**32")
-    for name in ("data", "column"):
-        value = getattr(m, name)
-        require(f"mesh.{name}", value, value is None or value >= 1, "1 or more")
-    data = m.data or 1
-    require(
-        "train.batch",
-        t.batch,
-        t.batch % data == 0,
-        f"a multiple of the {data} data-parallel devices of --mesh.data={data}",
-    )
-    fits = m.column is None or n.columns % m.column == 0
-    require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
-
-
-def check_width(network: Network) -> None:
-    """Raise UsageError unless the width is a positive number; `networks.build` asks too, for those who call it themselves."""
-    positive = math.isfinite(network.width) and network.width > 0
-    _require("network.width", network.width, positive, "a positive number")
-
-
-def _require(option: str, value: Any, holds: bool, expected: str) -> None:
-    if not holds:
-        raise UsageError(f"--{option}={value}: expected {expected}.")
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:

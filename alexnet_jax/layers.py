@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.table import LRN, MapNorm, MaxPool, pooled
+from alexnet_jax.table import LRN, AvgPool, MapNorm, MaxPool, Pool, pooled
 from alexnet_jax.winograd import winograd
 
 CHWN = ("CHWN", "OIHW", "CHWN")
@@ -53,15 +53,28 @@ def convolution_form(
 
 def im2col(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
     """The same convolution as one matrix product: kernel [out, k*k*in] times patches [k*k*in, height*width*batch]."""
-    out_maps, _, size, _ = kernel.shape
-    batch = x.shape[-1]
+    patches = _patches(x, kernel.shape[-1], stride, padding)
+    flat = kernel.transpose(0, 2, 3, 1).reshape(len(kernel), -1)
+    return (flat @ patches.reshape(flat.shape[1], -1)).reshape(len(kernel), *patches.shape[1:])
+
+
+def local(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
+    """A convolution with unshared weights (the original program's "local" layers): [out, height, width, batch].
+
+    x [in, height, width, batch], kernel [out, in, k, k, output height, output width]: one matrix product per output pixel.
+    """
+    patches = _patches(x, kernel.shape[2], stride, padding)
+    flat = kernel.transpose(0, 2, 3, 1, 4, 5).reshape(len(kernel), -1, *kernel.shape[4:])
+    return jnp.einsum("okhw,khwb->ohwb", flat, patches)
+
+
+def _patches(x: jax.Array, size: int, stride: int, padding: tuple[int, int]) -> jax.Array:
+    """What the kernel sees at each output pixel: [k*k*in, height, width, batch], rows of the kernel first."""
     x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
     height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
     across = jnp.concatenate([x[:, :, j : j + columns : stride] for j in range(size)])
-    patches = jnp.concatenate([across[:, i : i + rows : stride] for i in range(size)])
-    flat = kernel.transpose(0, 2, 3, 1).reshape(out_maps, -1)
-    return (flat @ patches.reshape(flat.shape[1], -1)).reshape(out_maps, height, width, batch)
+    return jnp.concatenate([across[:, i : i + rows : stride] for i in range(size)])
 
 
 @jax.custom_vjp
@@ -102,12 +115,17 @@ def relu(x: jax.Array) -> jax.Array:
     return jax.nn.relu(x)
 
 
+def tanh(x: jax.Array) -> jax.Array:
+    """The hyperbolic tangent of x."""
+    return jnp.tanh(x)
+
+
 def dropout(x: jax.Array, probability: float, mask: jax.Array | None) -> jax.Array:
     """Paper, section 4.2. With a mask (training): x where it is true, else 0. Without (test): x * (1 - probability)."""
     return x * (1 - probability) if mask is None else jnp.where(mask, x, 0)
 
 
-# --- max-pooling -----------------------------------------------------------------------------------------------------
+# --- pooling ---------------------------------------------------------------------------------------------------------
 
 
 def max_pool(x: jax.Array, part: MaxPool) -> jax.Array:
@@ -116,6 +134,25 @@ def max_pool(x: jax.Array, part: MaxPool) -> jax.Array:
     Taken along the rows, then over the rows of the result. Of equal values the first, row by row, gets the gradient.
     """
     return _max_along(_max_along(x, -2, part), -3, part)
+
+
+def avg_pool(x: jax.Array, part: AvgPool) -> jax.Array:
+    """Mean over window x window every stride pixels of x [..., height, width, batch], in ceil mode.
+
+    A window that hangs over the edge is divided by its pixels inside, as in the original program.
+    """
+    for axis in (-2, -3):
+        x = _mean_along(x, axis % x.ndim, part)
+    return x
+
+
+def _mean_along(x: jax.Array, axis: int, part: AvgPool) -> jax.Array:
+    size, out = x.shape[axis], pooled(x.shape[axis], part)
+    padded = _pad(x, axis, 0, _overhang(size, part))
+    reach = part.stride * (out - 1) + 1
+    total = sum(lax.slice_in_dim(padded, i, i + reach, part.stride, axis) for i in range(part.window))
+    inside = [min(part.window, size - part.stride * i) for i in range(out)]
+    return total / jnp.array(inside, x.dtype).reshape(-1, *(1,) * (x.ndim - axis - 1))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -131,7 +168,7 @@ def _max_along(x: jax.Array, axis: int, part: MaxPool) -> jax.Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, along(part.window, 1), along(part.stride, 1), padding)
 
 
-def _overhang(size: int, part: MaxPool) -> int:
+def _overhang(size: int, part: Pool) -> int:
     """Pixels by which the last window hangs over the edge."""
     return max(0, part.stride * (pooled(size, part) - 1) + part.window - size)
 

@@ -52,6 +52,7 @@ class Metrics:
         self._terminal = _Terminal(stream or sys.stderr, total_steps, steps_per_epoch, first_step)
         self._clock = _Clock()
         self._losses: list[float] = []
+        self._errors: list[float] = []
         self._images = 0
         self._speed: float | None = None
         self._measured = False
@@ -62,13 +63,15 @@ class Metrics:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def train(self, step: int, *, loss: float, rate: float, images: int) -> None:
+    def train(self, step: int, *, loss: float, error: float, rate: float, images: int) -> None:
         """Count one training step; call it for every step, in order. Each `log_every` steps, and at the last, write a line.
 
-        `loss` is the step's mean loss per image, `rate` the learning rate it used, `images` how many it saw. The line's
-        images_per_second leaves out validation, tests and `pause`; compilation counts in the first line of a process.
+        `loss` is the step's mean loss per image, `error` its share of wrong answers (both of the images as trained on, dropout
+        at work), `rate` the learning rate it used, `images` how many it saw. The line's images_per_second leaves out validation,
+        tests and `pause`; compilation counts in the first line of a process.
         """
         self._losses.append(loss)
+        self._errors.append(error)
         self._images += images
         seconds = self._clock.lap()
         due = step % self._log_every == 0 or step == self._total_steps
@@ -77,11 +80,12 @@ class Metrics:
             self._speed = self._images / seconds if seconds > 0 else None
         self._terminal.train(step, loss=loss, rate=rate, speed=self._speed, due=due)
         if due:
-            mean = sum(self._losses) / len(self._losses)
-            values = {"loss": loss, "mean_loss": mean, "learning_rate": rate, "images_per_second": self._speed}
+            mean, wrong = (sum(numbers) / len(numbers) for numbers in (self._losses, self._errors))
+            values = {"loss": loss, "mean_loss": mean, "mean_error": wrong, "learning_rate": rate}
+            values |= {"images_per_second": self._speed}
             self._write("train", step, values)
             self._measured = True
-            self._losses, self._images = [], 0
+            self._losses, self._errors, self._images = [], [], 0
             self._clock.restart()
 
     def validation(self, step: int, *, loss: float, top1_error: float, top5_error: float, seconds: float) -> None:

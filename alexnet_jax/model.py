@@ -131,22 +131,25 @@ def loss_and_gradients(
     images: jax.Array,
     labels: jax.Array,
     masks: dict[str, jax.Array] | None,
-) -> tuple[jax.Array, Parameters]:
-    """Mean cross-entropy over the whole batch, and its gradient with every leaf where its parameter lives.
+) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
+    """((mean cross-entropy, share of wrong answers), gradient of the former), over the whole batch.
 
-    images [channels, height, width, batch], labels [batch].
+    images [channels, height, width, batch], labels [batch]. Every leaf of the gradient is where its parameter lives.
     """
     places = columns.parameter_specs(table)
     specs = (places, columns.BATCH_LAST, columns.BATCH_FIRST, columns.MASKS)
 
     def per_device(
         parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Any
-    ) -> tuple[jax.Array, Parameters]:
-        def loss(parameters: Parameters) -> jax.Array:
+    ) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
+        def loss(parameters: Parameters) -> tuple[jax.Array, jax.Array]:
             scores = columns.forward(table, parameters, images, masks)
             with jax.named_scope("loss"):
-                return columns.mean_over_data(cross_entropy(scores, labels).mean())
+                wrong = (scores.argmax(0) != labels).mean(dtype=scores.dtype)
+                both = columns.mean_over_data(jnp.stack([cross_entropy(scores, labels).mean(), wrong]))
+                return both[0], both[1]
 
-        return jax.value_and_grad(loss)(parameters)
+        return jax.value_and_grad(loss, has_aux=True)(parameters)
 
-    return columns.split(per_device, mesh, specs, (columns.WHOLE, places))(parameters, images, labels, masks)
+    out = ((columns.WHOLE, columns.WHOLE), places)
+    return columns.split(per_device, mesh, specs, out)(parameters, images, labels, masks)

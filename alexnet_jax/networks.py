@@ -4,15 +4,12 @@ Read `ALEXNET` first. `build` turns the small `Network` record of the command li
 one of its products or a part of it.
 """
 
+from alexnet_jax.ablations import ONES, ORIGINAL_LRN, ablate
+from alexnet_jax.baselines import BASELINES
+from alexnet_jax.checks import check_width
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Network, check_width
+from alexnet_jax.experiment import Network
 from alexnet_jax.table import LRN, Conv, Dense, Dropout, MapNorm, MaxPool, Part, ReLU, Table, shapes
-
-ONES = frozenset({"conv2", "conv4", "conv5", "fc6", "fc7"})
-"""Layers whose biases start at 1 (section 5 of the paper), so that their ReLUs have positive inputs from the first step."""
-
-ORIGINAL_LRN = LRN(alpha=1e-4 / 5)
-"""The original program divides alpha by the number of maps it sums over."""
 
 ORDERS: dict[str, dict[str, tuple[Part, ...]]] = {
     "paper": {
@@ -46,15 +43,26 @@ ONE_COLUMN_MAPS = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5
 def build(network: Network, classes: int) -> Table:
     """The table a record describes, for `classes` outputs. Raises UsageError when its numbers do not fit together."""
     check_width(network)
-    maps = ONE_COLUMN_MAPS if network.name == "alexnet_one_column" else MAPS
+    table = (
+        BASELINES[network.name](classes) if network.name in BASELINES else ablate(_alexnet(network, classes), network)
+    )
+    try:
+        list(shapes(table))
+    except ValueError as problem:
+        raise UsageError(f"The network {table.name} cannot be built: {problem}. Change --network.*.") from problem
+    return table
+
+
+def _alexnet(network: Network, classes: int) -> Table:
+    maps = ONE_COLUMN_MAPS if network.name.endswith("one_column") else MAPS
     maps = {name: _scaled(count, network) for name, count in maps.items()}
-    small = network.name == "alexnet_cifar"
+    small = network.name.startswith("alexnet_cifar")
     # 224 becomes 55 through three more rows and columns on the right and the bottom, as in the original program.
     stem = {"kernel": 5, "padding": (2, 2)} if small else {"kernel": 11, "stride": 4, "padding": (0, 3)}
     after = ORDERS[network.order]
     hidden = (ReLU(), Dropout(network.dropout)) if network.dropout else (ReLU(),)
     start = {name: _initial(name, network.init) for name in (*MAPS, "fc6", "fc7", "fc8")}
-    table = Table(
+    return Table(
         network.name,
         (32, 32, 3) if small else (224, 224, 3),
         network.columns,
@@ -69,8 +77,6 @@ def build(network: Network, classes: int) -> Table:
             Dense("fc8", classes, "sum", **start["fc8"]),
         ),
     )
-    _check(table)
-    return table
 
 
 def _scaled(maps: int, network: Network) -> int:
@@ -88,13 +94,6 @@ def _initial(layer: str, scheme: str) -> dict:
         return {"weight_std": "he", "bias": 0.0}
     wider = scheme == "original" and layer in {"conv3", "conv4", "conv5"}
     return {"weight_std": 0.03 if wider else 0.01, "bias": 1.0 if layer in ONES else 0.0}
-
-
-def _check(table: Table) -> None:
-    try:
-        list(shapes(table))
-    except ValueError as problem:
-        raise UsageError(f"The network {table.name} cannot be built: {problem}. Change --network.*.") from problem
 
 
 ALEXNET = build(Network("alexnet"), 1000)

@@ -1,32 +1,49 @@
-"""The paper's update rule and the original program's, from optax parts; the schedules of their rates."""
+"""The paper's update rule, the original program's and the libraries', from optax parts; the schedules of their rates."""
 
-import jax
 import optax
 
 from alexnet_jax.experiment import Optim
+from alexnet_jax.table import Layer, Table
 
 
-def optimizer(optim: Optim, steps_per_epoch: int, total_steps: int) -> optax.GradientTransformation:
-    """The named rule. paper (section 5): v <- m v - decay * rate * w - rate * g; w <- w + v, rate and decay INSIDE the momentum.
+def optimizer(optim: Optim, table: Table, steps_per_epoch: int, total_steps: int) -> optax.GradientTransformation:
+    """The named rule, with the rates and decays that layers of the table have of their own.
 
-    `optax.sgd` applies the rate after the momentum instead and differs after every change of rate. original: the weights
+    paper (section 5): v <- m v - decay * rate * w - rate * g; w <- w + v, rate and decay INSIDE the momentum. sgd: as in
+    `optax.sgd`, v <- m v + decay * w + g; w <- w - rate * v, which differs after every change of rate. original: the weights
     follow the paper's rule; biases have no decay and keep a constant rate of their own (the 2012 layer files).
     """
     rate = schedule(optim, steps_per_epoch, total_steps)
-    paper = optax.chain(
-        optax.add_decayed_weights(optim.weight_decay),
-        optax.scale_by_learning_rate(rate),
+    rules, labels = {}, {}
+    for spec in table.layers:
+        labels[spec.name] = {kind: _label(optim, spec, kind) for kind in ("kernel", "bias")}
+        rules |= {label: _rule(optim, spec, kind, rate) for kind, label in labels[spec.name].items()}
+    return optax.partition(rules, lambda _: labels) if len(rules) > 1 else next(iter(rules.values()))
+
+
+def _label(optim: Optim, spec: Layer, kind: str) -> str:
+    """Parameters of one label share a rule; checkpoints keep their velocities under it."""
+    if kind == "bias" and optim.rule == "original":
+        return "bias"
+    decay = _decay(optim, spec, kind)
+    own = [f"rate x{spec.rate:g}"] * (spec.rate != 1) + [f"decay {decay:g}"] * (decay != optim.weight_decay)
+    return ", ".join(own) or "kernel"
+
+
+def _rule(optim: Optim, spec: Layer, kind: str, rate: optax.Schedule) -> optax.GradientTransformation:
+    if kind == "bias" and optim.rule == "original":
+        return optax.chain(optax.scale_by_learning_rate(optim.bias_learning_rate), optax.trace(optim.momentum))
+    parts = (
+        optax.add_decayed_weights(_decay(optim, spec, kind)),
+        optax.scale_by_learning_rate(lambda step: spec.rate * rate(step)),
         optax.trace(optim.momentum),
     )
-    if optim.rule == "paper":
-        return paper
-    biases = optax.chain(optax.scale_by_learning_rate(optim.bias_learning_rate), optax.trace(optim.momentum))
-    return optax.partition({"kernel": paper, "bias": biases}, kinds)
+    return optax.chain(*parts) if optim.rule != "sgd" else optax.chain(parts[0], parts[2], parts[1])
 
 
-def kinds(parameters: dict) -> dict:
-    """The tree of parameters with each leaf replaced by its kind: 'kernel' or 'bias'."""
-    return jax.tree.map_with_path(lambda path, _: path[-1].key, parameters)
+def _decay(optim: Optim, spec: Layer, kind: str) -> float:
+    """A layer's own decay is its weights'; its biases have the optimizer's."""
+    return spec.decay if kind == "kernel" and spec.decay is not None else optim.weight_decay
 
 
 def schedule(optim: Optim, steps_per_epoch: int, total_steps: int) -> optax.Schedule:

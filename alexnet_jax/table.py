@@ -16,6 +16,11 @@ class ReLU:
 
 
 @dataclass(frozen=True)
+class Tanh:
+    """tanh(x), what section 3.1 of the paper compares ReLU with."""
+
+
+@dataclass(frozen=True)
 class LRN:
     """Local response normalization across neighbouring maps of a column, section 3.3: x / (k + alpha * sum x^2)^beta."""
 
@@ -44,18 +49,31 @@ class MaxPool:
 
 
 @dataclass(frozen=True)
+class AvgPool:
+    """Mean over window x window every stride pixels, in ceil mode; a window over the edge divides by its pixels inside."""
+
+    window: int = 3
+    stride: int = 2
+
+
+@dataclass(frozen=True)
 class Dropout:
     """Section 4.2: units are zeroed with this probability in training; outputs are scaled by 1 - probability at test."""
 
     probability: float = 0.5
 
 
-Part = ReLU | LRN | MapNorm | MaxPool | Dropout
+Pool = MaxPool | AvgPool
+Part = ReLU | Tanh | LRN | MapNorm | Pool | Dropout
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolutional layer. `maps` counts all columns; without a crossing a column sees only its own input maps."""
+    """A convolutional layer. `maps` counts all columns; without a crossing a column sees only its own input maps.
+
+    local: weights are not shared, every output pixel has a kernel and a bias of its own (the original program's "local"
+    layers). rate, decay: see `Dense`.
+    """
 
     name: str
     maps: int
@@ -66,11 +84,17 @@ class Conv:
     weight_std: float | Literal["he"] = 0.01
     bias: float = 0.0
     after: tuple[Part, ...] = (ReLU(),)
+    local: bool = False
+    rate: float = 1.0
+    decay: float | None = None
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer. `gather`: each column computes its units from all inputs. `sum`: from its own inputs, added up."""
+    """A fully connected layer. `gather`: each column computes its units from all inputs. `sum`: from its own inputs, added up.
+
+    rate: factor on the learning rate of its weights. decay: weight decay of its weights, in place of the optimizer's.
+    """
 
     name: str
     units: int
@@ -78,6 +102,8 @@ class Dense:
     weight_std: float | Literal["he"] = 0.01
     bias: float = 0.0
     after: tuple[Part, ...] = ()
+    rate: float = 1.0
+    decay: float | None = None
 
 
 Layer = Conv | Dense
@@ -85,7 +111,7 @@ Layer = Conv | Dense
 
 @dataclass(frozen=True)
 class Table:
-    """A whole network: its input images, how many columns it has, and its layers."""
+    """A whole network: its input images, how many columns it has, and its layers, the last of which sums over the columns."""
 
     name: str
     image: tuple[int, int, int]  # height, width, channels
@@ -107,8 +133,12 @@ class LayerShape:
     inputs: tuple[int, ...]  # what one column's kernels see: [maps, height, width], or [units]
     convolved: tuple[int, ...]  # before `after`
     outputs: tuple[int, ...]  # after it
-    kernel: tuple[int, ...]  # [columns, out, in, kh, kw] or [columns, out, in]
-    bias: tuple[int, ...]  # [columns, out], or [out] where the columns' results are summed
+    kernel: tuple[
+        int, ...
+    ]  # [columns, out, in, kh, kw] or [columns, out, in]; a local layer's goes on with [height, width]
+    bias: tuple[
+        int, ...
+    ]  # [columns, out]; [out] where the columns' results are summed; [columns, out, height, width] if local
     received: int  # numbers per image and column that come from the other columns
 
     @property
@@ -119,18 +149,19 @@ class LayerShape:
     @property
     def operations(self) -> int:
         """Multiplications and additions of the forward pass for one image, over all columns, biases left out."""
-        positions = math.prod(self.convolved[1:])
+        local = isinstance(self.spec, Conv) and self.spec.local
+        positions = 1 if local else math.prod(self.convolved[1:])
         return 2 * math.prod(self.kernel) * positions
 
     @property
     def fan_in(self) -> int:
         """Inputs of one unit."""
         summed = self.kernel[0] if self.spec.crossing == "sum" else 1
-        return math.prod(self.kernel[2:]) * summed
+        return math.prod(self.kernel[2:5]) * summed
 
 
-def pooled(size: int, part: MaxPool) -> int:
-    """Output size of max-pooling in ceil mode: the windows reach the last pixel, and every window starts inside."""
+def pooled(size: int, part: Pool) -> int:
+    """Output size of pooling in ceil mode: the windows reach the last pixel, and every window starts inside."""
     reaching = max(0, -(-(size - part.window) // part.stride)) + 1
     starting = -(-size // part.stride)  # fewer than `reaching` only where the stride is larger than the window
     return min(reaching, starting)
@@ -165,18 +196,23 @@ def _layer_shape(table: Table, spec: Layer, seen: tuple[int, ...], shared: bool)
     own = width // columns
     if isinstance(spec, Dense):
         inputs = (math.prod(inputs),)
-        kernel, convolved = (columns, own, *inputs), (own,)
+        kernel, convolved, bias = (columns, own, *inputs), (own,), (columns, own)
     else:
         kernel = (columns, own, inputs[0], spec.kernel, spec.kernel)
         convolved = (own, *((n + sum(spec.padding) - spec.kernel) // spec.stride + 1 for n in inputs[1:]))
         if min(convolved) < 1:
-            raise ValueError(f"{spec.name}: its {spec.kernel}x{spec.kernel} kernel does not fit into {inputs[1:]} pixels")
-    return LayerShape(spec, inputs, convolved, _after(spec, convolved), kernel, (columns, own), received)
+            raise ValueError(
+                f"{spec.name}: its {spec.kernel}x{spec.kernel} kernel does not fit into {inputs[1:]} pixels"
+            )
+        bias = (columns, own)
+        if spec.local:
+            kernel, bias = kernel + convolved[1:], bias + convolved[1:]
+    return LayerShape(spec, inputs, convolved, _after(spec, convolved), kernel, bias, received)
 
 
 def _after(spec: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
     for part in spec.after:
-        if isinstance(part, MaxPool):
+        if isinstance(part, Pool):
             shape = (shape[0], *(pooled(n, part) for n in shape[1:]))
     return shape
 

@@ -46,7 +46,7 @@ class State:
 jax.tree_util.register_dataclass(State, ["parameters", "optimizer", "step"], [])
 
 
-def stream(seed: int, name: int) -> jax.Array:
+def stream(seed: int | jax.Array, name: int) -> jax.Array:
     """The key of one stream of random numbers."""
     return jax.random.fold_in(jax.random.key(seed), name)
 
@@ -68,7 +68,7 @@ class Trainer:
 
     def optimizer(self) -> optax.GradientTransformation:
         """The update rule with its schedule."""
-        return optim.optimizer(self.experiment.optim, self.steps_per_epoch, self.total_steps)
+        return optim.optimizer(self.experiment.optim, self.table, self.steps_per_epoch, self.total_steps)
 
     @functools.cached_property
     def places(self) -> State:
@@ -101,29 +101,34 @@ class Trainer:
         place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
         return jax.tree.map(place, shapes, self.places)
 
-    def step(self) -> Callable[[State, OnDevice, np.ndarray], tuple[State, dict[str, Any]]]:
-        """The compiled step: (state, training split, indices int32 [batch]) -> (next state, {'loss', 'rate'}).
+    def images(self, split: OnDevice, indices: jax.Array, key: jax.Array) -> jax.Array:
+        """What a step sees of the training split: [channels, height, width, batch], normalized and augmented."""
+        options, batch_first = self.experiment, columns.place(self.mesh, columns.BATCH_FIRST)
+        images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
+        images = augment.augment(augment.normalize(images, self.stats), key, options.data, self.stats)
+        return images.transpose(3, 1, 2, 0).astype(options.train.precision)
 
-        The old state's memory is reused for the new one.
+    def step(self) -> Callable[[State, OnDevice, np.ndarray, np.uint32], tuple[State, dict[str, Any]]]:
+        """The compiled step: (state, training split, indices int32 [batch], seed) -> (next state, {'loss', 'error', 'rate'}).
+
+        The old state's memory is reused for the new one. The seed is no constant of the program: seeds share one.
         """
-        rule, places, options = self.optimizer(), self.places, self.experiment
-        schedule = optim.schedule(options.optim, self.steps_per_epoch, self.total_steps)
-        batch_first = columns.place(self.mesh, columns.BATCH_FIRST)
-        seed = options.train.seed
+        rule, places = self.optimizer(), self.places
+        schedule = optim.schedule(self.experiment.optim, self.steps_per_epoch, self.total_steps)
 
-        def step(state: State, split: OnDevice, indices: jax.Array) -> tuple[State, dict[str, Any]]:
+        def step(state: State, split: OnDevice, indices: jax.Array, seed: jax.Array) -> tuple[State, dict[str, Any]]:
             draw = lambda name: jax.random.fold_in(stream(seed, name), state.step)  # noqa: E731
-            images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
-            images = augment.normalize(images, self.stats)
-            images = augment.shift_and_mirror(images, draw(AUGMENT), options.data)
-            images = images.transpose(3, 1, 2, 0).astype(options.train.precision)
+            images = self.images(split, indices, draw(AUGMENT))
             masks = dropout_masks(self.table, draw(DROPOUT), len(indices))
             labels = split.labels[indices]
-            loss, gradients = loss_and_gradients(self.table, self.mesh, state.parameters, images, labels, masks)
+            (loss, error), gradients = loss_and_gradients(
+                self.table, self.mesh, state.parameters, images, labels, masks
+            )
             with jax.named_scope("update"):
                 updates, velocities = rule.update(gradients, state.optimizer, state.parameters)
                 parameters = optax.apply_updates(state.parameters, updates)
-            return State(parameters, velocities, state.step + 1), {"loss": loss, "rate": schedule(state.step)}
+            result = {"loss": loss, "error": error, "rate": schedule(state.step)}
+            return State(parameters, velocities, state.step + 1), result
 
         return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
 
@@ -175,11 +180,11 @@ class Loop:
         """Raises RunError naming the step when a loss is not finite, Interrupted after a signal, once all is saved."""
         options, per_epoch = self.trainer.experiment.train, self.trainer.steps_per_epoch
         step, total = self.trainer.step(), self.trainer.total_steps
-        start = int(state.step)
+        start, seed = int(state.step), np.uint32(options.seed)
         with Signals() as signals:
             for number in range(start, total):
                 indices = training_batch(number, len(self.train), options.batch, options.seed)
-                state, result = step(state, self.train, indices)
+                state, result = step(state, self.train, indices, seed)
                 done = number + 1
                 self.pending.append((done, result))
                 self._keep_pace(done)
@@ -213,7 +218,8 @@ class Loop:
                     f"The loss of step {step} is {loss}. Training stopped; {self._last_good()} "
                     f"Try a smaller --optim.learning_rate (now {self.trainer.experiment.optim.learning_rate:g}) or a warm-up."
                 )
-            self.metrics.train(step, loss=loss, rate=float(result["rate"]), images=self.trainer.experiment.train.batch)
+            rate, error = float(result["rate"]), float(result["error"])
+            self.metrics.train(step, loss=loss, error=error, rate=rate, images=self.trainer.experiment.train.batch)
             self._watch_for_a_stall(step, loss)
 
     def _last_good(self) -> str:

@@ -25,6 +25,8 @@ IMAGES = 1024
 """Random images on the device, from which each step takes its batch."""
 
 
+SEED = np.uint32(0)
+
 STATISTICS = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
 """About those of photographs."""
 
@@ -40,12 +42,12 @@ class TrainingStep:
         self.batches = np.random.default_rng(0).integers(IMAGES, size=(16, job.batch), dtype=np.int32)
         self.scopes = [spec.name for spec in table.layers] + ["update"]
         self.state: State = trainer.initial_state()
-        self.program = trainer.step().lower(self.state, self.split, self.batches[0]).compile()
+        self.program = trainer.step().lower(self.state, self.split, self.batches[0], SEED).compile()
         self.steps = 0
 
     def __call__(self) -> Any:
         """Start a step; gives its loss, not waited for."""
-        self.state, result = self.program(self.state, self.split, self.batches[self.steps % 16])
+        self.state, result = self.program(self.state, self.split, self.batches[self.steps % 16], SEED)
         self.steps += 1
         return result["loss"]
 
@@ -71,7 +73,7 @@ class PlainStep:
 
     def __init__(self, job: Job):
         table = job.table
-        rule = optim.optimizer(job.experiment.optim, 1000, 100_000)
+        rule = optim.optimizer(job.experiment.optim, table, 1000, 100_000)
         images, labels = random_images(job.batch, table.image, table.classes)
         self.examples = (normalize(jnp.asarray(images), STATISTICS).astype(job.precision), labels)
 

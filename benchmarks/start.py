@@ -73,7 +73,8 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     import jax
 
     from alexnet_jax import columns
-    from alexnet_jax.data import augment, pipeline, sources
+    from alexnet_jax.data import pipeline, sources
+    from alexnet_jax.train import Trainer
     from benchmarks.ours import STATISTICS, random_images
     from benchmarks.sizes import Job
 
@@ -82,11 +83,8 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     table = Job(name, batch).table
     pixels, labels = random_images(images, table.image, table.classes)
     split = pipeline.put(sources.Split(pixels, labels), columns.make_mesh(1, 1))
-
-    @jax.jit
-    def take(split: pipeline.OnDevice, indices: jax.Array, key: jax.Array) -> jax.Array:
-        normal = augment.normalize(split.images[indices], STATISTICS)
-        return augment.shift_and_mirror(normal, key, experiment.data).transpose(3, 1, 2, 0)
+    trainer = Trainer(experiment, table, columns.make_mesh(1, 1), STATISTICS, steps_per_epoch=1)
+    take = jax.jit(trainer.images)
 
     def epoch() -> None:
         for step in range(pipeline.steps_per_epoch(images, batch)):

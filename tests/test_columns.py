@@ -76,7 +76,7 @@ def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, me
 def compare_gradients(order, number, mesh, problem, compiled):
     table, arguments, (expected_loss, expected) = problem(order, number)
     mesh = columns.make_mesh(*mesh)
-    loss, gradients = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)
+    (loss, _), gradients = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)
 
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
     assert jax.tree.structure(gradients) == jax.tree.structure(expected)
@@ -107,7 +107,9 @@ def communication(jaxpr, axis, scope=""):
         bookkeeping = {"pvary", "pcast", "axis_index", "shard_map", "jit", "pjit"}
         if kind not in bookkeeping and any(map(named, equation.params.values())):
             layer = here.replace("transpose(", "").replace("jvp(", "").strip("/)")
-            found.append((layer, "backward" if "transpose(" in here else "forward", kind, equation.invars[0].aval.shape))
+            found.append(
+                (layer, "backward" if "transpose(" in here else "forward", kind, equation.invars[0].aval.shape)
+            )
         for inner in jaxprs_in_params(equation.params):
             found += communication(getattr(inner, "jaxpr", inner), axis, here)
     return found
@@ -187,7 +189,11 @@ def test_a_stray_sum_over_columns_would_be_found(monkeypatch, narrow):
 
 
 def test_what_is_gathered_is_what_the_table_says_each_column_receives():
-    forward = {layer: shape for layer, direction, _, shape in sent(networks.ALEXNET, "column", batch=8) if direction == "forward"}
+    forward = {
+        layer: shape
+        for layer, direction, _, shape in sent(networks.ALEXNET, "column", batch=8)
+        if direction == "forward"
+    }
     received = {s.spec.name: s.received for s in shapes(networks.ALEXNET) if s.received}
     assert {layer: np.prod(shape) // 8 for layer, shape in forward.items()} == received
     assert received == {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
@@ -196,7 +202,9 @@ def test_what_is_gathered_is_what_the_table_says_each_column_receives():
 def test_data_parallel_devices_share_one_loss_and_sum_each_gradient_once():
     """Of the parameters themselves: Winograd's transformed kernels would be nearly twice as many numbers."""
     found = Counter(sent(networks.ALEXNET, "data", mesh=(2, 1)))
-    gradients = [(s.spec.name, "backward", "psum", leaf) for s in shapes(networks.ALEXNET) for leaf in (s.kernel, s.bias)]
+    gradients = [
+        (s.spec.name, "backward", "psum", leaf) for s in shapes(networks.ALEXNET) for leaf in (s.kernel, s.bias)
+    ]
     assert found == Counter([("loss", "forward", "psum", ()), *gradients])
 
 
@@ -204,7 +212,9 @@ def test_the_compiled_forward_pass_moves_nothing_else(problem, compiled):
     table, (parameters, images, _, _), _ = problem("paper", 2)
     mesh = columns.make_mesh(1, 2)
     text = compiled(forward(table, mesh)).lower(cast(parameters), images.astype(np.float32)).compile().as_text()
-    moves = Counter(word for word in text.replace("-start(", "(").split() for word in [word.split("(")[0]] if word in COLLECTIVES)
+    moves = Counter(
+        word for word in text.replace("-start(", "(").split() for word in [word.split("(")[0]] if word in COLLECTIVES
+    )
     assert moves == {"all-gather": 3, "all-reduce": 1}
 
 
@@ -230,7 +240,9 @@ def activations(request, problem, compiled):
     names = ["conv2", "conv3", "conv4", "conv5"]
 
     def per_device(parameters, images):
-        upto = {spec.name: dataclasses.replace(table, layers=table.layers[: i + 1]) for i, spec in enumerate(table.layers)}
+        upto = {
+            spec.name: dataclasses.replace(table, layers=table.layers[: i + 1]) for i, spec in enumerate(table.layers)
+        }
         return {name: columns.forward(upto[name], parameters, images) for name in names}
 
     specs = (columns.parameter_specs(table), columns.BATCH_LAST)
@@ -296,7 +308,14 @@ def test_dropout_masks_differ_between_columns_steps_layers_and_examples_but_not_
         jax.tree.map(np.testing.assert_array_equal, found, first)
 
     fc6, fc7 = first["fc6"], first["fc7"]
-    pairs = [(fc6[0], fc6[1]), (fc7[0], fc7[1]), (fc6, fc7), (fc6, later["fc6"]), (fc7, later["fc7"]), (fc6[..., 0], fc6[..., 1])]
+    pairs = [
+        (fc6[0], fc6[1]),
+        (fc7[0], fc7[1]),
+        (fc6, fc7),
+        (fc6, later["fc6"]),
+        (fc7, later["fc7"]),
+        (fc6[..., 0], fc6[..., 1]),
+    ]
     pairs += [(fc6[..., :8], fc6[..., 8:])]  # the two halves that two data-parallel devices get
     for a, b in pairs:
         assert 0.3 < np.mean(a == b) < 0.7  # 0.5 for independent masks, 1 for equal ones

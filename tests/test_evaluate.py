@@ -52,7 +52,7 @@ def scores(split, stats, *, batch=128, mesh=(1, 1), parameters=None):
     if parameters is not None:
         places = jax.tree.map(lambda leaf: leaf.sharding, own)
         own = jax.device_put(parameters, places)
-    return Evaluator(TABLE, mesh, stats, batch)(own, put(split, mesh))
+    return Evaluator(TABLE, mesh, stats, train=Train(eval_batch=batch))(own, put(split, mesh))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,10 @@ def expected(split, stats):
     parameters = jax.device_get(initialize(TABLE, jax.random.key(0), columns.make_mesh()))
     images = (split.images - stats.mean) / np.float32(stats.scale)
     logits = np.asarray(plain.logits(TABLE, parameters, images), np.float64)
-    place = [np.flatnonzero(np.argsort(-row, kind="stable") == label)[0] for row, label in zip(logits, split.labels, strict=True)]
+    place = [
+        np.flatnonzero(np.argsort(-row, kind="stable") == label)[0]
+        for row, label in zip(logits, split.labels, strict=True)
+    ]
     loss = np.log(np.exp(logits).sum(1)) - logits[range(EXAMPLES), split.labels]
     return np.mean(np.array(place) >= 1), np.mean(np.array(place) >= 5), loss.mean()
 
@@ -84,7 +87,10 @@ def test_every_mesh_gives_the_same_scores(mesh, split, stats, expected):
 
 def test_evaluating_twice_gives_identical_numbers(split, stats):
     mesh = columns.make_mesh()
-    evaluator, parameters = Evaluator(TABLE, mesh, stats, 128), initialize(TABLE, jax.random.key(0), mesh)
+    evaluator, parameters = (
+        Evaluator(TABLE, mesh, stats, train=Train(eval_batch=128)),
+        initialize(TABLE, jax.random.key(0), mesh),
+    )
     placed = put(split, mesh)
     assert evaluator(parameters, placed) == evaluator(parameters, placed)
 
@@ -134,13 +140,15 @@ def test_the_mean_and_scale_of_the_training_split_are_applied(split, stats):
 
 def test_two_epochs_with_evaluations_compile_each_step_once(split, stats):
     mesh = columns.make_mesh(2, 2)
-    options = Experiment("compile", optim=Optim(drops=(1,)), data=Data(crop_padding=1), train=Train(epochs=2, batch=128))
+    options = Experiment(
+        "compile", optim=Optim(drops=(1,)), data=Data(crop_padding=1), train=Train(epochs=2, batch=128)
+    )
     per_epoch = EXAMPLES // 128
     trainer = Trainer(options, TABLE, mesh, stats, per_epoch)
-    evaluator, placed = Evaluator(TABLE, mesh, stats, 128), put(split, mesh)
+    evaluator, placed = Evaluator(TABLE, mesh, stats, train=Train(eval_batch=128)), put(split, mesh)
     step, state = trainer.step(), trainer.initial_state()
     for number in range(2 * per_epoch):
-        state, result = step(state, placed, training_batch(number, EXAMPLES, 128, 0))
+        state, result = step(state, placed, training_batch(number, EXAMPLES, 128, 0), np.uint32(number))
         if (number + 1) % per_epoch == 0:
             evaluator(state.parameters, placed)  # five whole batches and 60 examples more
     assert np.isfinite(result["loss"]) and int(state.step) == 10

@@ -11,9 +11,10 @@ from running import ROOT
 import experiments
 import launch
 from alexnet_jax import commands, networks
+from alexnet_jax.checks import check
 from alexnet_jax.data import sources
 from alexnet_jax.errors import DataNotFoundError, UsageError
-from alexnet_jax.experiment import DIGITS, check
+from alexnet_jax.experiment import DIGITS
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 

@@ -41,7 +41,7 @@ def metrics(folder, *, total=20, first=0, log_every=4, stream=None):
 
 def train(written, first, last):
     for step in range(first, last + 1):
-        written.train(step, loss=float(step), rate=0.01 * step, images=32)
+        written.train(step, loss=float(step), error=step / 100, rate=0.01 * step, images=32)
 
 
 def steps(folder, kind="train"):
@@ -162,7 +162,7 @@ def test_missing_file_is_named(tmp_path):
 
 def test_numbers_that_are_not_finite_are_null(tmp_path):
     with metrics(tmp_path, log_every=1) as written:
-        written.train(1, loss=float("nan"), rate=0.1, images=1)
+        written.train(1, loss=float("nan"), error=1.0, rate=0.1, images=1)
         written.test(1, {"loss": float("inf"), "top1_error": 0.5})
     text = (tmp_path / "metrics.jsonl").read_text()
     lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
@@ -173,7 +173,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 def test_device_numbers_become_plain_ones(tmp_path):
     np = pytest.importorskip("numpy")
     with metrics(tmp_path, log_every=1) as written:
-        written.train(1, loss=np.float32(0.5), rate=np.float32(0.25), images=1)
+        written.train(1, loss=np.float32(0.5), error=np.float32(0.5), rate=np.float32(0.25), images=1)
         written.test(1, {"examples": np.int64(7), "loss": np.float32("nan")})
     first, test = read_metrics(tmp_path / "metrics.jsonl")
     assert (first["loss"], first["learning_rate"], test["examples"], test["loss"]) == (0.5, 0.25, 7, None)
@@ -238,7 +238,7 @@ def test_tensorboard_has_every_curve_and_hides_what_a_killed_process_left(tmp_pa
     assert values[12, "train/loss"] == 12.0
     assert values[12, "validation/top1_error"] == 0.25
     assert {tag for _, tag in values} == {
-        *(f"train/{name}" for name in ("loss", "mean_loss", "learning_rate", "images_per_second")),
+        *(f"train/{name}" for name in ("loss", "mean_loss", "mean_error", "learning_rate", "images_per_second")),
         *(f"validation/{name}" for name in ("loss", "top1_error", "top5_error", "seconds")),
     }
 

@@ -43,7 +43,9 @@ TINY = Table(
 def in_64_bits(model, parameters=None):
     """The model with the given parameters, or with its own in 64 bits."""
     values = model.parameters if parameters is None else parameters
-    places = {name: {k: getattr(getattr(model, name), k)[...].sharding for k in layer} for name, layer in values.items()}
+    places = {
+        name: {k: getattr(getattr(model, name), k)[...].sharding for k in layer} for name, layer in values.items()
+    }
     values = jax.tree.map(lambda x, place: jax.device_put(np.asarray(x, np.float64), place), values, places)
     nnx.update(model, nnx.State(values))
     return model
@@ -74,7 +76,7 @@ def test_its_gradients_through_nnx_are_those_of_training(mesh, float64):
     through_nnx = nnx.to_pure_dict(jax.jit(nnx.grad(loss))(model))
     masks = dropout_masks(TINY, key, 4)
     step = jax.jit(functools.partial(loss_and_gradients, TINY, mesh))
-    value, training = step(model.parameters, images.transpose(3, 1, 2, 0), labels, masks)
+    (value, _), training = step(model.parameters, images.transpose(3, 1, 2, 0), labels, masks)
     expected = jax.jit(jax.value_and_grad(functools.partial(plain.loss, TINY)))(model.parameters, images, labels, masks)
 
     np.testing.assert_allclose(value, expected[0], rtol=1e-10)
@@ -230,13 +232,13 @@ def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds
     experiment = Experiment("by heart", data=data, optim=optim, train=Train(epochs=limit, batch=examples))
     split, mesh = some_digits(examples, table), make_mesh()
     stats = augment.statistics(split.images, data)
-    trainer, evaluator = Trainer(experiment, table, mesh, stats, 1), Evaluator(table, mesh, stats, examples)
+    trainer, evaluator = Trainer(experiment, table, mesh, stats, 1), Evaluator(table, mesh, stats)
     placed, step, indices, needed = pipeline.put(split, mesh), trainer.step(), np.arange(examples, dtype=np.int32), []
     for seed in seeds:
         state = trainer.initial_state(initialize(table, jax.random.key(seed), mesh))
         needed.append(None)
         for done in range(1, limit + 1):
-            state, _ = step(state, placed, indices)
+            state, _ = step(state, placed, indices, np.uint32(0))
             if done % every == 0 and evaluator(state.parameters, placed).top1_error == 0:
                 needed[-1] = done
                 break
@@ -290,7 +292,7 @@ def test_the_mesh_does_not_change_what_is_learned_in_five_steps():
         losses.append([])
         for number in range(5):
             masks = dropout_masks(TINY, jax.random.fold_in(jax.random.key(1), number), 16)
-            loss, gradients = step(parameters, images.transpose(3, 1, 2, 0) / 100, labels, masks)
+            (loss, _), gradients = step(parameters, images.transpose(3, 1, 2, 0) / 100, labels, masks)
             updates, state = rule.update(gradients, state)
             parameters = optax.apply_updates(parameters, updates)
             losses[-1].append(float(loss))

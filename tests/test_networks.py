@@ -27,7 +27,13 @@ def test_the_papers_order_is_relu_lrn_pool():
 
 def test_the_tutorials_order_is_relu_pool_lrn_and_lrn_in_conv3_and_conv4():
     first, middle = ["ReLU", "MaxPool", "LRN"], ["ReLU", "LRN"]
-    assert after(networks.ALEXNET_TUTORIAL) == {"conv1": first, "conv2": first, "conv3": middle, "conv4": middle, **REST}
+    assert after(networks.ALEXNET_TUTORIAL) == {
+        "conv1": first,
+        "conv2": first,
+        "conv3": middle,
+        "conv4": middle,
+        **REST,
+    }
 
 
 def test_net_145_normalizes_and_pools_before_conv1s_relu_and_twice_after_conv2():

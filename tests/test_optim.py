@@ -9,7 +9,10 @@ import optax
 import pytest
 
 from alexnet_jax.experiment import Optim
-from alexnet_jax.optim import kinds, optimizer, schedule
+from alexnet_jax.optim import optimizer, schedule
+from alexnet_jax.table import Conv, Table
+
+ONE_LAYER = Table("one layer", (1, 1, 1), 1, (Conv("conv1", 1, 1),))
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,7 @@ DROP_AT_3 = Optim(learning_rate=0.01, schedule="drops", drops=(3,))  # with one 
 
 
 def test_the_papers_rule_has_the_rate_inside_the_momentum():
-    after = trained(optimizer(DROP_AT_3, 1, 6), tree(1, 1), [tree(0.5, 0.5)] * 6)
+    after = trained(optimizer(DROP_AT_3, ONE_LAYER, 1, 6), tree(1, 1), [tree(0.5, 0.5)] * 6)
     assert f"{after['conv1']['kernel']:.6f}" == f"{after['conv1']['bias']:.6f}" == "0.936033"
 
 
@@ -48,7 +51,7 @@ def test_optax_sgd_has_it_outside_and_gives_another_number():
 
 def test_the_original_rule_spares_biases_decay_and_the_drop():
     optim = Optim(rule="original", learning_rate=0.01, bias_learning_rate=0.02, drops=(3,))
-    after = trained(optimizer(optim, 1, 6), tree(1, 1), [tree(0.5, 0.5)] * 6)
+    after = trained(optimizer(optim, ONE_LAYER, 1, 6), tree(1, 1), [tree(0.5, 0.5)] * 6)
     assert f"{after['conv1']['kernel']:.6f}" == "0.936033"
     bias, velocity = 1.0, 0.0
     for _ in range(6):
@@ -58,20 +61,13 @@ def test_the_original_rule_spares_biases_decay_and_the_drop():
 
 
 def test_without_gradients_the_original_rule_moves_weights_and_leaves_biases():
-    after = trained(optimizer(Optim(rule="original"), 1, 5), tree(1, 1), [tree(0, 0)] * 5)
+    after = trained(optimizer(Optim(rule="original"), ONE_LAYER, 1, 5), tree(1, 1), [tree(0, 0)] * 5)
     assert after["conv1"]["bias"] == 1 and after["conv1"]["kernel"] < 1
 
 
 def test_without_gradients_the_papers_rule_moves_both():
-    after = trained(optimizer(Optim(), 1, 5), tree(1, 1), [tree(0, 0)] * 5)
+    after = trained(optimizer(Optim(), ONE_LAYER, 1, 5), tree(1, 1), [tree(0, 0)] * 5)
     assert after["conv1"]["bias"] == after["conv1"]["kernel"] < 1
-
-
-def test_kinds_names_every_leaf():
-    assert kinds({"a": {"kernel": 1, "bias": 2}, "b": {"kernel": 3, "bias": 4}}) == {
-        "a": {"kernel": "kernel", "bias": "bias"},
-        "b": {"kernel": "kernel", "bias": "bias"},
-    }
 
 
 PER_EPOCH, STEPS = 4, 20
@@ -95,18 +91,23 @@ def rate(optim, step):
     if step < warmup:
         return optim.learning_rate * (step + 1) / warmup
     done = (step - warmup) / (STEPS - warmup)
-    return optim.learning_rate * {
-        "constant": 1.0,
-        "drops": optim.drop_factor ** sum(step >= round(epoch * PER_EPOCH) for epoch in optim.drops),
-        "linear": 1 - done,
-        "cosine": (1 + math.cos(math.pi * done)) / 2,
-    }[optim.schedule]
+    return (
+        optim.learning_rate
+        * {
+            "constant": 1.0,
+            "drops": optim.drop_factor ** sum(step >= round(epoch * PER_EPOCH) for epoch in optim.drops),
+            "linear": 1 - done,
+            "cosine": (1 + math.cos(math.pi * done)) / 2,
+        }[optim.schedule]
+    )
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("rule", ["paper", "original"])
 def test_twenty_steps_of_every_schedule_equal_a_plain_loop(name, rule):
-    optim = Optim(**{**vars(SCHEDULES[name]), "rule": rule, "learning_rate": 0.05, "weight_decay": 0.01, "momentum": 0.8})
+    optim = Optim(
+        **{**vars(SCHEDULES[name]), "rule": rule, "learning_rate": 0.05, "weight_decay": 0.01, "momentum": 0.8}
+    )
     generator = np.random.default_rng(0)
     values = {"kernel": generator.normal(size=3), "bias": generator.normal(size=2)}
     gradients = [{"kernel": generator.normal(size=3), "bias": generator.normal(size=2)} for _ in range(STEPS)]
@@ -120,7 +121,7 @@ def test_twenty_steps_of_every_schedule_equal_a_plain_loop(name, rule):
             velocity[kind] = optim.momentum * velocity[kind] - decay * eta * expected[kind] - eta * gradient[kind]
             expected[kind] = expected[kind] + velocity[kind]
 
-    after = trained(optimizer(optim, PER_EPOCH, STEPS), tree(**values), [tree(**g) for g in gradients])
+    after = trained(optimizer(optim, ONE_LAYER, PER_EPOCH, STEPS), tree(**values), [tree(**g) for g in gradients])
     for kind, value in expected.items():
         np.testing.assert_allclose(after["conv1"][kind], value, rtol=1e-6, atol=1e-7)  # rates are 32-bit
 

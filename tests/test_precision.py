@@ -47,8 +47,8 @@ def test_loss_and_gradients_have_32_bits_and_are_nearly_those_of_float32(narrow,
     images = images.transpose(3, 1, 2, 0) / 100
     masks = dropout_masks(table, jax.random.key(0), 8)
     run = compiled(lambda images: loss_and_gradients(table, mesh, parameters, images, labels, masks))
-    (wide, exact), (loss, gradients) = run(images), run(jnp.asarray(images, jnp.bfloat16))
-    assert {leaf.dtype for leaf in jax.tree.leaves((loss, gradients))} == {jnp.dtype("float32")}
+    ((wide, _), exact), ((loss, error), gradients) = run(images), run(jnp.asarray(images, jnp.bfloat16))
+    assert {leaf.dtype for leaf in jax.tree.leaves((loss, error, gradients))} == {jnp.dtype("float32")}
     assert loss == pytest.approx(float(wide), rel=0.02)
     assert loss != wide
     for leaf, truth in zip(jax.tree.leaves(gradients["fc8"]), jax.tree.leaves(exact["fc8"]), strict=True):

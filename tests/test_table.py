@@ -71,14 +71,21 @@ def test_the_one_gpu_network_has_half_the_maps_but_in_conv5_and_nearly_as_many_p
         "fc7": (1, 4096, 4096),
         "fc8": (1, 1000, 4096),
     }
-    convolutions = (48 * 363 + 48) + (128 * 48 * 25 + 128) + (192 * 128 * 9 + 192) + (192 * 192 * 9 + 192) + (256 * 192 * 9 + 256)
-    assert parameter_count(networks.ALEXNET_ONE_COLUMN) == convolutions + 37_752_832 + 16_781_312 + 4_097_000 == 59_798_312
+    convolutions = (
+        (48 * 363 + 48) + (128 * 48 * 25 + 128) + (192 * 128 * 9 + 192) + (192 * 192 * 9 + 192) + (256 * 192 * 9 + 256)
+    )
+    assert (
+        parameter_count(networks.ALEXNET_ONE_COLUMN) == convolutions + 37_752_832 + 16_781_312 + 4_097_000 == 59_798_312
+    )
     assert all(shape.received == 0 for shape in found.values())
 
 
 def test_alexnet_cifar_is_32_16_8_4():
     found = by_name(networks.ALEXNET_CIFAR)
-    sizes = [found["conv1"].convolved[1:], *(found[name].outputs[1:] for name in ("conv1", "conv2", "conv3", "conv4", "conv5"))]
+    sizes = [
+        found["conv1"].convolved[1:],
+        *(found[name].outputs[1:] for name in ("conv1", "conv2", "conv3", "conv4", "conv5")),
+    ]
     assert sizes == [(32, 32), (16, 16), (8, 8), (8, 8), (8, 8), (4, 4)]
     assert found["conv1"].kernel == (2, 48, 3, 5, 5)
     assert found["fc6"].inputs == (256 * 4 * 4,)

@@ -30,8 +30,11 @@ class OnDevice:
 jax.tree_util.register_dataclass(OnDevice, ["images", "labels"], [])
 
 
-def hold_out(data_set: DataSet, validation: int) -> tuple[Split, Split]:
-    """(training, validation) splits of the training images, the same ones in every run, in their original order."""
+def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tuple[Split, Split]:
+    """(training, validation) splits of the training images, the same ones in every run, in their original order.
+
+    With fold_in the training split has all of them, those of the validation split too.
+    """
     n = len(data_set.train.labels)
     if validation >= n:
         raise UsageError(
@@ -40,7 +43,8 @@ def hold_out(data_set: DataSet, validation: int) -> tuple[Split, Split]:
     held = np.zeros(n, bool)
     held[np.random.Generator(np.random.Philox(HELD_OUT)).permutation(n)[:validation]] = True
     train, labels = data_set.train.images, data_set.train.labels
-    return Split(train[~held], labels[~held]), Split(train[held], labels[held])
+    training = data_set.train if fold_in else Split(train[~held], labels[~held])
+    return training, Split(train[held], labels[held])
 
 
 def put(split: Split, mesh: DeviceMesh) -> OnDevice:

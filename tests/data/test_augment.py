@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import columns
-from alexnet_jax.data.augment import Statistics, normalize, shift_and_mirror, statistics
+from alexnet_jax.data.augment import Statistics, augment, normalize, statistics
 from alexnet_jax.experiment import Data
 
 PLAIN = Data(crop_padding=0, mirror=False)
@@ -24,7 +24,9 @@ def outcomes(image, padding, mirror):
     size = image.shape[0]
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     possible = {}
-    for row, column, flip in itertools.product(range(2 * padding + 1), range(2 * padding + 1), [False, True][: 1 + mirror]):
+    for row, column, flip in itertools.product(
+        range(2 * padding + 1), range(2 * padding + 1), [False, True][: 1 + mirror]
+    ):
         cut = padded[row : row + size, column : column + size]
         possible[row, column, flip] = cut[:, ::-1] if flip else cut
     return possible
@@ -32,7 +34,7 @@ def outcomes(image, padding, mirror):
 
 def draws(images, key, data):
     """Which (row, column, mirrored) happened to each image; fails where a result is none of the possible ones."""
-    results = np.asarray(jax.jit(shift_and_mirror, static_argnums=2)(images, key, data))
+    results = np.asarray(jax.jit(augment, static_argnums=(2, 3))(images, key, data, None))
     assert results.shape == images.shape and results.dtype == images.dtype
     possible = outcomes(images[0], data.crop_padding, data.mirror)  # all images are the same
     names = {cut.tobytes(): name for name, cut in possible.items()}
@@ -41,7 +43,7 @@ def draws(images, key, data):
 
 def test_without_crops_and_mirrors_images_stay_as_they_are():
     images = pixels(4)
-    np.testing.assert_array_equal(shift_and_mirror(images, jax.random.key(0), PLAIN), images)
+    np.testing.assert_array_equal(augment(images, jax.random.key(0), PLAIN, None), images)
 
 
 def test_every_crop_and_mirror_is_equally_likely_and_drawn_per_image():
@@ -70,7 +72,7 @@ def test_another_step_draws_anew_and_the_same_step_the_same():
 
 
 def test_the_padding_is_zero_and_all_channels_move_together():
-    found = np.asarray(shift_and_mirror(pixels(100), jax.random.key(4), Data(crop_padding=4, mirror=False)))
+    found = np.asarray(augment(pixels(100), jax.random.key(4), Data(crop_padding=4, mirror=False), None))
     blank = found == 0
     assert blank.any()
     np.testing.assert_array_equal(blank.all(-1), blank.any(-1))
@@ -81,7 +83,7 @@ def test_draws_are_the_same_on_every_mesh():
     results = []
     for mesh in (columns.make_mesh(1, 1), columns.make_mesh(1, 2), columns.make_mesh(2, 1), columns.make_mesh(4, 1)):
         spread = jax.device_put(images, columns.place(mesh, columns.BATCH_FIRST))
-        results.append(np.asarray(jax.jit(shift_and_mirror, static_argnums=2)(spread, jax.random.key(5), data)))
+        results.append(np.asarray(jax.jit(augment, static_argnums=(2, 3))(spread, jax.random.key(5), data, None)))
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
 
@@ -100,7 +102,9 @@ def test_the_mean_per_pixel_and_the_deviation_around_it(photographs, scale):
     stats = statistics(photographs, Data(mean="pixel", scale=scale))
     assert stats.mean.shape == (5, 4, 3) and stats.mean.dtype == np.float32
     np.testing.assert_allclose(stats.mean, exact.mean(0), rtol=1e-6)
-    assert stats.scale == pytest.approx(np.sqrt(((exact - exact.mean(0)) ** 2).mean()) if scale == "std" else 1.0, rel=1e-9)
+    assert stats.scale == pytest.approx(
+        np.sqrt(((exact - exact.mean(0)) ** 2).mean()) if scale == "std" else 1.0, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("scale", ["none", "std"])

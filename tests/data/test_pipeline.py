@@ -52,7 +52,9 @@ def test_every_example_has_an_equal_chance_to_come_first():
     assert ((counts - 100) ** 2 / 100).sum() < 19 + 5 * np.sqrt(2 * 19)
 
 
-@pytest.mark.parametrize(("examples", "batch", "expected"), [(100, 10, 10), (109, 10, 10), (10, 10, 1), (45_000, 128, 351)])
+@pytest.mark.parametrize(
+    ("examples", "batch", "expected"), [(100, 10, 10), (109, 10, 10), (10, 10, 1), (45_000, 128, 351)]
+)
 def test_steps_per_epoch_counts_whole_batches(examples, batch, expected):
     assert steps_per_epoch(examples, batch) == expected
 
@@ -106,7 +108,9 @@ def test_held_out_images_come_from_all_over_the_set():
 
 @pytest.mark.parametrize("validation", [500, 501])
 def test_nothing_left_to_train_on_is_refused_with_both_numbers(validation):
-    with pytest.raises(UsageError, match=f"--data.validation={validation}: expected fewer than the 500 training images of a set"):
+    with pytest.raises(
+        UsageError, match=f"--data.validation={validation}: expected fewer than the 500 training images of a set"
+    ):
         hold_out(a_data_set(), validation)
 
 

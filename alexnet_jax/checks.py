@@ -1,0 +1,95 @@
+"""Whether the options of an experiment fit together; the first that does not is named with its value and what was expected.
+
+Like experiment.py it knows no jax: a wrong option is answered at once.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from alexnet_jax.errors import UsageError
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Train
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UsageError for the first field whose value cannot work, naming value, expectation and option."""
+    _check_network(experiment.network)
+    _check_data(experiment.data)
+    _check_optim(experiment.optim, experiment.train)
+    _check_train(experiment.train)
+    _check_mesh(experiment.mesh, experiment.network, experiment.train)
+
+
+def check_width(network: Network) -> None:
+    """Raise UsageError unless the width is a positive number; `networks.build` asks too, for those who call it themselves."""
+    positive = math.isfinite(network.width) and network.width > 0
+    _require("network.width", network.width, positive, "a positive number")
+
+
+def _check_network(n: Network) -> None:
+    check_width(n)
+    if not n.name.startswith("alexnet"):
+        _check_fixed(n)
+        return
+    divides = n.fc_units >= 2 and n.fc_units % n.columns == 0
+    _require("network.fc_units", n.fc_units, divides, "a positive multiple of network.columns")
+    _require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
+    one_column = not n.name.endswith("one_column") or n.columns == 1
+    _require("network.columns", n.columns, one_column, f"1 for the network {n.name}")
+    crossed = n.crossings == "paper" or n.columns == 2
+    _require("network.crossings", n.crossings, crossed, f"paper with network.columns={n.columns}")
+
+
+def _check_fixed(n: Network) -> None:
+    """A baseline is what its table says: an option that changed nothing would lie."""
+    fixed = Network(n.name, columns=1)
+    for field in dataclasses.fields(n):
+        value, only = getattr(n, field.name), getattr(fixed, field.name)
+        _require(f"network.{field.name}", value, value == only, f"{only} for {n.name}, whose table is fixed")
+
+
+def _check_data(d: Data) -> None:
+    _require("data.validation", d.validation, d.validation >= 1, "at least 1 image")
+    _require("data.crop_padding", d.crop_padding, d.crop_padding >= 0, "0 or more pixels")
+    _require("data.crop", d.crop, d.crop >= 0, "0 (the image's own side) or more pixels")
+    _require("data.views", d.views, d.views == 1 or d.crop > 0, "1 unless data.crop says how large a view is")
+
+
+def _check_optim(o: Optim, t: Train) -> None:
+    for name in ("learning_rate", "bias_learning_rate"):
+        value = getattr(o, name)
+        _require(f"optim.{name}", value, math.isfinite(value) and value > 0, "a positive number")
+    _require("optim.momentum", o.momentum, 0 <= o.momentum < 1, "at least 0 and below 1")
+    _require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
+    _require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
+    _require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
+    drops_rise = all(a < b for a, b in zip((0.0, *o.drops), o.drops, strict=False))
+    _require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
+    none_lost = o.schedule == "drops" or not o.drops
+    only = f"empty with optim.schedule={o.schedule}: only the schedule `drops` reads it"
+    _require("optim.drops", o.drops, none_lost, only)
+    _require("optim.drop_factor", o.drop_factor, 0 < o.drop_factor <= 1, "above 0 and at most 1")
+
+
+def _check_train(t: Train) -> None:
+    for name in ("batch", "eval_batch", "log_every", "keep"):
+        value = getattr(t, name)
+        _require(f"train.{name}", value, value >= 1, "1 or more")
+    _require("train.save_every", t.save_every, t.save_every >= 0, "0 or more")
+    _require("train.seed", t.seed, 0 <= t.seed < 2**32, "0 or more and below 2**32")
+
+
+def _check_mesh(m: Mesh, n: Network, t: Train) -> None:
+    for name in ("data", "column"):
+        value = getattr(m, name)
+        _require(f"mesh.{name}", value, value is None or value >= 1, "1 or more")
+    data = m.data or 1
+    expected = f"a multiple of the {data} data-parallel devices of --mesh.data={data}"
+    _require("train.batch", t.batch, t.batch % data == 0, expected)
+    fits = m.column is None or n.columns % m.column == 0
+    _require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
+
+
+def _require(option: str, value: Any, holds: bool, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"--{option}={value}: expected {expected}.")

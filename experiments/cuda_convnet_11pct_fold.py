@@ -1,0 +1,20 @@
+"""The original author's 11 % CIFAR-10 network, second part: the held-out images folded in, 170 epochs more.
+
+python launch.py --exp=cuda_convnet_11pct_fold --restore=runs/cuda_convnet_11pct
+
+150 epochs at the old rate, 10 at a tenth of it, 10 at a hundredth. Velocities start from zero. The held-out images are now
+trained on, so the validation error is no estimate any more. For a GPU: it has not been trained to its end yet.
+"""
+
+import dataclasses
+
+from alexnet_jax.experiment import Experiment, Optim, Train
+from experiments import cuda_convnet_11pct
+
+EXPERIMENT: Experiment = dataclasses.replace(
+    cuda_convnet_11pct.EXPERIMENT,
+    name="cuda_convnet_11pct_fold",
+    data=dataclasses.replace(cuda_convnet_11pct.EXPERIMENT.data, fold_in=True),
+    optim=Optim(rule="original", learning_rate=0.001, bias_learning_rate=0.002, drops=(150, 160)),
+    train=Train(epochs=170, batch=128),
+)
