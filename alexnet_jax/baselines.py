@@ -11,25 +11,23 @@ HALVED = MaxPool(2, 2)
 
 def _lenet5(classes: int) -> Table:
     """LeNet-5 (LeCun et al. 1998) for three channels, with ReLU and max-pooling as one would write it today, and C3 whole."""
-    he = {"weight_std": "he"}
     layers = (
-        Conv("conv1", 6, 5, after=(ReLU(), HALVED), **he),
-        Conv("conv2", 16, 5, after=(ReLU(), HALVED), **he),
-        Dense("fc3", 120, after=(ReLU(),), **he),
-        Dense("fc4", 84, after=(ReLU(),), **he),
-        Dense("fc5", classes, "sum", **he),
+        Conv("conv1", 6, 5, after=(ReLU(), HALVED), weight_std="he"),
+        Conv("conv2", 16, 5, after=(ReLU(), HALVED), weight_std="he"),
+        Dense("fc3", 120, after=(ReLU(),), weight_std="he"),
+        Dense("fc4", 84, after=(ReLU(),), weight_std="he"),
+        Dense("fc5", classes, "sum", weight_std="he"),
     )
     return Table("lenet5", (32, 32, 3), 1, layers)
 
 
 def _simple_cnn(classes: int) -> Table:
     """Two 3x3 convolutions and two fully connected layers: what a first lesson writes by hand."""
-    he = {"weight_std": "he"}
     layers = (
-        Conv("conv1", 32, 3, padding=(1, 1), after=(ReLU(), HALVED), **he),
-        Conv("conv2", 64, 3, padding=(1, 1), after=(ReLU(), HALVED), **he),
-        Dense("fc3", 128, after=(ReLU(),), **he),
-        Dense("fc4", classes, "sum", **he),
+        Conv("conv1", 32, 3, padding=(1, 1), after=(ReLU(), HALVED), weight_std="he"),
+        Conv("conv2", 64, 3, padding=(1, 1), after=(ReLU(), HALVED), weight_std="he"),
+        Dense("fc3", 128, after=(ReLU(),), weight_std="he"),
+        Dense("fc4", classes, "sum", weight_std="he"),
     )
     return Table("simple_cnn", (32, 32, 3), 1, layers)
 

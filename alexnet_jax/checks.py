@@ -34,8 +34,6 @@ def _check_network(n: Network) -> None:
     divides = n.fc_units >= 2 and n.fc_units % n.columns == 0
     _require("network.fc_units", n.fc_units, divides, "a positive multiple of network.columns")
     _require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
-    one_column = not n.name.endswith("one_column") or n.columns == 1
-    _require("network.columns", n.columns, one_column, f"1 for the network {n.name}")
     crossed = n.crossings == "paper" or n.columns == 2
     _require("network.crossings", n.crossings, crossed, f"paper with network.columns={n.columns}")
 

@@ -17,12 +17,12 @@ from alexnet_jax.compiled import keep_compiled
 from alexnet_jax.data import augment, pipeline, sources
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
-from alexnet_jax.experiment import CLASSES, DIGITS, Experiment, Request
+from alexnet_jax.experiment import CLASSES, DIGITS, Experiment, Request, from_json
 from alexnet_jax.metrics import Metrics, read_metrics
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
-from alexnet_jax.workdir import RESULT, Workdir
+from alexnet_jax.workdir import RANKS, RESULT, Workdir
 
 
 def summarize(request: Request) -> None:
@@ -171,7 +171,8 @@ def _run(
         ) as metrics:
             training, validation = (pipeline.put(split, trainer.mesh) for split in splits)
             state = Loop(trainer, training, validation, evaluator, metrics, checkpoints).run(state)
-            scores = evaluator(state.parameters, pipeline.put(data_set.test, trainer.mesh))
+            scores, ranks = evaluator.examine(state.parameters, pipeline.put(data_set.test, trainer.mesh))
+            np.save(workdir.path / RANKS, ranks)
             metrics.test(int(state.step), dataclasses.asdict(scores))
     finally:
         checkpoints.close()
@@ -244,6 +245,22 @@ def _result_line(result: dict) -> str:
         f"Test error: top-1 {100 * result['top1_error']:.2f} %, top-5 {100 * result['top5_error']:.2f} % "
         f"(accuracy {100 * (1 - result['top1_error']):.2f} %) on {result['examples']:,} images."
     )
+
+
+def write_report_again(request: Request) -> None:
+    """Write a finished run's report and its picture again from its files. Raises UsageError when it is not finished."""
+    workdir = Workdir(request.workdir)
+    record, result = workdir.record(), workdir.result()
+    if record is None or result is None:
+        raise UsageError(
+            f"{request.workdir} holds no finished run. The same command without --mode=report starts or continues it."
+        )
+    lines = read_metrics(workdir.path / "metrics.jsonl")
+    trained = from_json(record["experiment"])
+    path = report.write_report(
+        workdir.path, trained, record["environment"], record["data"]["title"], lines, result, request.shipped
+    )
+    print(f"{_result_line(result)}\n{path}")
 
 
 def evaluate(request: Request) -> None:

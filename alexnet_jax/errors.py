@@ -18,6 +18,14 @@ class RunError(Exception):
     exit_status = 1
 
 
+class Diverged(RunError):  # noqa: N818 - the run's own end, told apart from damage to it
+    """A loss that is not finite."""
+
+
+class Busy(UsageError):  # noqa: N818 - nothing is wrong
+    """Another process is working in the folder."""
+
+
 class DataNotFoundError(UsageError):
     """A data set is neither prepared nor downloadable. `launch.py` may go on with the digits when a plain first run asked."""
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh as DeviceMesh
 from alexnet_jax import columns
 from alexnet_jax.data.augment import Statistics, normalize, views
 from alexnet_jax.data.pipeline import OnDevice, evaluation_batches
-from alexnet_jax.errors import RunError
+from alexnet_jax.errors import Diverged
 from alexnet_jax.experiment import Data, Train
 from alexnet_jax.model import Parameters, cross_entropy, logits
 from alexnet_jax.table import Table
@@ -53,13 +53,13 @@ class Evaluator:
         self._step = step
 
     def __call__(self, parameters: Parameters, split: OnDevice) -> Scores:
-        """Raises RunError when a loss is not finite."""
+        """Raises Diverged when a loss is not finite."""
         return self.examine(parameters, split)[0]
 
     def examine(self, parameters: Parameters, split: OnDevice) -> tuple[Scores, np.ndarray]:
         """The scores, and for every image in order how many classes stood before the right one, uint16 [n].
 
-        Raises RunError when a loss is not finite.
+        Raises Diverged when a loss is not finite.
         """
         losses, ranks = [], []
         for indices, counted in evaluation_batches(len(split), self.batch):
@@ -69,7 +69,7 @@ class Evaluator:
         place = np.concatenate(ranks)
         loss = math.fsum(np.concatenate(losses)) / len(place)
         if not math.isfinite(loss):
-            raise RunError(f"The mean loss of an evaluation is {loss}: the parameters are not usable.")
+            raise Diverged(f"The mean loss of an evaluation is {loss}: the parameters are not usable.")
         scores = Scores(loss, float((place >= 1).mean()), float((place >= 5).mean()), len(place))
         return scores, place.astype(np.uint16)
 

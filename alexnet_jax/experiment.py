@@ -18,9 +18,7 @@ class Network:
 
     name: Literal[
         "alexnet",
-        "alexnet_one_column",
         "alexnet_cifar",
-        "alexnet_cifar_one_column",
         "lenet5",
         "simple_cnn",
         "cuda_convnet_26pct",
@@ -28,14 +26,16 @@ class Network:
         "cuda_convnet_13pct",
         "cuda_convnet_11pct",
     ] = "alexnet_cifar"
-    """alexnet: the paper's, 224x224. alexnet_cifar: the same, 32x32. _one_column: its one-GPU net (section 3.2), half as many
-    maps. The others are fixed tables of one column (baselines.py), which no option here changes."""
+    """alexnet: the paper's, 224x224. alexnet_cifar: the same, 32x32. The others are fixed tables of one column (baselines.py),
+    which no other option changes."""
     width: float = 1.0
     """Factor on the maps of conv1 to conv5; 1 is the paper's 96-256-384-384-256."""
     fc_units: int = 4096
     """Units of fc6 and of fc7, over all columns."""
     columns: Literal[1, 2] = 2
     """2: the two-GPU network. 1: the same maps in one column, every kernel seeing all of them."""
+    kernels: Literal["paper", "half"] = "paper"
+    """half: half as many in conv1 to conv4; with one column the paper's one-GPU net (section 3.2, net 145-half)."""
     order: Literal["paper", "tutorial", "original"] = "paper"
     """Where LRN, pooling and ReLU stand: the paper's text, the tutorial's, or the original program's net 145."""
     init: Literal["paper", "original", "he"] = "paper"

@@ -145,7 +145,7 @@ def loss_and_gradients(
         def loss(parameters: Parameters) -> tuple[jax.Array, jax.Array]:
             scores = columns.forward(table, parameters, images, masks)
             with jax.named_scope("loss"):
-                wrong = (scores.argmax(0) != labels).mean(dtype=scores.dtype)
+                wrong = (jax.lax.argmax(scores, 0, labels.dtype) != labels).mean(dtype=scores.dtype)
                 both = columns.mean_over_data(jnp.stack([cross_entropy(scores, labels).mean(), wrong]))
                 return both[0], both[1]
 

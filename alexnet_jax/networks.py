@@ -36,7 +36,7 @@ ORDERS: dict[str, dict[str, tuple[Part, ...]]] = {
 MAPS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 """Kernels per layer over both columns (section 3.5)."""
 
-ONE_COLUMN_MAPS = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256}
+HALF_MAPS = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256}
 """The paper's one-GPU net (section 3.2): half as many kernels, but not in conv5, to keep the parameters comparable."""
 
 
@@ -54,9 +54,9 @@ def build(network: Network, classes: int) -> Table:
 
 
 def _alexnet(network: Network, classes: int) -> Table:
-    maps = ONE_COLUMN_MAPS if network.name.endswith("one_column") else MAPS
+    maps = {"paper": MAPS, "half": HALF_MAPS}[network.kernels]
     maps = {name: _scaled(count, network) for name, count in maps.items()}
-    small = network.name.startswith("alexnet_cifar")
+    small = network.name == "alexnet_cifar"
     # 224 becomes 55 through three more rows and columns on the right and the bottom, as in the original program.
     stem = {"kernel": 5, "padding": (2, 2)} if small else {"kernel": 11, "stride": 4, "padding": (0, 3)}
     after = ORDERS[network.order]
@@ -105,7 +105,7 @@ ALEXNET_TUTORIAL = build(Network("alexnet", order="tutorial"), 1000)
 ALEXNET_ORIGINAL = build(Network("alexnet", order="original", init="original"), 1000)
 """Net 145 of the original program: conv1 normalizes and pools before its ReLU, conv2 has a second normalization."""
 
-ALEXNET_ONE_COLUMN = build(Network("alexnet_one_column", columns=1), 1000)
+ALEXNET_ONE_COLUMN = build(Network("alexnet", columns=1, kernels="half"), 1000)
 """The paper's one-GPU network (net 145-half)."""
 
 ALEXNET_CIFAR = build(Network("alexnet_cifar"), 10)

@@ -20,7 +20,7 @@ from alexnet_jax import columns, optim
 from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import augment
 from alexnet_jax.data.pipeline import OnDevice, training_batch
-from alexnet_jax.errors import Interrupted, RunError
+from alexnet_jax.errors import Diverged, Interrupted
 from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.metrics import Metrics
@@ -177,7 +177,7 @@ class Loop:
         self.last_read = time.monotonic()
 
     def run(self, state: State) -> State:
-        """Raises RunError naming the step when a loss is not finite, Interrupted after a signal, once all is saved."""
+        """Raises Diverged naming the step when a loss is not finite, Interrupted after a signal, once all is saved."""
         options, per_epoch = self.trainer.experiment.train, self.trainer.steps_per_epoch
         step, total = self.trainer.step(), self.trainer.total_steps
         start, seed = int(state.step), np.uint32(options.seed)
@@ -214,7 +214,7 @@ class Loop:
         for step, result in jax.device_get(ready):
             loss = float(result["loss"])
             if not math.isfinite(loss):
-                raise RunError(
+                raise Diverged(
                     f"The loss of step {step} is {loss}. Training stopped; {self._last_good()} "
                     f"Try a smaller --optim.learning_rate (now {self.trainer.experiment.optim.learning_rate:g}) or a warm-up."
                 )

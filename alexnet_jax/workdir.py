@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.errors import RunError, UsageError
+from alexnet_jax.errors import Busy, RunError, UsageError
 from alexnet_jax.experiment import Experiment, differences, from_json, to_json
 
 RECORD, RESULT = "experiment.json", "result.json"
-CONTENTS = (RECORD, RESULT, "metrics.jsonl", "report.md", "checkpoints", "tensorboard", "figures")
+RANKS = "test_ranks.npy"
+"""uint16 [test images]: how many classes stood before the right one at the end of the run; 0 is a right answer."""
+CONTENTS = (RECORD, RESULT, RANKS, "metrics.jsonl", "report.md", "checkpoints", "tensorboard", "figures")
 """Everything a run writes; `--overwrite` deletes these and nothing else."""
 
 
@@ -27,7 +29,7 @@ class Workdir:
     def locked(self) -> Iterator[None]:
         """Hold the folder while a process works in it. A killed process leaves no lock behind (flock).
 
-        Raises UsageError when another process holds it or the folder cannot be made.
+        Raises Busy when another process holds it, UsageError when the folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -38,18 +40,18 @@ class Workdir:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as problem:
-                raise UsageError(
+                raise Busy(
                     f"Another process is working in {self.path}. Wait for it, or choose another --workdir."
                 ) from problem
             yield
 
     def record(self) -> dict[str, Any] | None:
         """experiment.json: {'experiment', 'data', 'environment', 'restored_from'}, or None before a first run."""
-        return self._read(RECORD)
+        return self.read(RECORD)
 
     def result(self) -> dict[str, Any] | None:
         """result.json of a finished run, or None."""
-        return self._read(RESULT)
+        return self.read(RESULT)
 
     def experiment(self) -> Experiment | None:
         """The experiment this folder was made by, or None."""
@@ -104,7 +106,8 @@ class Workdir:
             else:
                 path.unlink(missing_ok=True)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder, or None when it is not there. Raises RunError when it is damaged."""
         path = self.path / name
         try:
             values = json.loads(path.read_text())

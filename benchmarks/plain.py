@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alexnet_jax.table import LRN, Conv, Dropout, MapNorm, MaxPool, ReLU
+from alexnet_jax.table import LRN, AvgPool, Conv, Dropout, MapNorm, MaxPool, ReLU, Tanh
 
 
 def loss(table, parameters, images, labels, masks=None):
@@ -28,11 +28,13 @@ def logits(table, parameters, images, masks=None):
     for spec in table.layers:
         kernel, bias = parameters[spec.name]["kernel"], parameters[spec.name]["bias"]
         alone = split and spec.crossing is None
-        if isinstance(spec, Conv):
+        if isinstance(spec, Conv) and spec.local:
+            x = _local(spec, x, kernel)
+        elif isinstance(spec, Conv):
             x = _convolution(spec, x, kernel, groups=table.columns if alone else 1)
         else:
             x = _matrix(spec, x, kernel, alone)
-        x = x + bias.reshape(1, -1, *(1,) * (x.ndim - 2))
+        x = x + bias.reshape(1, x.shape[1], *(bias.shape[2:] if bias.ndim > 2 else (1,) * (x.ndim - 2)))
         split = spec.crossing != "sum"
         for part in spec.after:
             x = _after(part, x, table.columns if split else 1, (masks or {}).get(spec.name))
@@ -50,6 +52,18 @@ def _convolution(spec, x, kernel, groups):
     )
 
 
+def _local(spec, x, kernel):
+    """Unshared weights, one column: each output pixel's own kernel [out, in, k, k, height, width] on what it sees."""
+    size, height, width = kernel.shape[4:]
+    x = jnp.pad(x, ((0, 0), (0, 0), spec.padding, spec.padding))
+    rows = []
+    for i in range(height):
+        pixels = [(i * spec.stride, j * spec.stride) for j in range(width)]
+        seen = [x[:, :, top : top + size, left : left + size] for top, left in pixels]
+        rows.append(jnp.stack([jnp.einsum("oiab,niab->no", kernel[0, ..., i, j], seen[j]) for j in range(width)], -1))
+    return jnp.stack(rows, -2)
+
+
 def _matrix(spec, x, kernel, alone):
     columns, units, inputs = kernel.shape
     x = x.reshape(x.shape[0], -1)
@@ -64,8 +78,13 @@ def _after(part, x, columns, mask):
     match part:
         case ReLU():
             return jnp.where(x > 0, x, 0)
+        case Tanh():
+            return jnp.tanh(x)
         case MaxPool():
-            return _pool(part, x)
+            return _pool(part, x, lax.max, -np.inf)
+        case AvgPool():
+            inside = _pool(part, jnp.ones_like(x), lax.add, 0)
+            return _pool(part, x, lax.add, 0) / inside
         case LRN():
             own = x.reshape(x.shape[0], columns, -1, *x.shape[2:])
             return _normalized(part, own, (1, 1, part.size, 1, 1)).reshape(x.shape)
@@ -84,10 +103,10 @@ def _normalized(part, x, window):
     return x / (part.k + part.alpha * total) ** part.beta
 
 
-def _pool(part, x):
+def _pool(part, x, join, start):
     over = [(0, 0), (0, 0)]
     for size in x.shape[2:]:
         windows = math.ceil((size - part.window) / part.stride) + 1
         over.append((0, (windows - 1) * part.stride + part.window - size))
     window, strides = (1, 1, part.window, part.window), (1, 1, part.stride, part.stride)
-    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, window, strides, over)
+    return lax.reduce_window(x, np.array(start, x.dtype), join, window, strides, over)

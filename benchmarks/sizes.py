@@ -26,7 +26,7 @@ class Job:
     @property
     def experiment(self) -> Experiment:
         """The experiment of that name, as it is shipped."""
-        return experiments.find(self.size)
+        return experiments.experiment(self.size)
 
     @property
     def table(self) -> Table:

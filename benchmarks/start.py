@@ -78,7 +78,7 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     from benchmarks.ours import STATISTICS, random_images
     from benchmarks.sizes import Job
 
-    experiment = experiments.find(name)
+    experiment = experiments.experiment(name)
     batch = experiment.train.batch
     table = Job(name, batch).table
     pixels, labels = random_images(images, table.image, table.classes)

@@ -10,7 +10,7 @@ def random_parameters(shapes, seed=0, dtype=np.float64):
     generator = np.random.default_rng(seed)
     parameters = {}
     for shape in shapes:
-        kernel = generator.normal(size=shape.kernel) * math.sqrt(2 / math.prod(shape.kernel[2:]))
+        kernel = generator.normal(size=shape.kernel) * math.sqrt(2 / math.prod(shape.kernel[2:5]))
         if shape.spec.crossing == "sum":
             kernel *= 0.02  # so that the softmax of images with a deviation of 100 is not saturated
         parameters[shape.spec.name] = {

@@ -19,6 +19,7 @@ from jax.experimental.compilation_cache import compilation_cache
 import launch
 from alexnet_jax import commands
 from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
 from alexnet_jax.metrics import read_metrics
 from alexnet_jax.train import Trainer
@@ -93,7 +94,7 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
     """A Trainer of the narrow experiment on a mesh; `network` replaces fields of its network."""
     options = {f"network__{name}": value for name, value in network.items()} | {"train__precision": precision}
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
-    _, request = launch.read(arguments)
+    _, request = read(arguments)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commands, "set_up_devices", lambda experiment: None)
         return commands.make_trainer(request.experiment, sources.load(request.experiment.data))[0]

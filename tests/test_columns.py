@@ -32,8 +32,8 @@ def problem(narrow, compiled):
     """A function: (order, columns) -> the table, what goes into it, and the reference's loss and gradients."""
 
     @functools.cache
-    def solve(order, number):
-        table = narrow(order=order, columns=number)
+    def solve(order, number, **options):
+        table = narrow(order=order, columns=number, **options)
         parameters = reference.random_parameters(shapes(table))
         images, labels = reference.random_examples(table, BATCH)
         masks = dropout_masks(table, jax.random.key(3), BATCH)
@@ -73,8 +73,24 @@ def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, me
     compare_gradients(order, number, mesh, problem, compiled)
 
 
-def compare_gradients(order, number, mesh, problem, compiled):
-    table, arguments, (expected_loss, expected) = problem(order, number)
+@pytest.mark.parametrize(
+    ("options", "mesh"),
+    [
+        ({"crossings": "none_before_fc8"}, (1, 2)),
+        ({"crossings": "none_at_conv3", "activation": "tanh"}, (2, 2)),
+        ({"crossings": "conv4_for_conv3", "lrn": "none"}, (1, 2)),
+        ({"without": "conv3", "pooling": "non_overlapping", "lrn": "pixel_scale"}, (2, 2)),
+        ({"without": "conv5", "biases": "ones"}, (1, 1)),
+        ({"without": "fc7", "lrn": "not_conv2"}, (1, 2)),
+    ],
+    ids=str,
+)
+def test_ablations_equal_a_plain_network_too(options, mesh, problem, compiled, float64):
+    compare_gradients("paper", 2, mesh, problem, compiled, **options)
+
+
+def compare_gradients(order, number, mesh, problem, compiled, **options):
+    table, arguments, (expected_loss, expected) = problem(order, number, **options)
     mesh = columns.make_mesh(*mesh)
     (loss, _), gradients = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)
 

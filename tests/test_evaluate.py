@@ -13,7 +13,7 @@ from alexnet_jax.data.augment import Statistics, statistics
 from alexnet_jax.data.pipeline import put, training_batch
 from alexnet_jax.data.sources import Split
 from alexnet_jax.errors import RunError
-from alexnet_jax.evaluate import Evaluator, rank
+from alexnet_jax.evaluate import Evaluator, average, rank
 from alexnet_jax.experiment import Data, Experiment, Optim, Train
 from alexnet_jax.model import initialize
 from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
@@ -164,3 +164,15 @@ def test_the_counter_of_compilations_counts():
     for n in (3, 3, 4):
         double(np.zeros(n))
     assert double._cache_size() == 2
+
+
+# --- several views ---------------------------------------------------------------------------------------------------
+
+
+def test_softmax_is_averaged_and_not_logits():
+    """Two classes, three views with logits [9, 0], [0, 3], [0, 3]: averaged logits would say class 0."""
+    three = [np.array([[9.0], [0.0]]), np.array([[0.0], [3.0]]), np.array([[0.0], [3.0]])]
+    found = np.asarray(average(three))[:, 0]
+    softmax = [np.exp(view[:, 0]) / np.exp(view).sum() for view in three]
+    np.testing.assert_allclose(np.exp(found), np.mean(softmax, 0), rtol=1e-6)
+    assert found.argmax() == 1

@@ -15,8 +15,11 @@ from alexnet_jax.checks import check
 from alexnet_jax.data import sources
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.experiment import DIGITS
+from alexnet_jax.sweeps.plan import Sweep
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
+
+SWEEPS = {name for name in NAMES if isinstance(experiments.find(name), Sweep)}
 
 
 @pytest.fixture(autouse=True)
@@ -75,24 +78,27 @@ def test_help_shows_the_defaults_of_the_experiment(capsys):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_experiment_is_complete(name):
+def test_experiment_or_sweep_is_complete(name):
     module = importlib.import_module(f"experiments.{name}")
     headline = module.__doc__.splitlines()[0]
     assert headline == headline.strip() and headline.endswith(".")
-    assert module.EXPERIMENT.name == name
-    check(module.EXPERIMENT)
-    table = networks.build(module.EXPERIMENT.network, commands.CLASSES[module.EXPERIMENT.data.name])
-    assert table.classes == commands.CLASSES[module.EXPERIMENT.data.name]
+    found = experiments.find(name)
+    assert found.name == name and f"python launch.py --exp={name}" in module.__doc__
+    if name in SWEEPS:
+        return
+    check(found)
+    table = networks.build(found.network, commands.CLASSES[found.data.name])
+    assert table.classes == commands.CLASSES[found.data.name]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(set(NAMES) - SWEEPS))
 def test_summary_shows_parameters_and_what_crosses(name, capsys):
     assert status(f"--exp={name}", "--mode=summary") == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
-    two_columns = experiments.find(name).network.columns == 2
-    for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
-        crosses = two_columns and layer in ("conv3", "fc6", "fc7", "fc8")
-        assert rows[layer].endswith(" -") != crosses
+    network = experiments.experiment(name).network
+    for spec in networks.build(network, 10).layers:
+        crosses = network.columns == 2 and spec.name in ("conv3", "fc6", "fc7", "fc8")
+        assert rows[spec.name].endswith(" -") != crosses
     assert re.search(r"\d{3}", rows["total"])
 
 
@@ -232,8 +238,8 @@ def test_drops_need_their_schedule(refused):
 
 
 def test_one_column_network_in_two_columns(refused):
-    message = refused("--exp=alexnet_digits", "--network.name=alexnet_one_column")
-    assert "--network.columns=2: expected 1" in message
+    message = refused("--exp=lenet5_cifar", "--network.columns=2")
+    assert "--network.columns=2: expected 1 for lenet5" in message
 
 
 @pytest.mark.parametrize("restore", ["latest", "best", "39"])

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax import columns, layers, networks
 from alexnet_jax.layers import convolution_form
 from alexnet_jax.model import dropout_masks
-from alexnet_jax.table import LRN, Conv, MapNorm, MaxPool, Table, shapes
+from alexnet_jax.table import LRN, AvgPool, Conv, MapNorm, MaxPool, Table, pooled, shapes
 from alexnet_jax.winograd import winograd
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -194,6 +194,61 @@ def test_negative_maps_are_not_pooled_with_the_padding():
     np.testing.assert_array_equal(y, np.full((1, 2, 2, 1), -7.0))
 
 
+def averaged_numpy(x, part):
+    """The mean of each window's pixels inside the image, window by window."""
+    out = [pooled(n, part) for n in x.shape[1:3]]
+    y = np.zeros((x.shape[0], *out, x.shape[3]))
+    for i, j in np.ndindex(*out):
+        top, left = i * part.stride, j * part.stride
+        y[:, i, j] = x[:, top : top + part.window, left : left + part.window].mean((1, 2))
+    return y
+
+
+@pytest.mark.parametrize("part", [AvgPool(), AvgPool(2, 2), AvgPool(3, 1), AvgPool(3, 3), AvgPool(2, 3)], ids=str)
+@pytest.mark.parametrize("size", [(32, 32), (8, 7), (6, 5), (3, 4)])
+def test_average_pooling_and_its_gradient(part, size):
+    x = normal(2, *size, 3)
+    g = normal(*averaged_numpy(x, part).shape, seed=1)
+    y, (dx,) = value_and_pullback(lambda x: layers.avg_pool(x, part), g, x)
+    np.testing.assert_allclose(y, averaged_numpy(x, part), rtol=1e-12, atol=1e-14)
+    direction = normal(*x.shape, seed=2)  # linear, so one direction of the gradient is a difference of two values
+    np.testing.assert_allclose((dx * direction).sum(), (g * averaged_numpy(direction, part)).sum(), rtol=1e-11)
+
+
+# --- local layers ----------------------------------------------------------------------------------------------------
+
+
+def local_numpy(x, kernel, stride, padding):
+    """Every output pixel with its own kernel [out, in, k, k, height, width], one after another."""
+    x = np.pad(x, ((0, 0), padding, padding, (0, 0)))
+    out, _, size, _, height, width = kernel.shape
+    y = np.zeros((out, height, width, x.shape[3]))
+    for i, j in np.ndindex(height, width):
+        seen = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
+        y[:, i, j] = np.einsum("oiab,iabn->on", kernel[..., i, j], seen)
+    return y
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, (1, 1)), (1, (0, 0)), (2, (0, 1))])
+def test_a_local_layer_and_its_gradients(stride, padding):
+    x = normal(3, 6, 5, 2)
+    height, width = ((n + sum(padding) - 3) // stride + 1 for n in (6, 5))
+    kernel = normal(4, 3, 3, 3, height, width, seed=1)
+    g = normal(4, height, width, 2, seed=2)
+    y, (dx, dk) = value_and_pullback(lambda x, k: layers.local(x, k, stride, padding), g, x, kernel)
+    np.testing.assert_allclose(y, local_numpy(x, kernel, stride, padding), rtol=1e-12, atol=1e-12)
+    step, other = normal(*x.shape, seed=3), normal(*kernel.shape, seed=4)
+    np.testing.assert_allclose((dx * step).sum(), (g * local_numpy(step, kernel, stride, padding)).sum(), rtol=1e-10)
+    np.testing.assert_allclose((dk * other).sum(), (g * local_numpy(x, other, stride, padding)).sum(), rtol=1e-10)
+
+
+def test_a_local_layer_of_equal_kernels_is_a_convolution():
+    x, kernel = normal(3, 6, 5, 2), normal(4, 3, 3, 3, seed=1)
+    everywhere = np.broadcast_to(kernel[..., None, None], (*kernel.shape, 6, 5))
+    shared = layers.conv(x, kernel, 1, (1, 1))
+    np.testing.assert_allclose(layers.local(x, everywhere, 1, (1, 1)), shared, rtol=1e-12, atol=1e-12)
+
+
 # --- normalization ---------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +338,13 @@ def test_relu_and_its_gradient_which_is_zero_at_zero():
     y, (dx,) = value_and_pullback(layers.relu, np.full(3, 5.0), x)
     np.testing.assert_array_equal(y, [0, 0, 3])
     np.testing.assert_array_equal(dx, [0, 0, 5])
+
+
+def test_tanh_and_its_gradient():
+    x = np.array([-2.0, 0.0, 0.5])
+    y, (dx,) = value_and_pullback(layers.tanh, np.ones(3), x)
+    np.testing.assert_allclose(y, np.tanh(x), rtol=1e-14)
+    np.testing.assert_allclose(dx, 1 / np.cosh(x) ** 2, rtol=1e-12)
 
 
 def test_dense_is_weights_times_inputs():

@@ -10,7 +10,7 @@ import pytest
 
 from alexnet_jax.experiment import Optim
 from alexnet_jax.optim import optimizer, schedule
-from alexnet_jax.table import Conv, Table
+from alexnet_jax.table import Conv, Dense, Table
 
 ONE_LAYER = Table("one layer", (1, 1, 1), 1, (Conv("conv1", 1, 1),))
 
@@ -58,6 +58,43 @@ def test_the_original_rule_spares_biases_decay_and_the_drop():
         velocity = 0.9 * velocity - 0.02 * 0.5
         bias += velocity
     np.testing.assert_allclose(after["conv1"]["bias"], bias, rtol=1e-12)
+
+
+def test_the_rule_named_sgd_is_optax_sgd():
+    optim = Optim(**{**vars(DROP_AT_3), "rule": "sgd"})
+    after = trained(optimizer(optim, ONE_LAYER, 1, 6), tree(1, 1), [tree(0.5, 0.5)] * 6)
+    assert f"{after['conv1']['kernel']:.6f}" == f"{after['conv1']['bias']:.6f}" == "0.965806"
+
+
+@pytest.mark.parametrize("rule", ["paper", "original", "sgd"])
+def test_layers_have_their_own_rates_and_decays(rule):
+    """Against a plain loop, layer by layer: conv1 half the rate, conv2 its own decay, fc3 neither, conv4 both."""
+    table = Table(
+        "rates",
+        (1, 1, 1),
+        1,
+        (
+            Conv("conv1", 1, 1, rate=0.5),
+            Conv("conv2", 1, 1, decay=0.3),
+            Dense("fc3", 1),
+            Dense("conv4", 1, rate=2.0, decay=0.0),
+        ),
+    )
+    optim = Optim(rule, learning_rate=0.1, bias_learning_rate=0.02, weight_decay=0.01, momentum=0.8, drops=(2,))
+    leaf = lambda value: {"kernel": jnp.asarray(value), "bias": jnp.asarray(value)}  # noqa: E731
+    parameters, gradient = ({spec.name: leaf(value) for spec in table.layers} for value in (1.0, 0.5))
+    after = trained(optimizer(optim, table, 1, 4), parameters, [gradient] * 4)
+    for spec in table.layers:
+        for kind in ("kernel", "bias"):
+            value, velocity = 1.0, 0.0
+            constant = rule == "original" and kind == "bias"
+            decay = spec.decay if kind == "kernel" and spec.decay is not None else 0.01
+            for step in range(4):
+                rate = 0.02 if constant else spec.rate * (0.1 if step < 2 else 0.01)
+                slope = 0.5 + (0 if constant else decay * value)
+                velocity = 0.8 * velocity + slope * (1 if rule == "sgd" else rate)
+                value -= velocity * (rate if rule == "sgd" else 1)
+            np.testing.assert_allclose(after[spec.name][kind], value, rtol=1e-6, err_msg=f"{spec.name} {kind}")
 
 
 def test_without_gradients_the_original_rule_moves_weights_and_leaves_biases():

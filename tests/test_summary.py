@@ -24,7 +24,7 @@ def test_the_papers_network():
 
 def test_nothing_crosses_in_one_column():
     shown = rows(networks.ALEXNET_ONE_COLUMN)
-    assert "columns 1," in shown["alexnet_one_column:"]
+    assert "columns 1," in shown["alexnet:"]
     assert all(shown[spec.name].endswith(" -") for spec in networks.ALEXNET_ONE_COLUMN.layers)
 
 

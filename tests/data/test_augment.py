@@ -1,5 +1,6 @@
 """What is done to images: statistics against NumPy, and crops and mirrors that can be recognized from their pixels."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import columns
-from alexnet_jax.data.augment import Statistics, augment, normalize, statistics
+from alexnet_jax.data.augment import Statistics, augment, normalize, statistics, views
 from alexnet_jax.experiment import Data
 
 PLAIN = Data(crop_padding=0, mirror=False)
@@ -131,3 +132,68 @@ def test_normalize_keeps_the_pixel_scale_unless_told_otherwise():
     np.testing.assert_array_equal(out, np.full((1, 2, 2, 3), 155.0))
     halved = normalize(np.zeros((1, 2, 2, 3), np.uint8), Statistics(stats.mean, 50.0))
     np.testing.assert_array_equal(halved, np.full((1, 2, 2, 3), -2.0))
+
+
+# --- crops, colours and views of 2012 --------------------------------------------------------------------------------
+
+
+def test_crops_of_a_given_side_come_from_everywhere_and_are_as_large():
+    data = Data(crop_padding=0, crop=4, mirror=False)
+    found = np.asarray(augment(pixels(3000), jax.random.key(0), data, None))
+    assert found.shape == (3000, 4, 4, 3)
+    image = pixels(1)[0]
+    places = {image[i : i + 4, j : j + 4].tobytes(): (i, j) for i in range(3) for j in range(3)}
+    counts = np.zeros((3, 3))
+    for crop in found:
+        counts[places[np.ascontiguousarray(crop).tobytes()]] += 1
+    assert ((counts - 3000 / 9) ** 2 / (3000 / 9)).sum() < 8 + 5 * 4  # chi squared, 8 degrees of freedom
+
+
+def test_the_colours_components_are_those_of_the_pixels(photographs):
+    stats = statistics(photographs, Data(colour="original"))
+    covariance = np.cov(photographs.reshape(-1, 3).T.astype(np.float64), bias=True)
+    np.testing.assert_allclose(stats.colour @ stats.colour.T, covariance, rtol=1e-4)
+    assert statistics(photographs, Data()).colour is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_colour_noise_has_a_tenth_of_the_components_and_is_one_draw_per_image(scale):
+    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    colour = (vectors * np.array([90.0, 20.0, 5.0])).astype(np.float32)
+    stats = Statistics(np.zeros((1, 1, 3), np.float32), scale, colour)
+    data = Data(crop_padding=0, mirror=False, colour="original")
+    images = np.zeros((20_000, 2, 2, 3), np.float32)
+    noise = np.asarray(jax.jit(lambda x, k: augment(x, k, data, stats))(images, jax.random.key(1)), np.float64)
+    np.testing.assert_array_equal(noise, np.broadcast_to(noise[:, :1, :1], noise.shape))
+    shift = noise[:, 0, 0] * 1.1 * scale
+    expected = 0.01 * colour @ colour.T
+    error = 5 * np.sqrt(2 / 20_000) * np.abs(expected).max()
+    np.testing.assert_allclose(shift.mean(0), 0, atol=5 * np.sqrt(expected.max() / 20_000))
+    np.testing.assert_allclose(np.cov(shift.T), expected, atol=error)
+    other = np.asarray(augment(images[:9], jax.random.key(2), data, stats))
+    assert not np.isclose(other[:, 0, 0], noise[:9, 0, 0]).any()
+
+
+def test_the_images_are_divided_by_eleven_tenths_beside_the_noise():
+    stats = Statistics(np.zeros((1, 1, 3), np.float32), 1.0, np.zeros((3, 3), np.float32))
+    found = augment(pixels(2), jax.random.key(0), Data(crop_padding=0, mirror=False, colour="original"), stats)
+    np.testing.assert_allclose(found, pixels(2) / 1.1, rtol=1e-6)
+
+
+def test_views_are_the_centre_nine_places_or_ten_with_mirrors():
+    image = pixels(1, size=8)
+    cut = lambda top, left: image[:, top : top + 4, left : left + 4]  # noqa: E731
+    data = Data(crop=4)
+    np.testing.assert_array_equal(views(image, data)[0], cut(2, 2))
+    nine = views(image, dataclasses.replace(data, views=9))
+    for view, (top, left) in zip(nine, itertools.product((0, 2, 4), (0, 2, 4)), strict=True):
+        np.testing.assert_array_equal(view, cut(top, left))
+    ten = views(image, dataclasses.replace(data, views=10))
+    five = [cut(0, 0), cut(0, 4), cut(4, 0), cut(4, 4), cut(2, 2)]
+    for view, expected in zip(ten, five + [view[:, :, ::-1] for view in five], strict=True):
+        np.testing.assert_array_equal(view, expected)
+
+
+def test_one_view_of_the_whole_image_is_the_image():
+    (view,) = views(pixels(2), Data())
+    np.testing.assert_array_equal(view, pixels(2))

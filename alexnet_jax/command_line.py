@@ -1,0 +1,123 @@
+"""The command line: which experiment or sweep, what to do, and every option, typed and checked before jax is imported."""
+
+import argparse
+import dataclasses
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+import experiments
+from alexnet_jax.checks import check
+from alexnet_jax.errors import UsageError
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Request, Train
+from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
+
+DIGITS_EPOCHS = 5
+"""Epochs of a sweep on the digits: enough to tell that a network learns, in seconds for each trial."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """AlexNet in two columns. `python launch.py --list` shows every experiment; the defaults below are those of --exp."""
+
+    exp: str
+    """Name of an experiment or a sweep, a file of experiments/."""
+    network: tyro.conf.FlagConversionOff[Network]
+    data: tyro.conf.FlagConversionOff[Data]
+    optim: tyro.conf.FlagConversionOff[Optim]
+    train: tyro.conf.FlagConversionOff[Train]
+    mesh: tyro.conf.FlagConversionOff[Mesh]
+    sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
+    mode: Literal["train", "eval", "summary", "report"] = "train"
+    """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep.
+    report: write the report again, of a sweep also while it runs."""
+    workdir: Path | None = None
+    """Folder of the run. Default: runs/EXP. The trials of a sweep go into `trials` beside it."""
+    restore: str | None = None
+    """eval: latest, best, a step or a path. train: the path of a run or checkpoint to start a new run from."""
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Delete the run in the folder and start anew. Of a sweep only the plan is forgotten; its trials are kept."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """List the trials of a sweep and estimate their time; nothing is run or written."""
+
+
+def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
+    """(mode, request) of a command line; `dry_run` counts as a mode. In eval mode the defaults are those of the trained run.
+
+    Raises UsageError, or SystemExit after tyro has told what is wrong.
+    """
+    known = _first_look(arguments)
+    if known.exp is None and not {"-h", "--help"} & set(arguments):
+        raise UsageError("--exp=NAME is missing, such as --exp=alexnet_cifar. python launch.py --list shows the names.")
+    found = experiments.find(known.exp or "alexnet_cifar")
+    workdir = Path(known.workdir or Path("runs") / found.name)
+    if isinstance(found, Sweep):
+        shipped, base = _base(found, known)
+    else:
+        shipped = base = found
+        if known.mode == "eval":
+            base = _trained(workdir) or base
+    sections = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "name"}
+    default = CommandLine(known.exp or "alexnet_cifar", **sections, workdir=workdir)
+    line = tyro.cli(CommandLine, args=arguments, default=default, prog="launch.py", use_underscores=True)
+    experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
+    workdir = line.workdir or workdir
+    if isinstance(found, Sweep):
+        return _sweep_request(found, experiment, shipped, line, workdir, arguments)
+    if line.sweep != SweepOptions() or line.dry_run:
+        raise UsageError(
+            f"--sweep.* and --dry_run are for sweeps; {found.name} is one experiment. --list shows the sweeps."
+        )
+    check(experiment)
+    return line.mode, Request(experiment, shipped, workdir, line.restore, line.overwrite)
+
+
+def _first_look(arguments: list[str]) -> argparse.Namespace:
+    """The options that decide what the defaults of all others are."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("exp", "mode", "workdir"):
+        first.add_argument(f"--{option}")
+    first.add_argument("--data.name", dest="data_name")
+    first.add_argument("--sweep.base", dest="sweep_base")
+    return first.parse_known_args(arguments)[0]
+
+
+def _trained(workdir: Path) -> Experiment | None:
+    from alexnet_jax.workdir import Workdir
+
+    return Workdir(workdir).experiment()
+
+
+def _base(sweep: Sweep, known: argparse.Namespace) -> tuple[Experiment, Experiment]:
+    """(as its file has it, with what all arms of the sweep have in common): the experiment that the sweep starts from."""
+    digits = known.data_name == "digits"
+    name = known.sweep_base or ("alexnet_digits" if digits else sweep.base)
+    shipped = experiments.experiment(name)
+    base = changed(shipped, sweep.common)
+    if digits and known.sweep_base is None:
+        base = changed(base, {"train.epochs": DIGITS_EPOCHS, "optim.warmup": 1.0})
+    return shipped, base
+
+
+def _sweep_request(
+    sweep: Sweep, base: Experiment, shipped: Experiment, line: CommandLine, workdir: Path, arguments: list[str]
+) -> tuple[str, SweepRequest]:
+    options = line.sweep
+    if options.epochs is not None:
+        base = changed(base, {"train.epochs": options.epochs})
+    check(base)
+    if options.seeds < 1:
+        raise UsageError(f"--sweep.seeds={options.seeds}: expected 1 or more; differences need at least 2.")
+    if options.address is not None and options.engine != "ray":
+        raise UsageError(f"--sweep.address={options.address}: expected only with --sweep.engine=ray.")
+    if line.mode == "eval" or line.restore is not None:
+        raise UsageError(
+            "--mode=eval and --restore are for experiments; a sweep's trials are runs of their own (--mode=report)."
+        )
+    plan = Plan(sweep, base, choose(sweep, options.arms), options.seeds, workdir.absolute())
+    kept = [word for word in arguments if word not in ("--overwrite", "--dry_run")]
+    command = shlex.join(["python", "launch.py", *kept])
+    return "dry_run" if line.dry_run else line.mode, SweepRequest(plan, options, shipped, command, line.overwrite)

@@ -1,0 +1,75 @@
+"""How long trials will take: from trials of this machine that are done, or else from the speed of a matrix product."""
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from alexnet_jax import networks
+from alexnet_jax.errors import UsageError
+from alexnet_jax.experiment import CLASSES, Experiment
+from alexnet_jax.sweeps import trials
+from alexnet_jax.sweeps.plan import Trial
+from alexnet_jax.table import shapes
+
+IMAGES = {"cifar10": 45_000, "digits": 1_257, "imagenet2012": 1_271_167}
+"""Training images of an epoch."""
+
+SHARE = (0.2, 1.0)
+"""Part of a matrix product's speed that a training reaches on a CPU, narrow networks to wide ones (measured: 0.3 at an eighth
+of the paper's width, 0.85 at half of it)."""
+
+START = 20.0
+"""Seconds a trial takes beside its steps: data, compilation, evaluations."""
+
+
+def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
+    """A sentence on how long `todo` will take one after another, and what that was derived from."""
+    work = [_operations(trial.experiment) for trial in todo]
+    if not work:
+        return "Nothing is left to train."
+    speeds = [_operations(trial.experiment) / seconds for trial, seconds in _timed(done)]
+    if speeds:
+        middle = statistics.median(speeds)
+        total = sum(work) / middle
+        return f"About {_hours(total)} for the rest, at the speed of the {len(speeds)} trials that are done."
+    speed = matrix_speed()
+    fast, slow = (len(todo) * START + sum(work) / (speed * share) for share in reversed(SHARE))
+    return (
+        f"Between {_hours(fast)} and {_hours(slow)} on this machine's cores, reckoned from a matrix product's "
+        f"{speed / 1e9:.0f} GFLOP/s; an accelerator is faster. The first trials will tell better."
+    )
+
+
+def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
+    cells = [(trial, trials.cell(trial, None)) for trial in done]
+    return [(trial, cell.seconds) for trial, cell in cells if cell.seconds]
+
+
+def _operations(experiment: Experiment) -> float:
+    """Of a whole training: a backward pass costs two forward ones."""
+    try:
+        table = networks.build(experiment.network, CLASSES[experiment.data.name])
+    except UsageError:
+        return 0.0
+    forward = sum(shape.operations for shape in shapes(table))
+    return 3.0 * forward * IMAGES[experiment.data.name] * experiment.train.epochs
+
+
+def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:
+    """Operations per second of a float32 matrix product in NumPy on all cores."""
+    matrix = np.ones((size, size), np.float32)
+    product = np.empty_like(matrix)
+    np.matmul(matrix, matrix, out=product)
+    start, products = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        np.matmul(matrix, matrix, out=product)
+        products += 1
+    return products * 2 * size**3 / (time.perf_counter() - start)
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

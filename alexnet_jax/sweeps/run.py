@@ -1,0 +1,192 @@
+"""What `launch.py` does with a sweep: list it, run it, report on it. The plan is written down before the first trial runs."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax import networks
+from alexnet_jax.errors import DataNotFoundError, UsageError
+from alexnet_jax.experiment import CLASSES, MAY_DIFFER, Experiment, flatten, from_json, to_json
+from alexnet_jax.sweeps import engines, trials
+from alexnet_jax.sweeps.estimate import estimate
+from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
+from alexnet_jax.sweeps.report import ArmFacts, Study, write_report
+from alexnet_jax.table import Table, parameter_count, shapes
+from alexnet_jax.workdir import Workdir
+
+PLAN = "sweep.json"
+
+
+def run(request: SweepRequest) -> None:
+    """Write the plan down, run what is not done yet, write the report. The same command goes on after any end."""
+    _check_data(request.plan.base)
+    whole = _write_plan(request)
+    asked = list(request.plan.trials())
+    if request.options.retry:
+        for trial in asked:
+            trials.forget_failure(trial)
+    todo = [trial for trial in asked if not trials.ended(trial)]
+    print(f"{whole.sweep.name}: {len(asked)} trials, {len(asked) - len(todo)} of them done. {_time_left(asked, todo)}")
+    try:
+        if request.options.engine == "ray":
+            engines.with_ray(todo, request.shipped, request.options.address)
+        else:
+            engines.here(todo, request.shipped)
+    finally:
+        print(f"\n{_report(whole)}")
+
+
+def report(request: SweepRequest) -> None:
+    """Write the report of what has run so far. Raises UsageError when nothing was planned in the folder."""
+    if not (request.plan.folder / PLAN).exists():
+        raise UsageError(
+            f"{request.plan.folder} holds no sweep yet. Run it first: the same command without --mode=report."
+        )
+    print(_report(_merged(request)))
+
+
+def dry_run(request: SweepRequest) -> None:
+    """List the trials and say how long those will take that are not done. Nothing is written."""
+    asked = list(request.plan.trials())
+    for trial in asked:
+        state = trials.cell(trial, None).status if not trial.problem else f"impossible: {trial.problem}"
+        print(f"{trial.arm:24s} seed {trial.seed:<6d} {state:10s} {trial.folder}")
+    todo = [trial for trial in asked if not (trials.ended(trial) or trial.problem)]
+    print(f"{len(asked)} trials, {len(asked) - len(todo)} of them need nothing. {_time_left(asked, todo)}")
+
+
+def _time_left(asked: list[Trial], todo: list[Trial]) -> str:
+    return estimate(todo, [trial for trial in asked if trials.ended(trial)])
+
+
+def summarize(request: SweepRequest) -> None:
+    """Print the question and the arms, with parameters and operations."""
+    plan = request.plan
+    print(f"{plan.sweep.name}: {plan.sweep.question}\n")
+    for facts in (_facts(plan, arm) for arm in plan.rows):
+        size = "cannot be built with this base"
+        if facts.parameters and facts.operations:
+            size = f"{facts.parameters:,} parameters, {facts.operations / 1e6:,.1f} M operations"
+        changes = ", ".join(f"{k}={v}" for k, v in facts.changes.items()) or "-"
+        print(f"{facts.name:24s} {changes}\n{'':24s} {facts.reason}; {size}")
+        if facts.published:
+            print(f"{'':24s} published: {facts.published}")
+
+
+def _check_data(base: Experiment) -> None:
+    """A sweep never goes on with other data by itself."""
+    from alexnet_jax.data import sources
+
+    try:
+        sources.load(base.data)
+    except DataNotFoundError as problem:
+        raise DataNotFoundError(
+            f"{problem}\n\nTo see the sweep at work on the digits that scikit-learn ships: --data.name=digits"
+        ) from problem
+
+
+# --- the plan on disk ------------------------------------------------------------------------------------------------
+
+
+def _write_plan(request: SweepRequest) -> Plan:
+    """Write sweep.json, joined with what was planned in the folder before: a plan grows and never shrinks."""
+    folder = request.plan.folder
+    if request.overwrite:
+        for name in (PLAN, "report.md", "arms.csv", "trials.csv"):
+            (folder / name).unlink(missing_ok=True)
+    plan = _merged(request)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = Workdir(folder).read(PLAN) or {}
+    values = {
+        **_fixed(plan),
+        "arms": [dataclasses.asdict(arm) for arm in plan.arms],
+        "seeds": plan.seeds,
+        "command": request.command,
+        "begun": before.get("begun", time.strftime("%Y-%m-%d %H:%M:%S %z")),
+    }
+    Workdir(folder).write(PLAN, values)
+    return plan
+
+
+def _fixed(plan: Plan) -> dict[str, Any]:
+    """What may not change once a sweep has begun."""
+    sweep = plan.sweep
+    fixed = {"sweep": sweep.name, "question": sweep.question, "margin": sweep.margin, "milestone": sweep.milestone}
+    return fixed | {"base": to_json(plan.base)}
+
+
+def _merged(request: SweepRequest) -> Plan:
+    """The plan of the command together with the one in the folder. Raises UsageError when they contradict each other."""
+    plan = request.plan
+    before = Workdir(plan.folder).read(PLAN)
+    if before is None:
+        return plan
+    old, new = _comparable(before), _comparable(_fixed(plan))
+    differing = [
+        f"  {name}: {old.get(name)} there, {value} asked for" for name, value in new.items() if old.get(name) != value
+    ]
+    if differing:
+        raise UsageError(
+            "\n".join([f"{plan.folder} holds another sweep:", *differing])
+            + "\nGive the same options to continue it, another --workdir, or --overwrite to forget its plan (trials are kept)."
+        )
+    names = {arm["name"] for arm in before["arms"]} | {arm.name for arm in plan.arms}
+    arms = tuple(arm for arm in plan.sweep.arms if arm.name in names)
+    return dataclasses.replace(plan, arms=arms, seeds=max(plan.seeds, before["seeds"]))
+
+
+def _comparable(fixed: dict[str, Any]) -> dict[str, Any]:
+    flat = {k: v for k, v in flatten(from_json(fixed["base"])).items() if k not in MAY_DIFFER}
+    return {k: v for k, v in fixed.items() if k in ("sweep", "question", "margin", "milestone")} | flat
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+def _report(plan: Plan) -> Path:
+    all_trials = list(plan.trials())
+    cells = [trials.cell(trial, plan.sweep.milestone) for trial in all_trials]
+    records = [trials.record(trial) for trial in all_trials if (trial.folder / "experiment.json").exists()]
+    first = records[0] if records else {}
+    saved = Workdir(plan.folder).read(PLAN) or {}
+    study = Study(
+        name=plan.sweep.name,
+        question=plan.sweep.question,
+        base_arm=BASE,
+        control=CONTROL,
+        arms=tuple(_facts(plan, arm) for arm in plan.rows),
+        margin=plan.sweep.margin,
+        milestone=plan.sweep.milestone,
+        data_title=first.get("data", {}).get("title", plan.base.data.name),
+        seeds=tuple(plan.seeds_of(BASE)),
+        epochs=plan.base.train.epochs,
+        cells=cells,
+        environment=first.get("environment", {}),
+        command=saved.get("command", ""),
+    )
+    return write_report(plan.folder, study)
+
+
+def _facts(plan: Plan, arm: Arm) -> ArmFacts:
+    trial = plan.trial(arm, plan.seeds_of(arm.name)[0])
+    table = None if trial.problem else _table(trial.experiment)
+    parameters = None if table is None else parameter_count(table)
+    operations = None if table is None else operations_of(table)
+    usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed}
+    changes = (
+        {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]} if not trial.problem else arm.changes
+    )
+    return ArmFacts(arm.name, changes, arm.reason, arm.published, arm.effect, parameters, operations)
+
+
+def _table(experiment: Experiment) -> Table | None:
+    try:
+        return networks.build(experiment.network, CLASSES[experiment.data.name])
+    except UsageError:
+        return None
+
+
+def operations_of(table: Table) -> int:
+    """Multiplications and additions of one image's forward pass."""
+    return sum(shape.operations for shape in shapes(table))

@@ -1,0 +1,147 @@
+"""One trial of a sweep: trained, resumed or skipped; what became of it is read from its folder and the file beside it.
+
+A run that finished has its result.json. Anything else that ends a trial stands in `seedN.json` beside the run's folder:
+diverged, failed, or that the process died in it time and again.
+"""
+
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.errors import Busy, Diverged, RunError, UsageError
+from alexnet_jax.experiment import Experiment, Request
+from alexnet_jax.metrics import read_metrics
+from alexnet_jax.sweeps.comparison import Cell
+from alexnet_jax.sweeps.plan import Trial
+from alexnet_jax.workdir import RANKS, RECORD, RESULT, Workdir
+
+DEATHS = 3
+"""So many processes may die in a trial without a new checkpoint (killed for memory, say); then it counts as failed."""
+
+
+def ended(trial: Trial) -> bool:
+    """Whether nothing is left to do: finished, diverged or failed."""
+    return _finished(trial) or "status" in _note(trial)
+
+
+def forget_failure(trial: Trial) -> None:
+    """Let a trial that diverged or failed run again."""
+    _note_path(trial).unlink(missing_ok=True)
+
+
+def run(trial: Trial, shipped: Experiment) -> None:
+    """Train, going on from the trial's latest checkpoint; a failure is written down and not raised.
+
+    `shipped` is the experiment as its file has it. Raises Interrupted after a signal, Busy when another process is at it.
+    """
+    from alexnet_jax import commands  # imports jax
+
+    if trial.problem:
+        _write(trial, status="failed", message=trial.problem)
+        return
+    if not _may_start(trial):
+        return
+    try:
+        commands.train(Request(trial.experiment, shipped, trial.folder))
+    except Busy:
+        raise
+    except Diverged as problem:
+        _write(trial, status="diverged", message=str(problem))
+    except (UsageError, RunError) as problem:
+        _write(trial, status="failed", message=str(problem))
+    except Exception as problem:  # noqa: BLE001 - whatever it was (memory, a defect), the other trials go on
+        _write(trial, status="failed", message=f"{type(problem).__name__}: {problem}", trace=traceback.format_exc())
+    else:
+        forget_failure(trial)
+
+
+def _may_start(trial: Trial) -> bool:
+    """Count the attempt, unless the ones before it died too often at the same step."""
+    step, before = _latest_step(trial), _note(trial)
+    attempts = 1 + (before.get("attempts", 0) if before.get("step") == step else 0)
+    if attempts > DEATHS:
+        message = f"The process died {DEATHS} times in this trial after step {step}; was it killed for memory?"
+        _write(trial, status="failed", message=message)
+        return False
+    _write(trial, attempts=attempts, step=step)
+    return True
+
+
+def _latest_step(trial: Trial) -> int:
+    names = [path.name for path in (trial.folder / "checkpoints").glob("[0-9]*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def failed(trial: Trial, message: str) -> None:
+    """Note that the trial failed elsewhere."""
+    _write(trial, status="failed", message=message)
+
+
+def interrupted(trial: Trial) -> None:
+    """The trial was stopped in good order: that is no death."""
+    forget_failure(trial)
+
+
+def _finished(trial: Trial) -> bool:
+    return (trial.folder / RESULT).exists()
+
+
+def _note_path(trial: Trial) -> Path:
+    return trial.folder.with_name(f"{trial.folder.name}.json")
+
+
+def _note(trial: Trial) -> dict[str, Any]:
+    try:
+        return json.loads(_note_path(trial).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as problem:
+        raise RunError(f"{_note_path(trial)} is damaged ({problem}). Delete it to run the trial again.") from problem
+
+
+def _write(trial: Trial, **values: Any) -> None:
+    path = _note_path(trial)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(
+        json.dumps(values | {"arm": trial.arm, "seed": trial.seed, "time": time.time()}, indent=2) + "\n"
+    )
+    os.replace(temporary, path)
+
+
+def cell(trial: Trial, milestone: float | None) -> Cell:
+    """What is known of a trial."""
+    note, folder = _note(trial), trial.folder
+    if not _finished(trial):
+        status = note.get("status", "planned")
+        return Cell(trial.arm, trial.seed, status, note.get("message", ""), str(folder))
+    result = Workdir(folder).result() or {}
+    lines = read_metrics(folder / "metrics.jsonl")
+    return Cell(
+        trial.arm,
+        trial.seed,
+        "finished",
+        folder=str(folder),
+        top1_error=result["top1_error"],
+        top5_error=result["top5_error"],
+        seconds=result["seconds"],
+        milestone=None if milestone is None else epochs_to(lines, milestone),
+        wrong=np.load(folder / RANKS) >= 1,
+        metrics=lines,
+    )
+
+
+def epochs_to(lines: list[dict[str, Any]], error: float) -> float | None:
+    """The epoch at which the training error, averaged between two lines, was first at most this; None: never."""
+    reached = (line["epoch"] for line in lines if line["kind"] == "train" and line["mean_error"] <= error)
+    return next(reached, None)
+
+
+def record(trial: Trial) -> dict[str, Any]:
+    """experiment.json of a trial that has begun, or nothing."""
+    return Workdir(trial.folder).record() or {} if (trial.folder / RECORD).exists() else {}

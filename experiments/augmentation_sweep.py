@@ -1,0 +1,32 @@
+"""Sweep: none of the augmentations, each alone, and colour noise besides (section 4.1 of the paper).
+
+python launch.py --exp=augmentation_sweep
+
+The base has random crops and mirrors.
+"""
+
+from alexnet_jax.sweeps.plan import Arm, Sweep
+
+NO_CROPS, NO_MIRRORS = {"data.crop_padding": 0}, {"data.mirror": False}
+
+SWEEP = Sweep(
+    name="augmentation_sweep",
+    question="What do random crops, mirrors and colour noise each contribute?",
+    arms=(
+        Arm(
+            "no_augmentation",
+            NO_CROPS | NO_MIRRORS,
+            "the images as they are",
+            "substantial overfitting without crops and mirrors (section 4.1; no figure)",
+        ),
+        Arm("mirrors_only", NO_CROPS, "mirrors, no crops"),
+        Arm("crops_only", NO_MIRRORS, "crops, no mirrors"),
+        Arm(
+            "colour",
+            {"data.colour": "original"},
+            "crops, mirrors and noise along the principal components of the colours",
+            "over 1 point of top-1 error better (section 4.1)",
+            -1.0,
+        ),
+    ),
+)

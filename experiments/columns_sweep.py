@@ -1,0 +1,25 @@
+"""Sweep: two columns against the paper's one-GPU net and one wide column (section 3.2 of the paper).
+
+python launch.py --exp=columns_sweep
+"""
+
+from alexnet_jax.sweeps.plan import Arm, Sweep
+
+SWEEP = Sweep(
+    name="columns_sweep",
+    question="What do two columns gain over one, and what would one column of all the kernels gain over two?",
+    arms=(
+        Arm(
+            "one_half_column",
+            {"network.columns": 1, "network.kernels": "half"},
+            "half as many kernels in conv1 to conv4, all of conv5, fc6 and fc7, as in net 145-half",
+            "1.7 / 1.2 points worse (section 3.2); net 145-half 39.17 / 18.23 % against 145-2010's 37.47 / 17.00 %, LSVRC-2010",
+            1.7,
+        ),
+        Arm(
+            "one_wide_column",
+            {"network.columns": 1},
+            "all kernels in one column, each seeing all maps: more parameters",
+        ),
+    ),
+)

@@ -1,0 +1,32 @@
+"""Sweep: where the two columns talk (nets 127, 132 and 150 of the original program).
+
+python launch.py --exp=crossings_sweep
+"""
+
+from alexnet_jax.sweeps.plan import Arm, Sweep
+
+SWEEP = Sweep(
+    name="crossings_sweep",
+    question="Does it matter that the columns talk at conv3 and the fully connected layers?",
+    arms=(
+        Arm(
+            "none_before_fc8",
+            {"network.crossings": "none_before_fc8"},
+            "the columns meet in fc8 only; conv2 a quarter wider and fc6 twice as wide, as in net 150",
+            "net 150 41.83 / 19.33 % against net 145's 40.66 / 18.21 %, LSVRC-2012",
+            1.17,
+        ),
+        Arm(
+            "none_at_conv3",
+            {"network.crossings": "none_at_conv3"},
+            "conv3 sees its own column, and is 1.4 times as wide to keep the number of weights",
+            '"significantly worse" (net 127 against 120, stopped at epoch 36)',
+        ),
+        Arm(
+            "conv4_for_conv3",
+            {"network.crossings": "conv4_for_conv3"},
+            "the columns talk at conv4 instead of conv3",
+            '"worse" (nets 132 and 133 against 120 and 131, stopped early)',
+        ),
+    ),
+)

@@ -1,0 +1,23 @@
+"""Sweep: each of conv3, conv4, conv5 and fc7 left out (section 7 of the paper).
+
+python launch.py --exp=depth_sweep
+"""
+
+from alexnet_jax.sweeps.plan import Arm, Sweep
+
+PUBLISHED = "about 2 points of top-1 error for any one of the middle layers (section 7), LSVRC-2010"
+
+SWEEP = Sweep(
+    name="depth_sweep",
+    question="Does every one of the middle layers matter?",
+    arms=tuple(
+        Arm(
+            f"no_{layer}",
+            {"network.without": layer},
+            f"{layer} left out; its crossing moves to the next layer",
+            PUBLISHED,
+            2.0,
+        )
+        for layer in ("conv3", "conv4", "conv5", "fc7")
+    ),
+)

@@ -1,0 +1,23 @@
+"""Sweep: the paper's update rule against the order of optax.sgd and against the original program's biases (section 5).
+
+python launch.py --exp=update_rule_sweep
+"""
+
+from alexnet_jax.sweeps.plan import Arm, Sweep
+
+SWEEP = Sweep(
+    name="update_rule_sweep",
+    question="Does it matter whether the learning rate stands inside or outside the momentum?",
+    arms=(
+        Arm(
+            "sgd_order",
+            {"optim.rule": "sgd"},
+            "the rate outside the velocity, as in optax.sgd; differs while the rate changes",
+        ),
+        Arm(
+            "original_biases",
+            {"optim.rule": "original"},
+            "biases without decay at a constant rate of 0.02, as in the original program",
+        ),
+    ),
+)
