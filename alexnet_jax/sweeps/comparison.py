@@ -1,0 +1,261 @@
+"""How far an arm of a sweep lies from the base: differences paired by seed, their tests and what the tests can find.
+
+scipy and statsmodels do the computing. This file knows no jax, so that a finished sweep can be read without a device.
+Errors of cells are fractions from 0 to 1; everything a `Comparison` holds is in percentage points of top-1 error.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from alexnet_jax.errors import RunError
+
+ALPHA, CONFIDENCE, POWER = 0.05, 0.95, 0.8
+"""Level of the tests, of the intervals, and the power at which a difference counts as detectable."""
+
+FLIPS = 9_999
+"""Sign flips drawn at random where there are more than this many, that is from 14 seeds on; below all are gone through."""
+
+RESAMPLES, BATCH = 2_000, 50
+"""Bootstrap samples of the test images, and how many are held in memory at once (4 MB for 10,000 images)."""
+
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What became of one trial: an arm trained with a seed."""
+
+    arm: str
+    seed: int
+    status: Literal["finished", "diverged", "failed", "planned"]
+    message: str = ""
+    """Why it diverged or failed."""
+    folder: str = ""
+    top1_error: float | None = None
+    """Fraction of the test images, after the final epoch; top5_error likewise."""
+    top5_error: float | None = None
+    seconds: float | None = None
+    milestone: float | None = None
+    """Epochs until the training error had fallen to the sweep's milestone; None when it never did or was not asked."""
+    wrong: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """bool [test images]: True where the first answer was wrong."""
+    metrics: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
+    """The lines of `metrics.read_metrics`."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against the base, in points of top-1 error; positive differences mean that the arm is worse.
+
+    What needs two paired seeds is None with fewer, `difference` with none. Where all differences are equal the t tests are
+    taken to their limit: an interval of no width.
+    """
+
+    arm: str
+    seeds: tuple[int, ...]
+    """The base's seeds of the pairs in which both trials finished."""
+    mean: float | None
+    """Of all the arm's finished trials, paired or not; std likewise, None with fewer than two."""
+    std: float | None
+    difference: float | None
+    """Mean of the paired differences, arm minus base."""
+    interval: tuple[float, float] | None = None
+    """95 % t interval of `difference`: what other seeds may give."""
+    p: float | None = None
+    """Two-sided sign-flip test; exact up to 13 pairs (`is_exact`)."""
+    p_holm: float | None = None
+    """`p` corrected over all arms of the sweep, those without a result included; None for the control."""
+    correlation: float | None = None
+    """Pearson's r between base and arm across pairs: what pairing gains. None below three pairs or without spread."""
+    image_interval: tuple[float, float] | None = None
+    """95 % bootstrap interval of `difference` over test images, the trained networks given: what other images may give."""
+    equivalence_p: float | None = None
+    """Two one-sided t tests that the difference lies within the margin."""
+    detectable: float | None = None
+    """The difference a paired t test of so many pairs with this spread finds with power 0.8."""
+    verdict: Verdict = "undecided"
+
+
+def compare(
+    cells: Mapping[str, Sequence[Cell]], base: str, arms: Sequence[str], control: str | None, margin: float
+) -> list[Comparison]:
+    """Each of `arms`, then the control, with the base; `base` and `control` among `arms` are passed over.
+
+    `cells` are all trials by arm, planned and failed ones included: the control's seeds differ from the base's, so its
+    i-th is paired with the base's i-th in order of seeds. `margin`, in points, is the smallest difference that matters.
+    Raises RunError when two paired trials were tested on different numbers of images.
+    """
+    family = [arm for arm in dict.fromkeys(arms) if arm not in (base, control)]
+    others = family if control is None else [*family, control]
+    pairs = {arm: paired(cells.get(base, ()), cells.get(arm, ()), by_position=arm == control) for arm in others}
+    tests = {arm: _sign_flip(differences(found)) if len(found) > 1 else None for arm, found in pairs.items()}
+    holm = _holm({arm: tests[arm] for arm in family})
+    return [_comparison(arm, cells.get(arm, ()), pairs[arm], margin, tests[arm], holm.get(arm)) for arm in others]
+
+
+def paired(base: Sequence[Cell], arm: Sequence[Cell], by_position: bool = False) -> list[tuple[Cell, Cell]]:
+    """Pairs (base, arm) of finished trials with equal seeds, or with the same place in the order of seeds."""
+    if by_position:
+        couples = list(zip(sorted(base, key=_seed), sorted(arm, key=_seed), strict=False))
+    else:
+        partners = {cell.seed: cell for cell in arm}
+        couples = [(cell, partners[cell.seed]) for cell in sorted(base, key=_seed) if cell.seed in partners]
+    return [(one, other) for one, other in couples if measured(one) and measured(other)]
+
+
+def differences(pairs: list[tuple[Cell, Cell]]) -> np.ndarray:
+    """float [pairs]: arm minus base, in points."""
+    return np.array([round(_error(arm) - _error(base), 9) for base, arm in pairs], float)
+
+
+def measured(cell: Cell) -> bool:
+    """Whether the trial finished and has a test error."""
+    return cell.status == "finished" and cell.top1_error is not None
+
+
+def points(cells: Sequence[Cell]) -> np.ndarray:
+    """float [measured cells]: their top-1 errors in points, in the given order."""
+    return np.array([_error(cell) for cell in cells if measured(cell)], float)
+
+
+def spread(values: np.ndarray) -> tuple[float | None, float | None]:
+    """Mean, None without values, and sample standard deviation, None below two, of values [n]."""
+    mean = float(np.mean(values)) if len(values) else None
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def is_exact(seeds: int) -> bool:
+    """Whether the sign-flip test of so many pairs goes through all sign flips."""
+    return 2**seeds <= FLIPS
+
+
+def smallest_p(seeds: int, family: int) -> float:
+    """What the exact sign-flip test of so many pairs reaches at the least, after Holm's correction over `family` arms."""
+    return min(1.0, family * 2 / 2**seeds)
+
+
+def seeds_needed(family: int, alpha: float = ALPHA) -> int:
+    """The fewest seeds whose `smallest_p` is below `alpha`."""
+    return next(seeds for seeds in range(1, 1000) if smallest_p(seeds, family) < alpha)
+
+
+def reach(seeds: int, family: int) -> str:
+    """A sentence: what the test can find with so many seeds and arms."""
+    some = f"{seeds} seed{'s' * (seeds != 1)}"
+    p = f"after Holm's correction over {family} arm{'s' * (family != 1)}, is {smallest_p(seeds, family):.3g}"
+    if smallest_p(seeds, family) < ALPHA:
+        return f"With {some} the smallest p this test can give, {p}."
+    needed = seeds_needed(family)
+    return f"With {some} this test cannot reach p < {ALPHA} (its smallest p, {p}); {needed} can."
+
+
+def _seed(cell: Cell) -> int:
+    return cell.seed
+
+
+def _comparison(
+    arm: str, cells: Sequence[Cell], pairs: list[tuple[Cell, Cell]], margin: float, p: float | None, holm: float | None
+) -> Comparison:
+    found = differences(pairs)
+    difference, deviation = spread(found)
+    head = Comparison(arm, tuple(base.seed for base, _ in pairs), *spread(points(cells)), difference)
+    if difference is None or deviation is None or p is None:
+        return head
+    equivalence_p = _equivalence(found, margin)
+    verdict: Verdict = "equivalent" if equivalence_p < ALPHA else "undecided"
+    if (p if holm is None else holm) < ALPHA:
+        verdict = "worse" if difference > 0 else "better"
+    return dataclasses.replace(
+        head,
+        interval=_interval(found),
+        p=p,
+        p_holm=holm,
+        correlation=_correlation(pairs),
+        image_interval=_image_interval(pairs),
+        equivalence_p=equivalence_p,
+        detectable=deviation * _effect_size(len(pairs)),
+        verdict=verdict,
+    )
+
+
+def _error(cell: Cell) -> float:
+    # Rounded, for 0.3 - 0.2 and 0.2 - 0.1 to be one difference: ties decide the sign-flip test.
+    return round(100 * (cell.top1_error or 0.0), 9)
+
+
+def _sign_flip(found: np.ndarray) -> float:
+    from scipy import stats
+
+    def mean(values: np.ndarray, axis: int) -> np.ndarray:
+        return np.round(np.mean(values, axis=axis), 9)  # The order of summing must not tell equal means apart.
+
+    options: dict[str, Any] = {"permutation_type": "samples", "n_resamples": FLIPS, "vectorized": True}
+    return float(stats.permutation_test((found,), mean, rng=np.random.default_rng(0), **options).pvalue)
+
+
+def _holm(tests: dict[str, float | None]) -> dict[str, float | None]:
+    """Corrected over the whole family: an arm without a result counts with p = 1, or the others gain when it fails."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not tests:
+        return {}
+    full = [1.0 if p is None else p for p in tests.values()]
+    corrected = np.asarray(multipletests(full, alpha=ALPHA, method="holm")[1]).tolist()
+    return {arm: None if tests[arm] is None else p for arm, p in zip(tests, corrected, strict=True)}
+
+
+def _interval(found: np.ndarray) -> tuple[float, float]:
+    from scipy import stats
+
+    if np.ptp(found) == 0:  # The limit of a small spread; scipy would divide by zero.
+        return float(found[0]), float(found[0])
+    limits = stats.ttest_1samp(found, 0).confidence_interval(CONFIDENCE)
+    return float(limits.low), float(limits.high)
+
+
+def _equivalence(found: np.ndarray, margin: float) -> float:
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    if np.ptp(found) == 0:  # The limit again.
+        return 0.0 if abs(found[0]) < margin else 1.0
+    return float(DescrStatsW(found).ttost_mean(-margin, margin)[0])
+
+
+@functools.cache
+def _effect_size(pairs: int) -> float:
+    """Detectable difference in standard deviations of the differences."""
+    from statsmodels.stats.power import TTestPower
+
+    return float(TTestPower().solve_power(nobs=pairs, alpha=ALPHA, power=POWER, alternative="two-sided"))
+
+
+def _correlation(pairs: list[tuple[Cell, Cell]]) -> float | None:
+    from scipy import stats
+
+    base, arm = points([one for one, _ in pairs]), points([other for _, other in pairs])
+    if len(pairs) < 3 or np.ptp(base) == 0 or np.ptp(arm) == 0:
+        return None
+    return float(np.asarray(stats.pearsonr(base, arm))[0])
+
+
+def _image_interval(pairs: list[tuple[Cell, Cell]]) -> tuple[float, float] | None:
+    from scipy import stats
+
+    both = [(arm.wrong, base.wrong) for base, arm in pairs if arm.wrong is not None and base.wrong is not None]
+    if len(both) < len(pairs):
+        return None
+    sizes = sorted({len(wrong) for pair in both for wrong in pair})
+    if len(sizes) > 1:
+        raise RunError(
+            f"{pairs[0][1].arm}: its trials and the base's were tested on {' and '.join(map(str, sizes))} images, "
+            "expected one test set. Run the arm again with the base's test images, or take it out of the sweep."
+        )
+    values = 100 * np.mean([np.subtract(arm, base, dtype=float) for arm, base in both], axis=0)
+    options: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": BATCH, "method": "percentile", "vectorized": True}
+    limits = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(0), **options).confidence_interval
+    return float(limits.low), float(limits.high)
