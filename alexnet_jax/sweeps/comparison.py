@@ -5,7 +5,6 @@ Errors of cells are fractions from 0 to 1; everything a `Comparison` holds is in
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,15 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from alexnet_jax.errors import RunError
-
-ALPHA, CONFIDENCE, POWER = 0.05, 0.95, 0.8
-"""Level of the tests, of the intervals, and the power at which a difference counts as detectable."""
-
-FLIPS = 9_999
-"""Sign flips drawn at random where there are more than this many, that is from 14 seeds on; below all are gone through."""
-
-RESAMPLES, BATCH = 2_000, 50
-"""Bootstrap samples of the test images, and how many are held in memory at once (4 MB for 10,000 images)."""
+from alexnet_jax.sweeps import inference
+from alexnet_jax.sweeps.inference import ALPHA
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
@@ -93,8 +85,8 @@ def compare(
     family = [arm for arm in dict.fromkeys(arms) if arm not in (base, control)]
     others = family if control is None else [*family, control]
     pairs = {arm: paired(cells.get(base, ()), cells.get(arm, ()), by_position=arm == control) for arm in others}
-    tests = {arm: _sign_flip(differences(found)) if len(found) > 1 else None for arm, found in pairs.items()}
-    holm = _holm({arm: tests[arm] for arm in family})
+    tests = {arm: inference.sign_flip(differences(found)) if len(found) > 1 else None for arm, found in pairs.items()}
+    holm = inference.holm({arm: tests[arm] for arm in family})
     return [_comparison(arm, cells.get(arm, ()), pairs[arm], margin, tests[arm], holm.get(arm)) for arm in others]
 
 
@@ -129,31 +121,6 @@ def spread(values: np.ndarray) -> tuple[float | None, float | None]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def is_exact(seeds: int) -> bool:
-    """Whether the sign-flip test of so many pairs goes through all sign flips."""
-    return 2**seeds <= FLIPS
-
-
-def smallest_p(seeds: int, family: int) -> float:
-    """What the exact sign-flip test of so many pairs reaches at the least, after Holm's correction over `family` arms."""
-    return min(1.0, family * 2 / 2**seeds)
-
-
-def seeds_needed(family: int, alpha: float = ALPHA) -> int:
-    """The fewest seeds whose `smallest_p` is below `alpha`."""
-    return next(seeds for seeds in range(1, 1000) if smallest_p(seeds, family) < alpha)
-
-
-def reach(seeds: int, family: int) -> str:
-    """A sentence: what the test can find with so many seeds and arms."""
-    some = f"{seeds} seed{'s' * (seeds != 1)}"
-    p = f"after Holm's correction over {family} arm{'s' * (family != 1)}, is {smallest_p(seeds, family):.3g}"
-    if smallest_p(seeds, family) < ALPHA:
-        return f"With {some} the smallest p this test can give, {p}."
-    needed = seeds_needed(family)
-    return f"With {some} this test cannot reach p < {ALPHA} (its smallest p, {p}); {needed} can."
-
-
 def _seed(cell: Cell) -> int:
     return cell.seed
 
@@ -166,19 +133,19 @@ def _comparison(
     head = Comparison(arm, tuple(base.seed for base, _ in pairs), *spread(points(cells)), difference)
     if difference is None or deviation is None or p is None:
         return head
-    equivalence_p = _equivalence(found, margin)
+    equivalence_p = inference.equivalence(found, margin)
     verdict: Verdict = "equivalent" if equivalence_p < ALPHA else "undecided"
     if (p if holm is None else holm) < ALPHA:
         verdict = "worse" if difference > 0 else "better"
     return dataclasses.replace(
         head,
-        interval=_interval(found),
+        interval=inference.interval(found),
         p=p,
         p_holm=holm,
         correlation=_correlation(pairs),
         image_interval=_image_interval(pairs),
         equivalence_p=equivalence_p,
-        detectable=deviation * _effect_size(len(pairs)),
+        detectable=deviation * inference.effect_size(len(pairs)),
         verdict=verdict,
     )
 
@@ -188,64 +155,11 @@ def _error(cell: Cell) -> float:
     return round(100 * (cell.top1_error or 0.0), 9)
 
 
-def _sign_flip(found: np.ndarray) -> float:
-    from scipy import stats
-
-    def mean(values: np.ndarray, axis: int) -> np.ndarray:
-        return np.round(np.mean(values, axis=axis), 9)  # The order of summing must not tell equal means apart.
-
-    options: dict[str, Any] = {"permutation_type": "samples", "n_resamples": FLIPS, "vectorized": True}
-    return float(stats.permutation_test((found,), mean, rng=np.random.default_rng(0), **options).pvalue)
-
-
-def _holm(tests: dict[str, float | None]) -> dict[str, float | None]:
-    """Corrected over the whole family: an arm without a result counts with p = 1, or the others gain when it fails."""
-    from statsmodels.stats.multitest import multipletests
-
-    if not tests:
-        return {}
-    full = [1.0 if p is None else p for p in tests.values()]
-    corrected = np.asarray(multipletests(full, alpha=ALPHA, method="holm")[1]).tolist()
-    return {arm: None if tests[arm] is None else p for arm, p in zip(tests, corrected, strict=True)}
-
-
-def _interval(found: np.ndarray) -> tuple[float, float]:
-    from scipy import stats
-
-    if np.ptp(found) == 0:  # The limit of a small spread; scipy would divide by zero.
-        return float(found[0]), float(found[0])
-    limits = stats.ttest_1samp(found, 0).confidence_interval(CONFIDENCE)
-    return float(limits.low), float(limits.high)
-
-
-def _equivalence(found: np.ndarray, margin: float) -> float:
-    from statsmodels.stats.weightstats import DescrStatsW
-
-    if np.ptp(found) == 0:  # The limit again.
-        return 0.0 if abs(found[0]) < margin else 1.0
-    return float(DescrStatsW(found).ttost_mean(-margin, margin)[0])
-
-
-@functools.cache
-def _effect_size(pairs: int) -> float:
-    """Detectable difference in standard deviations of the differences."""
-    from statsmodels.stats.power import TTestPower
-
-    return float(TTestPower().solve_power(nobs=pairs, alpha=ALPHA, power=POWER, alternative="two-sided"))
-
-
 def _correlation(pairs: list[tuple[Cell, Cell]]) -> float | None:
-    from scipy import stats
-
-    base, arm = points([one for one, _ in pairs]), points([other for _, other in pairs])
-    if len(pairs) < 3 or np.ptp(base) == 0 or np.ptp(arm) == 0:
-        return None
-    return float(np.asarray(stats.pearsonr(base, arm))[0])
+    return inference.correlation(points([one for one, _ in pairs]), points([other for _, other in pairs]))
 
 
 def _image_interval(pairs: list[tuple[Cell, Cell]]) -> tuple[float, float] | None:
-    from scipy import stats
-
     both = [(arm.wrong, base.wrong) for base, arm in pairs if arm.wrong is not None and base.wrong is not None]
     if len(both) < len(pairs):
         return None
@@ -256,6 +170,4 @@ def _image_interval(pairs: list[tuple[Cell, Cell]]) -> tuple[float, float] | Non
             "expected one test set. Run the arm again with the base's test images, or take it out of the sweep."
         )
     values = 100 * np.mean([np.subtract(arm, base, dtype=float) for arm, base in both], axis=0)
-    options: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": BATCH, "method": "percentile", "vectorized": True}
-    limits = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(0), **options).confidence_interval
-    return float(limits.low), float(limits.high)
+    return inference.bootstrap(values)

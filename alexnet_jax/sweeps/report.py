@@ -1,100 +1,22 @@
-"""report.md of a sweep, its two tables as CSV and its pictures: what was fixed, what came out, and what it can tell."""
+"""report.md of a sweep, its two tables as CSV and its pictures."""
 
 import csv
 import dataclasses
 import io
 import json
 import os
-import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax.sweeps import figures
-from alexnet_jax.sweeps.comparison import (
-    ALPHA,
-    FLIPS,
-    POWER,
-    Cell,
-    Comparison,
-    compare,
-    is_exact,
-    points,
-    reach,
-    smallest_p,
-    spread,
-)
-
-PICTURES = {
-    "forest": "Differences from the base with 95 % intervals",
-    "dots": "Test error of every seed",
-    "curves": "Validation error against epoch",
-}
-"""Names under figures/ and what they show, in the order of the report."""
+from alexnet_jax.sweeps.comparison import Cell, Comparison, compare, points, spread
+from alexnet_jax.sweeps.study import Study
+from alexnet_jax.sweeps.text import PICTURES, sections
 
 TRIAL = ("arm", "seed", "status", "top1_error", "top5_error", "seconds", "milestone", "folder", "message")
 """The columns of trials.csv: fields of a cell."""
-
-Span = tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class ArmFacts:
-    """What is known of an arm before it is trained."""
-
-    name: str
-    changes: dict[str, Any]
-    """Options that differ from the base, with their values."""
-    reason: str
-    published: str = ""
-    """What others found, in words with the source."""
-    effect: float | None = None
-    """Published difference in points of top-1 error; positive means worse."""
-    parameters: int | None = None
-    operations: int | None = None
-    """Of one image, forward."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """A sweep as planned and as far as it got."""
-
-    name: str
-    question: str
-    base_arm: str
-    control: str | None
-    """The arm that is the base with other seeds, or None."""
-    arms: tuple[ArmFacts, ...]
-    """The base and the control may be among them; they are not counted as arms to be tested."""
-    margin: float
-    """Points of top-1 error: the smallest difference that matters."""
-    milestone: float | None
-    """Training error (a fraction) whose first epoch is compared, or None."""
-    data_title: str
-    seeds: tuple[int, ...]
-    epochs: float
-    cells: list[Cell]
-    """Every trial, those not yet made with the status planned."""
-    environment: dict[str, Any]
-    """As `report.environment` gives it; may be empty."""
-    command: str
-
-    def family(self) -> list[str]:
-        """The arms whose tests are corrected together: all but the base and the control."""
-        return [arm.name for arm in self.arms if arm.name not in (self.base_arm, self.control)]
-
-    def by_arm(self) -> dict[str, list[Cell]]:
-        """Trials by arm: the base, the family, the control, then arms that only cells name."""
-        names = [self.base_arm, *self.family(), *([self.control] if self.control else [])]
-        names = dict.fromkeys([*names, *(cell.arm for cell in self.cells)])
-        return {name: [cell for cell in self.cells if cell.arm == name] for name in names}
-
-    def facts(self, arm: str) -> ArmFacts:
-        """Of an arm that `arms` leaves out, only the name and its part in the study."""
-        parts = {self.base_arm: "the base", self.control: "the base with other seeds: how far chance alone goes"}
-        return next((a for a in self.arms if a.name == arm), ArmFacts(arm, {}, parts.get(arm, "")))
 
 
 def write_report(folder: Path, study: Study) -> Path:
@@ -110,7 +32,7 @@ def write_report(folder: Path, study: Study) -> Path:
     arms = [_arm_line(study, name, cells[name], found) for name in cells]
     _write(folder / "arms.csv", _csv(list(arms[0]), arms))
     _write(folder / "trials.csv", _csv(TRIAL, [{key: getattr(cell, key) for key in TRIAL} for cell in study.cells]))
-    _write(folder / "report.md", "\n\n".join(part for part in _sections(study, cells, found) if part) + "\n")
+    _write(folder / "report.md", "\n\n".join(part for part in sections(study, cells, found) if part) + "\n")
     return folder / "report.md"
 
 
@@ -120,184 +42,6 @@ def _draw(folder: Path, study: Study, cells: dict[str, list[Cell]], found: list[
     figures.forest(found, study.margin, effects, folder / "forest.png", title["forest"])
     figures.dots(cells, study.base_arm, study.control, folder / "dots.png", title["dots"])
     figures.curves(cells, study.base_arm, folder / "curves.png", title["curves"])
-
-
-def _sections(study: Study, cells: dict[str, list[Cell]], found: list[Comparison]) -> Iterable[str]:
-    yield f"# {study.name}\n\n{study.question}"
-    yield f"## Fixed before the first trial\n\n{_plan(study)}"
-    yield _table("arm | changes | reason | published", [_plan_row(study.facts(name)) for name in cells])
-    yield f"## Trials\n\n{_counts(study.cells)}"
-    yield "## Results\n\nTop-1 errors on the test images in %, differences in points; positive means worse than the base."
-    head = "arm | error: mean ± sd (n) | difference [95 %] | p | p, Holm | 95 % over test images | published | verdict"
-    by_name = {one.arm: one for one in found}
-    yield _table(head, [_result_row(study.facts(name), cells[name], by_name.get(name)) for name in cells])
-    tested = [(one, study.facts(one.arm), cells[one.arm]) for one in found if one.arm != study.control]
-    yield "\n".join(f"- {words(*each, len(tested))}" for each in tested)
-    head = "arm | parameters | operations | training time | top-5 error | correlation with base | detectable difference"
-    head += "" if study.milestone is None else f" | epochs to {100 * study.milestone:g} % training error"
-    yield _table(head, [_cost_row(study, name, cells, by_name.get(name)) for name in cells])
-    yield _control(study, by_name)
-    yield "\n\n".join(f"![{caption}](figures/{name}.png)" for name, caption in PICTURES.items())
-    yield f"## How to read it\n\n{_reading(study)}"
-    yield f"## Made with\n\n{_made_with(study)}\n\nMake it again with\n\n```\n{study.command}\n```"
-
-
-def _plan(study: Study) -> str:
-    count, family = len(study.seeds), len(study.family())
-    how = "exact, over all sign flips" if is_exact(count) else f"over {FLIPS:,} random sign flips"
-    control = f" The control `{study.control}` is tested like an arm, outside the correction." if study.control else ""
-    return "\n".join(
-        [
-            f"- Every arm is the base `{study.base_arm}` with the changes below, trained for {study.epochs:g} epochs on "
-            f"{study.data_title} with each of {count} seeds: {', '.join(map(str, study.seeds))}.",
-            "- Measured: top-1 error on the test images after the final epoch; differences are paired by seed.",
-            f"- The smallest difference that matters: {study.margin:g} points.",
-            f"- Better or worse: two-sided sign-flip test ({how}), p < {ALPHA} after Holm's correction over {family} "
-            f"arm{'s' * (family != 1)}.{control}",
-            f"- Equivalent: neither, and two one-sided t tests at ±{study.margin:g} points give p < {ALPHA}. "
-            "Anything else is undecided.",
-            f"- {reach(count, max(family, 1))}",
-        ]
-    )
-
-
-def _plan_row(arm: ArmFacts) -> list[str]:
-    changes = ", ".join(f"`{key}={value}`" for key, value in arm.changes.items())
-    return [arm.name, changes or "none", arm.reason, arm.published or "–"]
-
-
-def _counts(cells: list[Cell]) -> str:
-    count = Counter(cell.status for cell in cells)
-    head = (
-        f"{len(cells)} planned: {count['finished']} finished, {count['diverged']} diverged, {count['failed']} failed, "
-    )
-    lines = [f"{head}{count['planned']} still to do."]
-    if count["planned"]:
-        lines.append("**Unfinished: every number below can still change, and a look at it is no test.**")
-    lost = [cell for cell in cells if cell.status in ("diverged", "failed")]
-    lines.append("\n".join(f"- {c.arm}, seed {c.seed}: {c.status}: {_line(c.message) or 'no message'}" for c in lost))
-    return "\n\n".join(line for line in lines if line)
-
-
-def _result_row(arm: ArmFacts, cells: list[Cell], one: Comparison | None) -> list[str]:
-    mean, std = spread(points(cells))
-    error = f"{_number(mean)}{'' if std is None else f' ± {std:.2f}'} ({len(points(cells))} of {len(cells)})"
-    if one is None:
-        return [arm.name, error, *["–"] * 6]
-    difference = f"{_number(one.difference, '+.2f')} {_span(one.interval)}".strip()
-    row = [difference, _number(one.p, ".3g"), _number(one.p_holm, ".3g"), _span(one.image_interval) or "–"]
-    return [arm.name, error, *row, _number(arm.effect, "+g"), _verdict(one)]
-
-
-def _verdict(one: Comparison) -> str:
-    return f"equivalent (p = {one.equivalence_p:.2g})" if one.verdict == "equivalent" else one.verdict
-
-
-def words(one: Comparison, arm: ArmFacts, cells: Sequence[Cell], family: int) -> str:
-    """The verdict on an arm in a sentence or two.
-
-    Says also what was published, how many of its trials (`cells`) diverged and, where it is undecided, what so many pairs
-    could have found, tested together with the rest of `family` arms.
-    """
-    if one.difference is None:
-        return f"{one.arm}: undecided: no seed was finished both here and in the base."
-    parts = [f"{one.verdict}: {one.difference:+.2f} points {_span(one.interval)}".strip()]
-    if one.verdict in ("better", "worse"):
-        parts = [f"{one.verdict} by {abs(one.difference):.2f} points {_span(_turned(one))}".strip()]
-    elif one.verdict == "undecided" and smallest_p(len(one.seeds), family) >= ALPHA:
-        some = "one pair of seeds" if len(one.seeds) == 1 else f"{len(one.seeds)} pairs of seeds"
-        alone = smallest_p(len(one.seeds), 1) < ALPHA
-        unless = f" over {family} arms, unless arms with more pairs do first" if alone else ""
-        parts.append(f"{some} cannot reach p < {ALPHA}{unless}")
-    elif one.verdict == "undecided":
-        found = f"a difference of about {_number(one.detectable)} points"
-        parts.append(f"{found} could have been found by a t test (power {100 * POWER:g} %)")
-    if arm.effect is not None:
-        side = " worse" if arm.effect > 0 else " better" if arm.effect < 0 else ""
-        parts.append(f"published {abs(arm.effect):g}{side}")
-    diverged = sum(cell.status == "diverged" for cell in cells)
-    lost = f" {diverged} of {len(cells)} trials diverged and are left out, which flatters the arm." if diverged else ""
-    return f"{one.arm}: {'; '.join(parts)}.{lost}"
-
-
-def _turned(one: Comparison) -> Span:
-    """The interval of how much worse a worse arm is, or how much better a better one."""
-    if one.interval is None or one.verdict == "worse":
-        return one.interval
-    return -one.interval[1], -one.interval[0]
-
-
-def _cost_row(study: Study, name: str, cells: dict[str, list[Cell]], one: Comparison | None) -> list[str]:
-    arm, times, base_times = study.facts(name), _known(cells[name], "seconds"), _known(cells[study.base_arm], "seconds")
-    time = "–" if not times else _time(statistics.median(times))
-    top5 = _known(cells[name], "top5_error")
-    row = [name, _count(arm.parameters), _count(arm.operations)]
-    row.append(time + _ratio(times, base_times, statistics.median) * (one is not None))
-    row.append(f"{100 * statistics.mean(top5):.2f} %" if top5 else "–")
-    row += ["–", "–"] if one is None else [_number(one.correlation), _number(one.detectable)]
-    if study.milestone is not None:
-        reached, base = _known(cells[name], "milestone"), _known(cells[study.base_arm], "milestone")
-        mean = f"{statistics.mean(reached):.2f}" if reached else "–"
-        finished = len(points(cells[name]))
-        row.append(
-            f"{mean} ({len(reached)} of {finished} reached it){_ratio(reached, base, statistics.mean) * (one is not None)}"
-        )
-    return row
-
-
-def _control(study: Study, by_name: dict[str, Comparison]) -> str:
-    if study.control is None:
-        return "There is no A/A control, so nothing here shows how often these tests find a difference where none is."
-    one = by_name[study.control]
-    if one.p is None:
-        return f"The A/A control `{study.control}` has too few finished trials for a verdict."
-    found = (
-        f"The A/A control `{study.control}` (the base with other seeds) is {one.verdict}: {one.difference:+.2f} points "
-    )
-    found += f"{_span(one.interval)}, p = {one.p:.3g}."
-    if one.verdict in ("equivalent", "undecided"):
-        return f"{found} As it should be, nothing was found where nothing is."
-    return (
-        f"{found} **Distrust the verdicts above: the test found a difference where none is.** By chance one control in "
-        "twenty does; repeat it with fresh seeds to tell."
-    )
-
-
-def _reading(study: Study) -> str:
-    text = (
-        "Errors are those of the final epoch on test images, which nothing was chosen by: choices between epochs or "
-        "settings were made on validation images. Equal seeds mean equal streams of initial weights and equal order of "
-        "examples in every epoch, so a pair shares much of its luck; the correlation column shows how much. The interval "
-        "beside the difference says what other seeds may give, the one over test images what other images may give to "
-        "the same trained networks; neither contains the other. Undecided is not equal: the detectable difference says "
-        f"what a paired t test of these seeds finds with power {100 * POWER:g} % at level {ALPHA}, before any correction. "
-        "Diverged and failed trials have no test error; they are listed, counted in (n of planned), and no difference "
-        "contains them. Published differences come from other data, networks or schedules unless their source says so."
-    )
-    if study.control is not None:
-        text += (
-            " The control's seeds are others than the base's: it is paired by position, and no correlation is expected."
-        )
-    return text
-
-
-def _made_with(study: Study) -> str:
-    found = study.environment
-    versions = {"python": found.get("python"), **found.get("versions", {})}
-    commit = f"`{found['commit']}`" if found.get("commit") else "not known"
-    devices = (
-        f"{found.get('device_count')} x {', '.join(found['device_kinds'])}"
-        if found.get("device_kinds")
-        else "not known"
-    )
-    hours = sum(cell.seconds for cell in study.cells if cell.seconds is not None) / 3600
-    lines = {
-        "Versions": ", ".join(f"{name} {version or 'not known'}" for name, version in versions.items()),
-        "Commit": commit + (" with uncommitted changes" if found.get("dirty") else ""),
-        "Devices": f"{devices}; processor {found.get('processor') or 'not known'}",
-        "Time": f"{hours:.1f} h, all trials together",
-    }
-    return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
 
 def _arm_line(study: Study, name: str, cells: list[Cell], found: list[Comparison]) -> dict[str, Any]:
@@ -327,48 +71,7 @@ def _csv(columns: Sequence[str], lines: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _table(head: str, rows: list[list[str]]) -> str:
-    columns = head.split(" | ")
-    lines = [columns, ["---"] * len(columns), *([_line(value).replace("|", "\\|") for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _known(cells: Sequence[Cell], key: str) -> list[float]:
-    values = [getattr(cell, key) for cell in cells if cell.status == "finished"]
-    return [value for value in values if value is not None]
-
-
-def _ratio(values: list[float], base: list[float], middle: Any) -> str:
-    return f", {middle(values) / middle(base):.2f} x base" if values and base and middle(base) else ""
-
-
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
-def _span(span: Span) -> str:
-    return "" if span is None else f"[{span[0]:.2f}, {span[1]:.2f}]"
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 120
-        else f"{seconds / 60:.1f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.2f} h"
-    )

@@ -11,7 +11,8 @@ from alexnet_jax.experiment import CLASSES, MAY_DIFFER, Experiment, flatten, fro
 from alexnet_jax.sweeps import engines, trials
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
-from alexnet_jax.sweeps.report import ArmFacts, Study, write_report
+from alexnet_jax.sweeps.report import write_report
+from alexnet_jax.sweeps.study import ArmFacts, Study
 from alexnet_jax.table import Table, parameter_count, shapes
 from alexnet_jax.workdir import Workdir
 

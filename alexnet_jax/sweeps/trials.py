@@ -117,16 +117,16 @@ def _write(trial: Trial, **values: Any) -> None:
 def cell(trial: Trial, milestone: float | None) -> Cell:
     """What is known of a trial."""
     note, folder = _note(trial), trial.folder
+    shown = "/".join(folder.parts[-3:])  # under the folder that the sweep's own is in, wherever both are moved
     if not _finished(trial):
-        status = note.get("status", "planned")
-        return Cell(trial.arm, trial.seed, status, note.get("message", ""), str(folder))
+        return Cell(trial.arm, trial.seed, note.get("status", "planned"), note.get("message", ""), shown)
     result = Workdir(folder).result() or {}
     lines = read_metrics(folder / "metrics.jsonl")
     return Cell(
         trial.arm,
         trial.seed,
         "finished",
-        folder=str(folder),
+        folder=shown,
         top1_error=result["top1_error"],
         top5_error=result["top5_error"],
         seconds=result["seconds"],

@@ -10,7 +10,9 @@ from PIL import Image, ImageChops
 
 from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare
-from alexnet_jax.sweeps.report import PICTURES, ArmFacts, Study, words, write_report
+from alexnet_jax.sweeps.report import write_report
+from alexnet_jax.sweeps.study import ArmFacts, Study
+from alexnet_jax.sweeps.text import PICTURES, words
 
 ENVIRONMENT = {
     "versions": {"jax": "0.10.2", "flax": None},

@@ -1,0 +1,63 @@
+"""A sweep as planned and as far as it got: all that its report is made from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from alexnet_jax.sweeps.comparison import Cell
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """What is known of an arm before it is trained."""
+
+    name: str
+    changes: dict[str, Any]
+    """Options that differ from the base, with their values."""
+    reason: str
+    published: str = ""
+    """What others found, in words with the source."""
+    effect: float | None = None
+    """Published difference in points of top-1 error; positive means worse."""
+    parameters: int | None = None
+    operations: int | None = None
+    """Of one image, forward."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep as planned and as far as it got."""
+
+    name: str
+    question: str
+    base_arm: str
+    control: str | None
+    """The arm that is the base with other seeds, or None."""
+    arms: tuple[ArmFacts, ...]
+    """The base and the control may be among them; they are not counted as arms to be tested."""
+    margin: float
+    """Points of top-1 error: the smallest difference that matters."""
+    milestone: float | None
+    """Training error (a fraction) whose first epoch is compared, or None."""
+    data_title: str
+    seeds: tuple[int, ...]
+    epochs: float
+    cells: list[Cell]
+    """Every trial, those not yet made with the status planned."""
+    environment: dict[str, Any]
+    """As `report.environment` gives it; may be empty."""
+    command: str
+
+    def family(self) -> list[str]:
+        """The arms whose tests are corrected together: all but the base and the control."""
+        return [arm.name for arm in self.arms if arm.name not in (self.base_arm, self.control)]
+
+    def by_arm(self) -> dict[str, list[Cell]]:
+        """Trials by arm: the base, the family, the control, then arms that only cells name."""
+        names = [self.base_arm, *self.family(), *([self.control] if self.control else [])]
+        names = dict.fromkeys([*names, *(cell.arm for cell in self.cells)])
+        return {name: [cell for cell in self.cells if cell.arm == name] for name in names}
+
+    def facts(self, arm: str) -> ArmFacts:
+        """Of an arm that `arms` leaves out, only the name and its part in the study."""
+        parts = {self.base_arm: "the base", self.control: "the base with other seeds: how far chance alone goes"}
+        return next((a for a in self.arms if a.name == arm), ArmFacts(arm, {}, parts.get(arm, "")))
