@@ -31,8 +31,9 @@ class DataNotFoundError(UsageError):
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was saved
-    """SIGINT or SIGTERM came and the run was saved; exit status 128 + signal."""
+    """SIGINT or SIGTERM came and the run was saved, or it came between two runs; exit status 128 + signal."""
 
-    def __init__(self, number: int, step: int):
-        super().__init__(f"Interrupted by {signal.Signals(number).name} and saved at step {step}.")
+    def __init__(self, number: int, step: int | None = None):
+        where = "between two trials" if step is None else f"and saved at step {step}"
+        super().__init__(f"Interrupted by {signal.Signals(number).name} {where}.")
         self.exit_status = 128 + number

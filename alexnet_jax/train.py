@@ -134,17 +134,26 @@ class Trainer:
 
 
 class Signals:
-    """Within it SIGINT and SIGTERM only set `received`; the loop looks at it after every step."""
+    """Within it SIGINT and SIGTERM only set `received`; the loop looks at it after every step.
+
+    One within another shares what was received: a sweep stops after a trial that a signal came too late to stop.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._outer: Signals | None = None
 
     def __enter__(self) -> "Signals":
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        outer = getattr(self._before[signal.SIGTERM], "__self__", None)
+        if isinstance(outer, Signals):
+            self._outer, self.received = outer, outer.received
         return self
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        if self._outer is not None:
+            self._outer._note(number, frame)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

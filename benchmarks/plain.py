@@ -53,15 +53,10 @@ def _convolution(spec, x, kernel, groups):
 
 
 def _local(spec, x, kernel):
-    """Unshared weights, one column: each output pixel's own kernel [out, in, k, k, height, width] on what it sees."""
-    size, height, width = kernel.shape[4:]
-    x = jnp.pad(x, ((0, 0), (0, 0), spec.padding, spec.padding))
-    rows = []
-    for i in range(height):
-        pixels = [(i * spec.stride, j * spec.stride) for j in range(width)]
-        seen = [x[:, :, top : top + size, left : left + size] for top, left in pixels]
-        rows.append(jnp.stack([jnp.einsum("oiab,niab->no", kernel[0, ..., i, j], seen[j]) for j in range(width)], -1))
-    return jnp.stack(rows, -2)
+    """Unshared weights, one column: each output pixel has a kernel of its own [out, in, k, k, height, width]."""
+    own = kernel[0].reshape(kernel.shape[1], -1, *kernel.shape[5:])
+    strides, padding = (spec.stride, spec.stride), [spec.padding, spec.padding]
+    return lax.conv_general_dilated_local(x, own, strides, padding, kernel.shape[3:5])
 
 
 def _matrix(spec, x, kernel, alone):

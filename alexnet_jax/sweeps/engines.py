@@ -18,17 +18,22 @@ def here(todo: Sequence[Trial], shipped: Experiment) -> None:
 
     Raises Interrupted after a signal, once the trial is saved.
     """
-    for number, trial in enumerate(todo, 1):
-        if trials.ended(trial):  # by another process, or because an arm before it is the same
-            continue
-        print(f"\n[{number}/{len(todo)}] {trial.arm}, seed {trial.seed}: {trial.folder}", flush=True)
-        try:
-            trials.run(trial, shipped)
-        except Busy:
-            print("Another process is working at this trial; it is left to it.")
-        except (Interrupted, KeyboardInterrupt):
-            trials.interrupted(trial)
-            raise
+    from alexnet_jax.train import Signals  # imports jax
+
+    with Signals() as signals:
+        for number, trial in enumerate(todo, 1):
+            if signals.received:
+                raise Interrupted(signals.received)
+            if trials.ended(trial):  # by another process, or because an arm before it is the same
+                continue
+            print(f"\n[{number}/{len(todo)}] {trial.arm}, seed {trial.seed}: {trial.folder}", flush=True)
+            try:
+                trials.run(trial, shipped)
+            except Busy:
+                print("Another process is working at this trial; it is left to it.")
+            except Interrupted:
+                trials.interrupted(trial)
+                raise
 
 
 def with_ray(todo: Sequence[Trial], shipped: Experiment, address: str | None) -> None:
@@ -47,12 +52,12 @@ def with_ray(todo: Sequence[Trial], shipped: Experiment, address: str | None) ->
     try:
         resource = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
         running = {}
+        # A fresh process for each trial: jax counts its devices once, and memory is set before it starts.
+        remote = ray.remote(max_calls=1, max_retries=RETRIES)(_in_worker)
         for trial in todo:
             mesh = trial.experiment.mesh
             devices = (mesh.data or 1) * (mesh.column or 1)
-            # A fresh process for each trial: jax counts its devices once. On cores, as many threads as cores asked for.
-            options = {resource: devices, "max_calls": 1, "max_retries": RETRIES}
-            task = ray.remote(_in_worker).options(**options)
+            task = remote.options(**{resource: devices})
             running[task.remote(trial, shipped, devices if resource == "num_cpus" else None)] = trial
         _collect(running)
     finally:

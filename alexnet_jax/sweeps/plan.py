@@ -122,6 +122,8 @@ class Plan:
         try:
             experiment = changed(self.base, arm.changes | {"train.seed": seed})
             check(experiment)
+            if arm.changes and digest(experiment) == digest(self.base):
+                raise UsageError(f"The arm {arm.name} changes nothing: {self.base.name} has its values already.")
         except UsageError as found:
             problem = str(found)
         title = f"{self.base.name}: {arm.name}, seed {seed}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import Busy, Diverged, RunError, UsageError
+from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment, Request
 from alexnet_jax.metrics import read_metrics
 from alexnet_jax.sweeps.comparison import Cell
@@ -48,7 +48,7 @@ def run(trial: Trial, shipped: Experiment) -> None:
         return
     try:
         commands.train(Request(trial.experiment, shipped, trial.folder))
-    except Busy:
+    except (Busy, Interrupted):
         raise
     except Diverged as problem:
         _write(trial, status="diverged", message=str(problem))
