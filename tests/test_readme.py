@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import experiments
+from alexnet_jax.sweeps.plan import Sweep, SweepOptions
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,13 +30,16 @@ def test_the_module_example_runs(devices: int) -> None:
 def test_every_command_names_an_experiment_and_known_options() -> None:
     commands = re.findall(r"python launch\.py [^`#|\n]*", README)
     assert len(commands) > 8
-    known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir"}
+    known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir", "--dry_run"}
     for command in commands:
         options = dict(([*word.split("=", 1), ""])[:2] for word in shlex.split(command)[2:])
         assert options.get("--exp", "alexnet_cifar") in experiments.names(), command
         for option in set(options) - known:
             section, field = option.removeprefix("--").split(".")
-            assert hasattr(getattr(experiments.find(options["--exp"]), section), field), option
+            found = experiments.find(options["--exp"])
+            base = experiments.experiment(found.base) if isinstance(found, Sweep) else found
+            record = SweepOptions() if section == "sweep" else getattr(base, section)
+            assert hasattr(record, field), option
 
 
 def test_every_file_of_the_map_exists() -> None:
@@ -43,7 +47,7 @@ def test_every_file_of_the_map_exists() -> None:
     names = re.findall(r"\b[\w/]+\.py\b", listing)
     assert len(names) > 20
     for name in names:
-        places = (ROOT / folder / name for folder in (".", "alexnet_jax", "alexnet_jax/data", "benchmarks"))
+        places = (ROOT / folder / name for folder in (".", "alexnet_jax", "alexnet_jax/data", "alexnet_jax/sweeps", "benchmarks"))
         assert any(place.exists() for place in places), name
 
 
