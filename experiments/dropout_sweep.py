@@ -1,6 +1,8 @@
 """Sweep: with and without dropout in fc6 and fc7 (section 4.2 of the paper).
 
 python launch.py --exp=dropout_sweep
+
+18 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 8 hours.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import math
 import pkgutil
 
@@ -212,16 +211,16 @@ def test_cross_entropy_of_huge_scores_is_finite():
 
 
 def shipped():
-    """Every experiment of the folder."""
-    names = [module.name for module in pkgutil.iter_modules(experiments.__path__)]
-    return [importlib.import_module(f"experiments.{name}").EXPERIMENT for name in names]
+    """Every experiment of the folder; sweeps train no networks of their own."""
+    found = [experiments.find(module.name) for module in pkgutil.iter_modules(experiments.__path__)]
+    return [one for one in found if isinstance(one, Experiment)]
 
 
 def some_digits(n, table):
-    """n digits, each pixel repeated where a table wants larger images."""
-    split = load(DIGITS).train
-    factor = table.image[0] // 32
-    images = split.images[:n].repeat(factor, 1).repeat(factor, 2)
+    """n digits, each pixel repeated where a table wants larger images, or their middle where it wants smaller ones."""
+    split, side = load(DIGITS).train, table.image[0]
+    factor, edge = max(1, side // 32), max(0, (32 - side) // 2)
+    images = split.images[:n, edge : 32 - edge, edge : 32 - edge].repeat(factor, 1).repeat(factor, 2)
     return Split(images, split.labels[:n])
 
 
@@ -232,7 +231,8 @@ def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds
     experiment = Experiment("by heart", data=data, optim=optim, train=Train(epochs=limit, batch=examples))
     split, mesh = some_digits(examples, table), make_mesh()
     stats = augment.statistics(split.images, data)
-    trainer, evaluator = Trainer(experiment, table, mesh, stats, 1), Evaluator(table, mesh, stats)
+    trainer = Trainer(experiment, table, mesh, stats, 1)
+    evaluator = Evaluator(table, mesh, stats, train=Train(eval_batch=examples))
     placed, step, indices, needed = pipeline.put(split, mesh), trainer.step(), np.arange(examples, dtype=np.int32), []
     for seed in seeds:
         state = trainer.initial_state(initialize(table, jax.random.key(seed), mesh))

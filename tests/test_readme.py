@@ -47,7 +47,10 @@ def test_every_file_of_the_map_exists() -> None:
     names = re.findall(r"\b[\w/]+\.py\b", listing)
     assert len(names) > 20
     for name in names:
-        places = (ROOT / folder / name for folder in (".", "alexnet_jax", "alexnet_jax/data", "alexnet_jax/sweeps", "benchmarks"))
+        places = (
+            ROOT / folder / name
+            for folder in (".", "alexnet_jax", "alexnet_jax/data", "alexnet_jax/sweeps", "benchmarks")
+        )
         assert any(place.exists() for place in places), name
 
 

@@ -120,7 +120,8 @@ class Plan:
         """One training; one that cannot be says why."""
         problem, experiment = "", self.base
         try:
-            experiment = changed(self.base, arm.changes | {"train.seed": seed})
+            # No trial may go on with other data than the rest, should it not be found half-way.
+            experiment = changed(self.base, arm.changes | {"train.seed": seed, "data.fallback": "error"})
             check(experiment)
             if arm.changes and digest(experiment) == digest(self.base):
                 raise UsageError(f"The arm {arm.name} changes nothing: {self.base.name} has its values already.")

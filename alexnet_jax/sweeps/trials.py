@@ -44,11 +44,15 @@ def run(trial: Trial, shipped: Experiment) -> None:
     if trial.problem:
         _write(trial, status="failed", message=trial.problem)
         return
+    before = _note(trial)
     if not _may_start(trial):
         return
     try:
         commands.train(Request(trial.experiment, shipped, trial.folder))
-    except (Busy, Interrupted):
+    except Busy:
+        _write(trial, **before)  # the other process's attempt, not ours
+        raise
+    except Interrupted:
         raise
     except Diverged as problem:
         _write(trial, status="diverged", message=str(problem))
