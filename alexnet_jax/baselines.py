@@ -1,7 +1,7 @@
 """What AlexNet is compared with on 32x32 images: LeNet-5, a simple CNN, and the same author's CIFAR-10 networks.
 
 The latter are those of cuda-convnet and cuda-convnet2, named by their test error there; images stay on the 0..255 scale
-minus the training mean. All have one column. Weights' rate and decay stand in the table, the biases' in the experiment.
+minus the training mean. All have one column. Weights' decays stand in the table, the rates in the experiments.
 """
 
 from alexnet_jax.table import LRN, AvgPool, Conv, Dense, MapNorm, MaxPool, Pool, ReLU, Table

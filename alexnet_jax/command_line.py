@@ -14,6 +14,10 @@ from alexnet_jax.checks import check
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Request, Train
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
+from alexnet_jax.sweeps.power import seeds_needed
+
+FEWEST = 6
+"""Seeds below which the sign-flip test finds nothing at all."""
 
 DIGITS_EPOCHS = 5
 """Epochs of a sweep on the digits: enough to tell that a network learns, in seconds for each trial."""
@@ -53,7 +57,8 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
     if known.exp is None and not {"-h", "--help"} & set(arguments):
         raise UsageError("--exp=NAME is missing, such as --exp=alexnet_cifar. python launch.py --list shows the names.")
     found = experiments.find(known.exp or "alexnet_cifar")
-    workdir = Path(known.workdir or Path("runs") / found.name)
+    digits = isinstance(found, Sweep) and known.data_name == "digits"
+    workdir = Path(known.workdir or Path("runs") / (f"{found.name}-on-digits" if digits else found.name))
     if isinstance(found, Sweep):
         shipped, base = _base(found, known)
     else:
@@ -109,15 +114,17 @@ def _sweep_request(
     if options.epochs is not None:
         base = changed(base, {"train.epochs": options.epochs})
     check(base)
-    if options.seeds < 1:
-        raise UsageError(f"--sweep.seeds={options.seeds}: expected 1 or more; differences need at least 2.")
+    arms = choose(sweep, options.arms)
+    seeds = max(FEWEST, seeds_needed(max(1, len(arms)))) if options.seeds is None else options.seeds
+    if seeds < 1:
+        raise UsageError(f"--sweep.seeds={seeds}: expected 1 or more; differences need at least 2.")
     if options.address is not None and options.engine != "ray":
         raise UsageError(f"--sweep.address={options.address}: expected only with --sweep.engine=ray.")
     if line.mode == "eval" or line.restore is not None:
         raise UsageError(
             "--mode=eval and --restore are for experiments; a sweep's trials are runs of their own (--mode=report)."
         )
-    plan = Plan(sweep, base, choose(sweep, options.arms), options.seeds, workdir.absolute())
+    plan = Plan(sweep, base, arms, seeds, workdir.absolute())
     kept = [word for word in arguments if word not in ("--overwrite", "--dry_run")]
     command = shlex.join(["python", "launch.py", *kept])
     return "dry_run" if line.dry_run else line.mode, SweepRequest(plan, options, shipped, command, line.overwrite)

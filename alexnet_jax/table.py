@@ -93,7 +93,8 @@ class Conv:
 class Dense:
     """A fully connected layer. `gather`: each column computes its units from all inputs. `sum`: from its own inputs, added up.
 
-    rate: factor on the learning rate of its weights. decay: weight decay of its weights, in place of the optimizer's.
+    rate: factor on the layer's learning rate (biases that have a rate of their own keep it). decay: weight decay of its
+    weights, in place of the optimizer's.
     """
 
     name: str

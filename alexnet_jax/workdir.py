@@ -26,8 +26,10 @@ class Workdir:
         self.path = path.absolute()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
         """Hold the folder while a process works in it. A killed process leaves no lock behind (flock).
+
+        With `wait` until the other process lets go, for work that is short.
 
         Raises Busy when another process holds it, UsageError when the folder cannot be made.
         """
@@ -38,7 +40,7 @@ class Workdir:
             raise UsageError(f"--workdir={self.path}: cannot be written to ({problem}). Choose another.") from problem
         with handle:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as problem:
                 raise Busy(
                     f"Another process is working in {self.path}. Wait for it, or choose another --workdir."
@@ -60,7 +62,7 @@ class Workdir:
 
     def write(self, name: str, values: dict[str, Any]) -> None:
         """Write a JSON file whole or not at all."""
-        temporary = self.path / f".{name}.tmp"
+        temporary = self.path / f".{name}.{os.getpid()}.tmp"
         temporary.write_text(json.dumps(values, indent=2) + "\n")
         os.replace(temporary, self.path / name)
 

@@ -2,7 +2,7 @@
 
 python launch.py --exp=augmentation_sweep
 
-36 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 17 hours.
+48 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 22 hours.
 
 The base has random crops and mirrors.
 """

@@ -2,8 +2,8 @@
 
 python launch.py --exp=cuda_convnet_11pct
 
-The test averages nine views. 5,000 training images are held out in this part; cuda_convnet_11pct_fold goes on from it with all
-50,000. For a GPU: it has not been trained to its end yet.
+The test averages nine views. 10,000 training images are held out in this part, as many as the author's batch 5;
+cuda_convnet_11pct_fold goes on from it with all 50,000. For a GPU: it has not been trained to its end yet.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train
@@ -11,7 +11,7 @@ from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train
 EXPERIMENT = Experiment(
     name="cuda_convnet_11pct",
     network=Network("cuda_convnet_11pct", columns=1),
-    data=Data("cifar10", crop_padding=0, crop=24, views=9),
+    data=Data("cifar10", validation=10_000, crop_padding=0, crop=24, views=9),
     optim=Optim(rule="original", learning_rate=0.001, bias_learning_rate=0.002, schedule="constant"),
     train=Train(epochs=350, batch=128),
 )

@@ -4,7 +4,7 @@ python launch.py --exp=cuda_convnet_26pct
 
 Images of 0..255 minus the training mean, weights' rates and decays per layer, biases with a rate of their own and no decay, as
 in its layer file. About eight epochs, then two more at a tenth of the weights' rate. All 50,000 training images are used, as
-there: its validation error is that of images it was trained on.
+there, an exception to the validation split of all other experiments: its validation error is that of images it was trained on.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

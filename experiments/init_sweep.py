@@ -2,7 +2,7 @@
 
 python launch.py --exp=init_sweep
 
-36 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 17 hours.
+48 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 22 hours.
 
 N(0, 0.01) was made for the paper's width: in narrow networks it shrinks the activations from layer to layer, and a network that
 never begins to learn is one possible answer.
@@ -23,6 +23,6 @@ SWEEP = Sweep(
             {"network.init": "paper", "network.biases": "zeros"},
             "the paper's weights, biases at zero",
         ),
-        Arm("he_ones", {"network.biases": "ones"}, "He's weights with the paper's biases"),
+        Arm("he_ones", {"network.init": "he", "network.biases": "ones"}, "He's weights with the paper's biases"),
     ),
 )

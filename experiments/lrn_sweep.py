@@ -2,7 +2,7 @@
 
 python launch.py --exp=lrn_sweep
 
-42 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 20 hours. RESULTS.md has what smaller ones gave.
+56 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 26 hours. RESULTS.md has what smaller ones gave.
 
 Images scaled to a deviation of one leave LRN's sum small beside k = 2: there it is nearly a constant factor. The arm pixel_scale
 is the same layer at the scale of activations it was made for, that of images of 0..255.

@@ -2,7 +2,7 @@
 
 python launch.py --exp=seed_comparison
 
-12 trainings as long as alexnet_cifar's, 28 minutes on two cores, and 12 short ones: about 7 hours. Equal data, update rule,
+14 trainings as long as alexnet_cifar's, 28 minutes on two cores, and 14 short ones: about 8 hours. Equal data, update rule,
 schedule, epochs and order of examples; the networks are as large as they are.
 """
 

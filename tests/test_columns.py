@@ -215,13 +215,13 @@ def test_what_is_gathered_is_what_the_table_says_each_column_receives():
     assert received == {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
 
 
-def test_data_parallel_devices_share_one_loss_and_sum_each_gradient_once():
+def test_data_parallel_devices_share_loss_and_error_in_one_sum_and_add_up_each_gradient_once():
     """Of the parameters themselves: Winograd's transformed kernels would be nearly twice as many numbers."""
     found = Counter(sent(networks.ALEXNET, "data", mesh=(2, 1)))
     gradients = [
         (s.spec.name, "backward", "psum", leaf) for s in shapes(networks.ALEXNET) for leaf in (s.kernel, s.bias)
     ]
-    assert found == Counter([("loss", "forward", "psum", ()), *gradients])
+    assert found == Counter([("loss", "forward", "psum", (2,)), *gradients])
 
 
 def test_the_compiled_forward_pass_moves_nothing_else(problem, compiled):

@@ -323,3 +323,53 @@ def test_find_raises_before_anything_is_imported():
     with pytest.raises(UsageError, match="no such experiment"):
         experiments.find("alexnet cifar")
     assert not hasattr(experiments, "alexnet cifar")
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SWEEPS))
+def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
+    assert status(f"--exp={name}", "--mode=summary") == 0
+    shown = capsys.readouterr().out
+    assert experiments.find(name).question in shown
+    for arm in experiments.find(name).arms:
+        assert arm.name in shown and arm.reason in shown and arm.published in shown
+    assert "cannot be built" not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--sweep.seeds=0",), "--sweep.seeds=0: expected 1 or more"),
+        (("--sweep.arms=wide",), "no arm 'wide'. There are: non_overlapping"),
+        (("--sweep.epochs=-1",), "--train.epochs=-1"),
+        (("--sweep.epochs=0.1",), "--optim.warmup=0.5: expected at least 0 and below train.epochs=0.1"),
+        (("--sweep.base=alexnet_cifer",), "Did you mean --exp=alexnet_cifar?"),
+        (("--sweep.base=lrn_sweep",), "lrn_sweep is a sweep; expected an experiment, such as alexnet_cifar"),
+        (("--sweep.engine=slurm",), "invalid choice 'slurm'"),
+        (("--sweep.address=auto",), "expected only with --sweep.engine=ray"),
+        (("--mode=eval",), "a sweep's trials are runs of their own"),
+        (("--restore=best",), "a sweep's trials are runs of their own"),
+        (("--train.batch=100", "--mesh.data=3"), "--train.batch=100"),
+    ],
+)
+def test_a_sweep_that_cannot_be(refused, options, message):
+    assert message in refused("--exp=pooling_sweep", *options)
+
+
+@pytest.mark.parametrize("option", ["--sweep.seeds=2", "--dry_run"])
+def test_options_of_a_sweep_are_none_of_an_experiment(refused, option):
+    assert "are for sweeps; alexnet_digits is one experiment" in refused("--exp=alexnet_digits", option)
+
+
+def test_on_the_digits_a_sweep_starts_from_the_narrow_network(capsys):
+    assert status("--exp=augmentation_sweep", "--data.name=digits", "--dry_run", "--sweep.seeds=1") == 0
+    shown = capsys.readouterr().out
+    assert "crops_only" in shown and "changes nothing: alexnet_digits has its values already" in " ".join(shown.split())
+    assert "6 trials" in shown
+
+
+def test_a_sweep_without_its_data_does_not_go_on_with_other_data(refused, monkeypatch, empty_folder):
+    monkeypatch.setattr(sources, "load", lambda data: (_ for _ in ()).throw(DataNotFoundError("No CIFAR-10 here.")))
+    assert "No CIFAR-10 here. To see the sweep at work on the digits" in refused("--exp=pooling_sweep")

@@ -85,10 +85,10 @@ def test_products_are_taken_in_16_bits_and_the_state_keeps_32():
     state = jax.eval_shape(trained.initial_state)
     split = OnDevice(jax.ShapeDtypeStruct((50, 32, 32, 3), np.uint8), jax.ShapeDtypeStruct((50,), np.int32))
     indices = jax.ShapeDtypeStruct((32,), np.int32)
-    after, _ = jax.eval_shape(trained.step(), state, split, indices)
+    after, _ = jax.eval_shape(trained.step(), state, split, indices, np.uint32(0))
     floats = {leaf.dtype for leaf in jax.tree.leaves((after.parameters, after.optimizer)) if leaf.ndim}
     assert floats == {jnp.dtype("float32")}
-    text = str(jax.make_jaxpr(trained.step())(state, split, indices))
+    text = str(jax.make_jaxpr(trained.step())(state, split, indices, np.uint32(0)))
     products = re.findall(r"= (?:dot_general|conv_general_dilated)\[.*?\] (\w+) (\w+)", text, re.DOTALL)
     types = dict(re.findall(r"(\w+):(\w+)\[", text))
     assert len(products) > 20

@@ -117,7 +117,7 @@ def test_the_original_rule_makes_a_step(compile_cache):
     trained = trainer(rule="original")
     state = jax.eval_shape(trained.initial_state)
     split = OnDevice(jax.ShapeDtypeStruct((50, 32, 32, 3), np.uint8), jax.ShapeDtypeStruct((50,), np.int32))
-    after, _ = jax.eval_shape(trained.step(), state, split, jax.ShapeDtypeStruct((32,), np.int32))
+    after, _ = jax.eval_shape(trained.step(), state, split, jax.ShapeDtypeStruct((32,), np.int32), np.uint32(0))
     assert jax.tree.structure(after) == jax.tree.structure(state)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from alexnet_jax.errors import RunError
 from alexnet_jax.sweeps import inference
-from alexnet_jax.sweeps.inference import ALPHA
+from alexnet_jax.sweeps.power import ALPHA
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 

@@ -34,6 +34,8 @@ def here(todo: Sequence[Trial], shipped: Experiment) -> None:
             except Interrupted:
                 trials.interrupted(trial)
                 raise
+            if (lost := trials.cell(trial, None)).status in ("failed", "diverged"):
+                print(f"{lost.status}: {lost.message}", flush=True)
 
 
 def with_ray(todo: Sequence[Trial], shipped: Experiment, address: str | None) -> None:
@@ -68,16 +70,12 @@ def _connect(address: str | None) -> None:
     import ray
 
     root = Path(__file__).resolve().parents[2]
-    environment = (
-        {"env_vars": {"PYTHONPATH": str(root)}}
-        if address is None
-        else {
-            "working_dir": str(root),
-            "excludes": [".git", "runs", "docs", "tests"],
-        }
-    )
+    shipped = {"working_dir": str(root), "excludes": [".git", "runs", "docs", "tests"]}
+    environment = {"env_vars": {"PYTHONPATH": str(root)}} if address is None else shipped
     try:
-        ray.init(address, runtime_env=environment, log_to_driver=False, include_dashboard=False)
+        ray.init(
+            address, runtime_env=environment, log_to_driver=False, include_dashboard=False if address is None else None
+        )
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise UsageError(
             f"--sweep.address={address}: Ray did not answer ({problem}). Expected the address of a running cluster, such as "
@@ -86,33 +84,42 @@ def _connect(address: str | None) -> None:
 
 
 def _collect(running: dict) -> None:
+    """Wait for all trials. Raises Interrupted after a signal; what was running goes on from its checkpoints the next time."""
     import ray
     from ray.exceptions import RayError
 
+    from alexnet_jax.train import Signals
+
     total = len(running)
-    while running:
-        (done,), _ = ray.wait(list(running), num_returns=1)
-        trial = running.pop(done)
-        try:
-            ray.get(done)
-            outcome = "ended" if trials.ended(trial) else "left to another process"
-        except RayError as problem:
-            trials.failed(trial, f"{type(problem).__name__}: {str(problem).splitlines()[0]}")
-            outcome = "failed"
-        print(f"[{total - len(running)}/{total}] {trial.arm}, seed {trial.seed}: {outcome}, {trial.folder}", flush=True)
+    with Signals() as signals:
+        while running:
+            if signals.received:
+                for trial in running.values():
+                    trials.interrupted(trial)
+                raise Interrupted(signals.received)
+            done, _ = ray.wait(list(running), num_returns=1, timeout=1)
+            for task in done:
+                trial = running.pop(task)
+                try:
+                    ray.get(task)
+                except RayError as problem:
+                    trials.failed(trial, f"{type(problem).__name__}: {str(problem).splitlines()[0]}")
+                found = trials.cell(trial, None)
+                state = f"[{total - len(running)}/{total}] {trial.arm}, seed {trial.seed}: {found.status}"
+                print(f"{state} {found.message}, {trial.folder}", flush=True)
 
 
 def _in_worker(trial: Trial, shipped: Experiment, threads: int | None) -> None:
     """What a Ray worker does: one trial, in a process of its own. jax is imported only after memory and threads are set."""
     from alexnet_jax.allocator import keep_memory
 
-    if threads is not None:
-        os.environ["NPROC"] = str(
-            threads
-        )  # what XLA takes for the number of cores, or each trial would use all of them
+    if threads is not None:  # what XLA takes for the number of cores, or each trial would use all of them
+        os.environ["NPROC"] = str(threads)
     if trial.experiment.train.tune_allocator:
         keep_memory()
     try:
         trials.run(trial, shipped)
     except Busy:
         return
+    except Interrupted:  # its machine is being taken away; what was saved is for the next start of the sweep
+        trials.interrupted(trial)

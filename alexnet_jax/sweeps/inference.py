@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-ALPHA, CONFIDENCE, POWER = 0.05, 0.95, 0.8
-"""Level of the tests, of the intervals, and the power at which a difference counts as detectable."""
+from alexnet_jax.sweeps.power import ALPHA
+
+CONFIDENCE, POWER = 0.95, 0.8
+"""Of the intervals, and the power at which a difference counts as detectable."""
 
 FLIPS = 9_999
 """Sign flips drawn at random where there are more than this many, that is from 14 seeds on; below all are gone through."""
@@ -18,26 +20,6 @@ RESAMPLES, BATCH = 2_000, 50
 def is_exact(seeds: int) -> bool:
     """Whether the sign-flip test of so many pairs goes through all sign flips."""
     return 2**seeds <= FLIPS
-
-
-def smallest_p(seeds: int, family: int) -> float:
-    """What the exact sign-flip test of so many pairs reaches at the least, after Holm's correction over `family` arms."""
-    return min(1.0, family * 2 / 2**seeds)
-
-
-def seeds_needed(family: int, alpha: float = ALPHA) -> int:
-    """The fewest seeds whose `smallest_p` is below `alpha`."""
-    return next(seeds for seeds in range(1, 1000) if smallest_p(seeds, family) < alpha)
-
-
-def reach(seeds: int, family: int) -> str:
-    """A sentence: what the test can find with so many seeds and arms."""
-    some = f"{seeds} seed{'s' * (seeds != 1)}"
-    p = f"after Holm's correction over {family} arm{'s' * (family != 1)}, is {smallest_p(seeds, family):.3g}"
-    if smallest_p(seeds, family) < ALPHA:
-        return f"With {some} the smallest p this test can give, {p}."
-    needed = seeds_needed(family)
-    return f"With {some} this test cannot reach p < {ALPHA} (its smallest p, {p}); {needed} can."
 
 
 def sign_flip(found: np.ndarray) -> float:

@@ -5,6 +5,7 @@ This file knows no jax: a plan can be read, checked and listed without a device.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,8 +57,9 @@ class Sweep:
 class SweepOptions:
     """Which part of a sweep to run, and where."""
 
-    seeds: int = 6
-    """Trainings of each arm, and of the control; equal seeds are compared with each other."""
+    seeds: int | None = None
+    """Trainings of each arm, and of the control; equal seeds are compared with each other. Left out: at least six, and as
+    many as the test needs to find anything beside so many arms."""
     arms: str = ""
     """Names separated by commas; empty: all of them. The base and its control always run."""
     epochs: float | None = None
@@ -123,14 +125,21 @@ class Plan:
             # No trial may go on with other data than the rest, should it not be found half-way.
             experiment = changed(self.base, arm.changes | {"train.seed": seed, "data.fallback": "error"})
             check(experiment)
-            if arm.changes and digest(experiment) == digest(self.base):
-                raise UsageError(f"The arm {arm.name} changes nothing: {self.base.name} has its values already.")
+            self._check_new(arm, experiment)
         except UsageError as found:
             problem = str(found)
         title = f"{self.base.name}: {arm.name}, seed {seed}"
         experiment = dataclasses.replace(experiment, name=title)
-        key = digest(experiment) if not problem else f"{arm.name}-impossible"
+        key = digest(experiment) if not problem else f"{arm.name}-impossible"  # nothing is ever written there
         return Trial(arm.name, seed, experiment, self.folder.parent / "trials" / key / f"seed{seed}", problem)
+
+    def _check_new(self, arm: Arm, experiment: Experiment) -> None:
+        """Raise UsageError for an arm that is the base or an arm before it: it would count twice in the tests."""
+        if arm.changes and digest(experiment) == digest(self.base):
+            raise UsageError(f"The arm {arm.name} changes nothing: {self.base.name} has its values already.")
+        for other in itertools.takewhile(lambda one: one.name != arm.name, self.arms if arm.changes else ()):
+            if digest(changed(self.base, other.changes)) == digest(experiment):
+                raise UsageError(f"The arm {arm.name} is the same as {other.name} where {self.base.name} is the base.")
 
 
 @dataclass(frozen=True)
@@ -183,5 +192,6 @@ def digest(experiment: Experiment) -> str:
     """
     usual = flatten(Experiment("defaults"))
     own = {k: v for k, v in flatten(experiment).items() if v != usual[k] and k not in MAY_DIFFER | {"train.seed"}}
+    own = {k: float(v) if type(usual[k]) is float or k == "train.epochs" else v for k, v in own.items()}  # 11 is 11.0
     code = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
     return f"{experiment.network.name}-{code}"

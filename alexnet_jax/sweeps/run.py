@@ -1,16 +1,18 @@
 """What `launch.py` does with a sweep: list it, run it, report on it. The plan is written down before the first trial runs."""
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax import networks
-from alexnet_jax.errors import DataNotFoundError, UsageError
+from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import CLASSES, MAY_DIFFER, Experiment, flatten, from_json, to_json
 from alexnet_jax.sweeps import engines, trials
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
+from alexnet_jax.sweeps.power import reach
 from alexnet_jax.sweeps.report import write_report
 from alexnet_jax.sweeps.study import ArmFacts, Study
 from alexnet_jax.table import Table, parameter_count, shapes
@@ -20,22 +22,30 @@ PLAN = "sweep.json"
 
 
 def run(request: SweepRequest) -> None:
-    """Write the plan down, run what is not done yet, write the report. The same command goes on after any end."""
+    """Write the plan down, run what is not done yet, write the report. The same command goes on after any end.
+
+    Raises RunError when no trial of the base could be finished: then nothing was compared.
+    """
     _check_data(request.plan.base)
-    whole = _write_plan(request)
+    _write_plan(request)
     asked = list(request.plan.trials())
     if request.options.retry:
         for trial in asked:
             trials.forget_failure(trial)
     todo = [trial for trial in asked if not trials.ended(trial)]
-    print(f"{whole.sweep.name}: {len(asked)} trials, {len(asked) - len(todo)} of them done. {_time_left(asked, todo)}")
+    print(
+        f"{request.plan.sweep.name}: {len(asked)} trials, {len(asked) - len(todo)} of them done. {_outlook(request, todo)}"
+    )
     try:
         if request.options.engine == "ray":
             engines.with_ray(todo, request.shipped, request.options.address)
         else:
             engines.here(todo, request.shipped)
     finally:
-        print(f"\n{_report(whole)}")
+        print(f"\n{_report(request)}")
+    lost = [trials.cell(trial, None) for trial in asked if trial.arm == BASE]
+    if all(cell.status in ("failed", "diverged") for cell in lost):
+        raise RunError(f"No trial of the base could be finished, so nothing was compared: {lost[0].message}")
 
 
 def report(request: SweepRequest) -> None:
@@ -44,7 +54,7 @@ def report(request: SweepRequest) -> None:
         raise UsageError(
             f"{request.plan.folder} holds no sweep yet. Run it first: the same command without --mode=report."
         )
-    print(_report(_merged(request)))
+    print(_report(request))
 
 
 def dry_run(request: SweepRequest) -> None:
@@ -54,11 +64,14 @@ def dry_run(request: SweepRequest) -> None:
         state = trials.cell(trial, None).status if not trial.problem else f"impossible: {trial.problem}"
         print(f"{trial.arm:24s} seed {trial.seed:<6d} {state:10s} {trial.folder}")
     todo = [trial for trial in asked if not (trials.ended(trial) or trial.problem)]
-    print(f"{len(asked)} trials, {len(asked) - len(todo)} of them need nothing. {_time_left(asked, todo)}")
+    print(f"{len(asked)} trials, {len(asked) - len(todo)} of them need nothing. {_outlook(request, todo)}")
 
 
-def _time_left(asked: list[Trial], todo: list[Trial]) -> str:
-    return estimate(todo, [trial for trial in asked if trials.ended(trial)])
+def _outlook(request: SweepRequest, todo: list[Trial]) -> str:
+    """How long it will take, and what the tests can find with so many seeds at best."""
+    plan = request.plan
+    done = [trial for trial in plan.trials() if trials.ended(trial)]
+    return f"{estimate(todo, done)}\n{reach(plan.seeds, max(1, len(plan.arms)))}"
 
 
 def summarize(request: SweepRequest) -> None:
@@ -90,24 +103,26 @@ def _check_data(base: Experiment) -> None:
 # --- the plan on disk ------------------------------------------------------------------------------------------------
 
 
-def _write_plan(request: SweepRequest) -> Plan:
+def _write_plan(request: SweepRequest) -> None:
     """Write sweep.json, joined with what was planned in the folder before: a plan grows and never shrinks."""
-    folder = request.plan.folder
-    if request.overwrite:
-        for name in (PLAN, "report.md", "arms.csv", "trials.csv"):
-            (folder / name).unlink(missing_ok=True)
-    plan = _merged(request)
-    folder.mkdir(parents=True, exist_ok=True)
-    before = Workdir(folder).read(PLAN) or {}
-    values = {
-        **_fixed(plan),
-        "arms": [dataclasses.asdict(arm) for arm in plan.arms],
-        "seeds": plan.seeds,
-        "command": request.command,
-        "begun": before.get("begun", time.strftime("%Y-%m-%d %H:%M:%S %z")),
-    }
-    Workdir(folder).write(PLAN, values)
-    return plan
+    workdir = Workdir(request.plan.folder)
+    if workdir.record() is not None:
+        raise UsageError(f"{workdir.path} holds the run of an experiment. Choose another --workdir for the sweep.")
+    with workdir.locked(wait=True):
+        if request.overwrite:
+            for name in (PLAN, "report.md", "arms.csv", "trials.csv"):
+                (workdir.path / name).unlink(missing_ok=True)
+        before, plan = workdir.read(PLAN) or {}, _merged(request)
+        arms = [dataclasses.asdict(arm) for arm in plan.arms]
+        history = before.get("history", [])
+        if not before or (plan.seeds, arms) != (before["seeds"], before["arms"]):
+            finished = sum(trials.cell(trial, None).status == "finished" for trial in plan.trials())
+            when, names = time.strftime("%Y-%m-%d %H:%M"), [arm.name for arm in plan.arms]
+            history = [*history, {"time": when, "seeds": plan.seeds, "arms": names, "finished": finished}]
+        whole = not before or (plan.arms, plan.seeds) == (request.plan.arms, request.plan.seeds)
+        command = request.command if whole else before["command"]
+        values = {**_fixed(plan), "arms": arms, "seeds": plan.seeds, "command": command, "history": history}
+        workdir.write(PLAN, json.loads(json.dumps(values)))
 
 
 def _fixed(plan: Plan) -> dict[str, Any]:
@@ -123,6 +138,8 @@ def _merged(request: SweepRequest) -> Plan:
     before = Workdir(plan.folder).read(PLAN)
     if before is None:
         return plan
+    if not {"base", "arms", "seeds", "command"} <= set(before):
+        raise RunError(f"{plan.folder / PLAN} is damaged. Delete it to plan anew; the trials are kept.")
     old, new = _comparable(before), _comparable(_fixed(plan))
     differing = [
         f"  {name}: {old.get(name)} there, {value} asked for" for name, value in new.items() if old.get(name) != value
@@ -132,6 +149,14 @@ def _merged(request: SweepRequest) -> Plan:
             "\n".join([f"{plan.folder} holds another sweep:", *differing])
             + "\nGive the same options to continue it, another --workdir, or --overwrite to forget its plan (trials are kept)."
         )
+    named = {arm.name: json.loads(json.dumps(dataclasses.asdict(arm))) for arm in plan.sweep.arms}
+    for arm in before["arms"]:
+        now = named.get(arm["name"])
+        if now is None or now["changes"] != arm["changes"]:
+            raise UsageError(
+                f"{plan.folder} was begun with an arm {arm['name']} of {arm['changes']}; the sweep's file now has "
+                f"{now and now['changes']}. Give the arm another name, another --workdir, or --overwrite to forget the plan."
+            )
     names = {arm["name"] for arm in before["arms"]} | {arm.name for arm in plan.arms}
     arms = tuple(arm for arm in plan.sweep.arms if arm.name in names)
     return dataclasses.replace(plan, arms=arms, seeds=max(plan.seeds, before["seeds"]))
@@ -145,12 +170,13 @@ def _comparable(fixed: dict[str, Any]) -> dict[str, Any]:
 # --- the report ------------------------------------------------------------------------------------------------------
 
 
-def _report(plan: Plan) -> Path:
-    all_trials = list(plan.trials())
-    cells = [trials.cell(trial, plan.sweep.milestone) for trial in all_trials]
-    records = [trials.record(trial) for trial in all_trials if (trial.folder / "experiment.json").exists()]
-    first = records[0] if records else {}
-    saved = Workdir(plan.folder).read(PLAN) or {}
+def _report(request: SweepRequest) -> Path:
+    """Of all that was ever planned in the folder, by whichever process."""
+    plan, saved = _merged(request), Workdir(request.plan.folder).read(PLAN) or {}
+    every = list(plan.trials())
+    cells = [trials.cell(trial, plan.sweep.milestone) for trial in every]
+    records = [trials.record(trial) for trial, cell in zip(every, cells, strict=True) if cell.status == "finished"]
+    title = _one_data_set(records) or plan.base.data.name
     study = Study(
         name=plan.sweep.name,
         question=plan.sweep.question,
@@ -159,14 +185,27 @@ def _report(plan: Plan) -> Path:
         arms=tuple(_facts(plan, arm) for arm in plan.rows),
         margin=plan.sweep.margin,
         milestone=plan.sweep.milestone,
-        data_title=first.get("data", {}).get("title", plan.base.data.name),
+        data_title=title,
         seeds=tuple(plan.seeds_of(BASE)),
         epochs=plan.base.train.epochs,
         cells=cells,
-        environment=first.get("environment", {}),
-        command=saved.get("command", ""),
+        environments=[record["environment"] for record in records],
+        command=saved.get("command", request.command),
+        history=saved.get("history", []),
     )
-    return write_report(plan.folder, study)
+    with Workdir(plan.folder).locked(wait=True):
+        return write_report(plan.folder, study)
+
+
+def _one_data_set(records: list[dict[str, Any]]) -> str | None:
+    """The title of the data that all trials were trained on. Raises RunError when they were not trained on the same."""
+    found = {record["data"]["fingerprint"]: record["data"]["title"] for record in records}
+    if len(found) > 1:
+        titles = ", ".join(f"{title} ({fingerprint})" for fingerprint, title in found.items())
+        raise RunError(
+            f"The trials were trained on different data, so they cannot be compared: {titles}. Use another --workdir."
+        )
+    return next(iter(found.values()), None)
 
 
 def _facts(plan: Plan, arm: Arm) -> ArmFacts:
@@ -174,7 +213,7 @@ def _facts(plan: Plan, arm: Arm) -> ArmFacts:
     table = None if trial.problem else _table(trial.experiment)
     parameters = None if table is None else parameter_count(table)
     operations = None if table is None else operations_of(table)
-    usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed}
+    usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed, "data.fallback": "error"}
     changes = (
         {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]} if not trial.problem else arm.changes
     )

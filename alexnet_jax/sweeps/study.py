@@ -1,6 +1,6 @@
 """A sweep as planned and as far as it got: all that its report is made from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alexnet_jax.sweeps.comparison import Cell
@@ -43,9 +43,11 @@ class Study:
     epochs: float
     cells: list[Cell]
     """Every trial, those not yet made with the status planned."""
-    environment: dict[str, Any]
-    """As `report.environment` gives it; may be empty."""
+    environments: list[dict[str, Any]]
+    """Of every finished trial, as `report.environment` gives it."""
     command: str
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """How the plan grew: 'time', 'seeds', 'arms' and how many trials were 'finished' then; the first is the plan as begun."""
 
     def family(self) -> list[str]:
         """The arms whose tests are corrected together: all but the base and the control."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from alexnet_jax.sweeps.comparison import Cell, Comparison, points, spread
-from alexnet_jax.sweeps.inference import ALPHA, FLIPS, POWER, is_exact, reach, smallest_p
+from alexnet_jax.sweeps.inference import FLIPS, POWER, is_exact
+from alexnet_jax.sweeps.power import ALPHA, reach, smallest_p
 from alexnet_jax.sweeps.study import ArmFacts, Study
 
 PICTURES = {
@@ -53,10 +54,20 @@ def _plan(study: Study) -> str:
             f"- Better or worse: two-sided sign-flip test ({how}), p < {ALPHA} after Holm's correction over {family} "
             f"arm{'s' * (family != 1)}.{control}",
             f"- Equivalent: neither, and two one-sided t tests at ±{study.margin:g} points give p < {ALPHA}. "
-            "Anything else is undecided.",
+            "Anything else is undecided. This one is not corrected for the number of arms.",
             f"- {reach(count, max(family, 1))}",
+            *_grown(study),
         ]
     )
+
+
+def _grown(study: Study) -> list[str]:
+    """What was added once trials had finished: looking at results and then adding seeds makes the p-values too small."""
+    return [
+        f"- Enlarged on {step['time']}, with {step['finished']} trials finished, to {step['seeds']} seeds and the arms "
+        f"{', '.join(step['arms'])}. Whoever had seen results by then should read p as too small."
+        for step in study.history[1:]
+    ]
 
 
 def _plan_row(arm: ArmFacts) -> list[str]:
@@ -180,22 +191,39 @@ def _reading(study: Study) -> str:
 
 
 def _made_with(study: Study) -> str:
-    found = study.environment
-    versions = {"python": found.get("python"), **found.get("versions", {})}
-    commit = f"`{found['commit']}`" if found.get("commit") else "not known"
-    devices = (
-        f"{found.get('device_count')} x {', '.join(found['device_kinds'])}"
-        if found.get("device_kinds")
-        else "not known"
+    several = study.environments
+    versions = {"python": _all(several, "python")}
+    for name in dict.fromkeys(name for one in several for name in one.get("versions", {})):
+        versions[name] = _all([one["versions"] for one in several], name)
+    commits = _all(
+        [
+            {"commit": f"`{one['commit']}`" + " with uncommitted changes" * bool(one.get("dirty"))}
+            for one in several
+            if one.get("commit")
+        ],
+        "commit",
+    )
+    devices = _all(
+        [
+            {"kind": f"{one['device_count']} x {', '.join(one['device_kinds'])}"}
+            for one in several
+            if one.get("device_kinds")
+        ],
+        "kind",
     )
     hours = sum(cell.seconds for cell in study.cells if cell.seconds is not None) / 3600
     lines = {
-        "Versions": ", ".join(f"{name} {version or 'not known'}" for name, version in versions.items()),
-        "Commit": commit + (" with uncommitted changes" if found.get("dirty") else ""),
-        "Devices": f"{devices}; processor {found.get('processor') or 'not known'}",
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Commit": commits,
+        "Devices": f"{devices}; processor {_all(several, 'processor')}",
         "Time": f"{hours:.1f} h, all trials together",
     }
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
+
+
+def _all(several: list[dict[str, Any]], key: str) -> str:
+    """Every different value, for trials may have run on several machines and versions."""
+    return " and ".join(dict.fromkeys(str(one[key]) for one in several if one.get(key))) or "not known"
 
 
 def _table(head: str, rows: list[list[str]]) -> str:

@@ -26,7 +26,7 @@ DEATHS = 3
 
 def ended(trial: Trial) -> bool:
     """Whether nothing is left to do: finished, diverged or failed."""
-    return _finished(trial) or "status" in _note(trial)
+    return bool(trial.problem) or _finished(trial) or "status" in _note(trial)
 
 
 def forget_failure(trial: Trial) -> None:
@@ -41,18 +41,15 @@ def run(trial: Trial, shipped: Experiment) -> None:
     """
     from alexnet_jax import commands  # imports jax
 
-    if trial.problem:
-        _write(trial, status="failed", message=trial.problem)
-        return
-    before = _note(trial)
-    if not _may_start(trial):
-        return
+    with Workdir(trial.folder).locked():  # Busy, before an attempt is counted
+        if ended(trial) or not _may_start(trial):
+            return
     try:
         commands.train(Request(trial.experiment, shipped, trial.folder))
-    except Busy:
-        _write(trial, **before)  # the other process's attempt, not ours
+    except (Busy, Interrupted):
         raise
-    except Interrupted:
+    except BrokenPipeError:  # whoever read our output went away; the trial is as good as before
+        interrupted(trial)
         raise
     except Diverged as problem:
         _write(trial, status="diverged", message=str(problem))
@@ -110,20 +107,33 @@ def _note(trial: Trial) -> dict[str, Any]:
 
 def _write(trial: Trial, **values: Any) -> None:
     path = _note_path(trial)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(
-        json.dumps(values | {"arm": trial.arm, "seed": trial.seed, "time": time.time()}, indent=2) + "\n"
-    )
-    os.replace(temporary, path)
+    values |= {"arm": trial.arm, "seed": trial.seed, "time": time.time()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        os.replace(temporary, path)
+    except OSError as problem:
+        raise RunError(f"Cannot write {path} ({problem}). Is the disk full? The same command goes on.") from problem
 
 
 def cell(trial: Trial, milestone: float | None) -> Cell:
     """What is known of a trial."""
     note, folder = _note(trial), trial.folder
     shown = "/".join(folder.parts[-3:])  # under the folder that the sweep's own is in, wherever both are moved
+    if trial.problem:
+        return Cell(trial.arm, trial.seed, "failed", trial.problem)
     if not _finished(trial):
         return Cell(trial.arm, trial.seed, note.get("status", "planned"), note.get("message", ""), shown)
+    try:
+        return _finished_cell(trial, shown, milestone)
+    except (RunError, OSError, ValueError, KeyError) as problem:
+        message = f"its files are damaged ({problem}); delete {folder} to train it again"
+        return Cell(trial.arm, trial.seed, "failed", message, shown)
+
+
+def _finished_cell(trial: Trial, shown: str, milestone: float | None) -> Cell:
+    folder = trial.folder
     result = Workdir(folder).result() or {}
     lines = read_metrics(folder / "metrics.jsonl")
     return Cell(

@@ -37,7 +37,8 @@ def test_every_arm_can_be_built_on_every_base_and_changes_something(name, base):
     found = plan(sweep, changed(experiments.experiment(base), sweep.common), seeds=1)
     classes = {"imagenet2012": 1000}.get(found.base.data.name, 10)
     for trial in found.trials():
-        if base != sweep.base and "changes nothing" in trial.problem:  # digits are not mirrored anyway, for one
+        # Digits are not mirrored anyway, for one.
+        if base != sweep.base and ("changes nothing" in trial.problem or "is the same as" in trial.problem):
             continue
         assert not trial.problem, trial.problem
         network = trial.experiment.network
@@ -80,6 +81,12 @@ def test_an_arm_that_changes_nothing_says_so():
     assert {t.arm: t.problem for t in plan(same).trials()}["same"].startswith("The arm same changes nothing")
 
 
+def test_an_arm_that_is_another_one_does_not_count_twice():
+    twins = tuple(Arm(name, {"network.width": 0.25}, "a quarter") for name in ("one", "two"))
+    problems = {t.arm: t.problem for t in plan(dataclasses.replace(EXAMPLE, arms=twins)).trials()}
+    assert not problems["one"] and problems["two"].startswith("The arm two is the same as one")
+
+
 def test_an_arm_that_cannot_be_trained_says_why_and_the_others_stay():
     wide = dataclasses.replace(EXAMPLE, arms=(Arm("narrow", {"network.width": 0.25}, "a quarter"), EXAMPLE.arms[1]))
     problems = {t.arm: t.problem for t in plan(wide).trials()}
@@ -93,6 +100,10 @@ def test_trials_of_equal_mathematics_share_a_folder_whatever_their_sweep():
     folders = [t.folder for t in first.trials()]
     assert len(set(folders)) == len(folders)
     assert {folder.parents[1] for folder in folders} == {Path("/runs/trials")}
+
+
+def test_whole_numbers_of_epochs_are_the_same_with_and_without_a_point():
+    assert digest(Experiment("a", train=Train(epochs=11))) == digest(Experiment("a", train=Train(epochs=11.0)))
 
 
 def test_what_leaves_the_mathematics_alone_leaves_the_folder():

@@ -86,7 +86,7 @@ STUDY = Study(
     seeds=SEEDS,
     epochs=11.0,
     cells=trials(),
-    environment=ENVIRONMENT,
+    environments=[ENVIRONMENT] * 2,
     command="python launch.py --sweep=ablations",
 )
 COMPARISONS = {
@@ -267,7 +267,7 @@ def test_control_that_differs_is_a_warning(tmp_path, text, no_pictures):
 def test_nothing_known_yet(tmp_path):
     """With pictures: no trial made, no environment, no milestone, no facts."""
     planned = [Cell(arm, seed, "planned") for arm in ("paper", "no_lrn") for seed in SEEDS]
-    text = changed(tmp_path, cells=planned, environment={}, milestone=None, arms=ARMS[1:2], control=None)
+    text = changed(tmp_path, cells=planned, environments=[], milestone=None, arms=ARMS[1:2], control=None)
     assert "12 planned: 0 finished, 0 diverged, 0 failed, 12 still to do." in text
     assert "- no_lrn: undecided: no seed was finished both here and in the base." in text
     assert "epochs to" not in text and "None" not in text and "nan" not in text.replace("diverged: loss is nan", "")

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import signal
 import statistics
 import sys
@@ -154,7 +155,7 @@ def test_the_report_of_nothing_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_sweep_that_was_stopped_goes_on_and_equals_an_undisturbed_one(number, tmp_path, swept, compile_cache):
+def test_a_sweep_that_was_stopped_goes_on_and_equals_an_undisturbed_one(number, tmp_path, swept, compile_cache, capsys):
     """Killed in the middle of its second trial: the first is skipped, the second goes on from its last checkpoint."""
     options = {"sweep__arms": "original_biases", "sweep__seeds": 1, "train__save_every": 1}
     arguments, log = sweep(tmp_path, **options), tmp_path / "log"
@@ -165,7 +166,9 @@ def test_a_sweep_that_was_stopped_goes_on_and_equals_an_undisturbed_one(number, 
     assert process.wait(120) in (-signal.SIGKILL, 128 + signal.SIGTERM), log.read_text()
     first = contents(base)
     assert len(list((tmp_path / "trials").glob("*/*/result.json"))) < 3
+    capsys.readouterr()
     assert main(arguments) == 0
+    assert re.search(r"Continuing at step [2-5] of 6 steps .* in \S*seed1000", capsys.readouterr().out)
     assert contents(base) == first
     assert len({cell["folder"] for cell in cells(tmp_path)}) == len(cells(tmp_path)) == 3
     assert {cell["status"] for cell in cells(tmp_path)} == {"finished"}
