@@ -95,6 +95,7 @@ def test_products_are_taken_in_16_bits_and_the_state_keeps_32():
     assert {types[operand] for pair in products for operand in pair} == {"bf16"}
 
 
+@pytest.mark.evidence
 def test_a_network_learns_as_well(learned, tmp_path, compile_cache):
     run = tmp_path / "run"
     assert train(run, train__epochs=3, train__precision="bfloat16") == 0
