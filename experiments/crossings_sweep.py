@@ -2,7 +2,7 @@
 
 python launch.py --exp=crossings_sweep
 
-35 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 16 hours.
+35 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 16 hours. RESULTS.md has what a smaller one gave.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
