@@ -221,3 +221,8 @@ def _after(spec: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
 def parameter_count(table: Table) -> int:
     """Weights and biases of the whole network."""
     return sum(shape.parameters for shape in shapes(table))
+
+
+def operation_count(table: Table) -> int:
+    """Multiplications and additions of the forward pass for one image."""
+    return sum(shape.operations for shape in shapes(table))

@@ -1,4 +1,4 @@
-"""How long trials will take: from trials of this machine that are done, or else from the speed of a matrix product."""
+"""How long trials will take: from trials that are done, or else from the speed of a matrix product."""
 
 import statistics
 import time
@@ -11,7 +11,7 @@ from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import CLASSES, Experiment
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
-from alexnet_jax.table import shapes
+from alexnet_jax.table import operation_count
 
 IMAGES = {"cifar10": 45_000, "digits": 1_257, "imagenet2012": 1_271_167}
 """Training images of an epoch."""
@@ -53,8 +53,7 @@ def _operations(experiment: Experiment) -> float:
         table = networks.build(experiment.network, CLASSES[experiment.data.name])
     except UsageError:
         return 0.0
-    forward = sum(shape.operations for shape in shapes(table))
-    return 3.0 * forward * IMAGES[experiment.data.name] * experiment.train.epochs
+    return 3.0 * operation_count(table) * IMAGES[experiment.data.name] * experiment.train.epochs
 
 
 def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:

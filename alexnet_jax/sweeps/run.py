@@ -15,7 +15,7 @@ from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Tria
 from alexnet_jax.sweeps.power import reach
 from alexnet_jax.sweeps.report import write_report
 from alexnet_jax.sweeps.study import ArmFacts, Study
-from alexnet_jax.table import Table, parameter_count, shapes
+from alexnet_jax.table import Table, operation_count, parameter_count
 from alexnet_jax.workdir import Workdir
 
 PLAN = "sweep.json"
@@ -212,7 +212,7 @@ def _facts(plan: Plan, arm: Arm) -> ArmFacts:
     trial = plan.trial(arm, plan.seeds_of(arm.name)[0])
     table = None if trial.problem else _table(trial.experiment)
     parameters = None if table is None else parameter_count(table)
-    operations = None if table is None else operations_of(table)
+    operations = None if table is None else operation_count(table)
     usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed, "data.fallback": "error"}
     changes = (
         {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]} if not trial.problem else arm.changes
@@ -225,8 +225,3 @@ def _table(experiment: Experiment) -> Table | None:
         return networks.build(experiment.network, CLASSES[experiment.data.name])
     except UsageError:
         return None
-
-
-def operations_of(table: Table) -> int:
-    """Multiplications and additions of one image's forward pass."""
-    return sum(shape.operations for shape in shapes(table))
