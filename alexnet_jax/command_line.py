@@ -16,9 +16,6 @@ from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Reque
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
 
-FEWEST = 6
-"""Seeds below which the sign-flip test finds nothing at all."""
-
 DIGITS_EPOCHS = 5
 """Epochs of a sweep on the digits: enough to tell that a network learns, in seconds for each trial."""
 
@@ -115,7 +112,7 @@ def _sweep_request(
         base = changed(base, {"train.epochs": options.epochs})
     check(base)
     arms = choose(sweep, options.arms)
-    seeds = max(FEWEST, seeds_needed(max(1, len(arms)))) if options.seeds is None else options.seeds
+    seeds = seeds_needed(max(1, len(arms))) if options.seeds is None else options.seeds
     if seeds < 1:
         raise UsageError(f"--sweep.seeds={seeds}: expected 1 or more; differences need at least 2.")
     if options.address is not None and options.engine != "ray":

@@ -31,9 +31,6 @@ def here(todo: Sequence[Trial], shipped: Experiment) -> None:
                 trials.run(trial, shipped)
             except Busy:
                 print("Another process is working at this trial; it is left to it.")
-            except Interrupted:
-                trials.interrupted(trial)
-                raise
             if (lost := trials.cell(trial, None)).status in ("failed", "diverged"):
                 print(f"{lost.status}: {lost.message}", flush=True)
 
@@ -95,7 +92,7 @@ def _collect(running: dict) -> None:
         while running:
             if signals.received:
                 for trial in running.values():
-                    trials.interrupted(trial)
+                    trials.forget(trial)
                 raise Interrupted(signals.received)
             done, _ = ray.wait(list(running), num_returns=1, timeout=1)
             for task in done:
@@ -119,7 +116,8 @@ def _in_worker(trial: Trial, shipped: Experiment, threads: int | None) -> None:
         keep_memory()
     try:
         trials.run(trial, shipped)
-    except Busy:
+    except (
+        Busy,
+        Interrupted,
+    ):  # interrupted: its machine is taken away; what was saved is for the next start of the sweep
         return
-    except Interrupted:  # its machine is being taken away; what was saved is for the next start of the sweep
-        trials.interrupted(trial)

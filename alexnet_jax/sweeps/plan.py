@@ -4,8 +4,8 @@ This file knows no jax: a plan can be read, checked and listed without a device.
 """
 
 import dataclasses
+import functools
 import hashlib
-import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,28 +118,33 @@ class Plan:
             for arm in self.rows:
                 yield self.trial(arm, self.seeds_of(arm.name)[number])
 
+    @functools.cached_property
+    def problems(self) -> dict[str, str]:
+        """{arm: why it cannot be trained, or would count twice in the tests}, of those arms where that is so."""
+        found, seen = {}, {digest(self.base): BASE}
+        for arm in self.rows:
+            try:
+                experiment = changed(self.base, arm.changes | {"train.seed": self.seeds_of(arm.name)[-1]})
+                check(experiment)
+            except UsageError as problem:
+                found[arm.name] = str(problem)
+                continue
+            twin = seen.setdefault(digest(experiment), arm.name)
+            if arm.changes and twin == BASE:
+                found[arm.name] = f"The arm {arm.name} changes nothing: {self.base.name} has its values already."
+            elif arm.changes and twin != arm.name:
+                found[arm.name] = f"The arm {arm.name} is the same as {twin} where {self.base.name} is the base."
+        return found
+
     def trial(self, arm: Arm, seed: int) -> Trial:
         """One training; one that cannot be says why."""
-        problem, experiment = "", self.base
-        try:
-            # No trial may go on with other data than the rest, should it not be found half-way.
+        problem, experiment = self.problems.get(arm.name, ""), self.base
+        if not problem:  # no trial may go on with other data than the rest, should it not be found half-way
             experiment = changed(self.base, arm.changes | {"train.seed": seed, "data.fallback": "error"})
-            check(experiment)
-            self._check_new(arm, experiment)
-        except UsageError as found:
-            problem = str(found)
         title = f"{self.base.name}: {arm.name}, seed {seed}"
         experiment = dataclasses.replace(experiment, name=title)
         key = digest(experiment) if not problem else f"{arm.name}-impossible"  # nothing is ever written there
         return Trial(arm.name, seed, experiment, self.folder.parent / "trials" / key / f"seed{seed}", problem)
-
-    def _check_new(self, arm: Arm, experiment: Experiment) -> None:
-        """Raise UsageError for an arm that is the base or an arm before it: it would count twice in the tests."""
-        if arm.changes and digest(experiment) == digest(self.base):
-            raise UsageError(f"The arm {arm.name} changes nothing: {self.base.name} has its values already.")
-        for other in itertools.takewhile(lambda one: one.name != arm.name, self.arms if arm.changes else ()):
-            if digest(changed(self.base, other.changes)) == digest(experiment):
-                raise UsageError(f"The arm {arm.name} is the same as {other.name} where {self.base.name} is the base.")
 
 
 @dataclass(frozen=True)

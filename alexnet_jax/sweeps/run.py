@@ -31,7 +31,7 @@ def run(request: SweepRequest) -> None:
     asked = list(request.plan.trials())
     if request.options.retry:
         for trial in asked:
-            trials.forget_failure(trial)
+            trials.forget(trial)
     todo = [trial for trial in asked if not trials.ended(trial)]
     print(
         f"{request.plan.sweep.name}: {len(asked)} trials, {len(asked) - len(todo)} of them done. {_outlook(request, todo)}"
@@ -175,7 +175,7 @@ def _report(request: SweepRequest) -> Path:
     plan, saved = _merged(request), Workdir(request.plan.folder).read(PLAN) or {}
     every = list(plan.trials())
     cells = [trials.cell(trial, plan.sweep.milestone) for trial in every]
-    records = [trials.record(trial) for trial, cell in zip(every, cells, strict=True) if cell.status == "finished"]
+    records = [Workdir(t.folder).record() or {} for t, c in zip(every, cells, strict=True) if c.status == "finished"]
     title = _one_data_set(records) or plan.base.data.name
     study = Study(
         name=plan.sweep.name,

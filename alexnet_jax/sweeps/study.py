@@ -4,20 +4,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alexnet_jax.sweeps.comparison import Cell
+from alexnet_jax.sweeps.plan import Arm
 
 
 @dataclass(frozen=True)
-class ArmFacts:
-    """What is known of an arm before it is trained."""
+class ArmFacts(Arm):
+    """An arm, and what is known of it before it is trained; `changes` are the options that differ from the base."""
 
-    name: str
-    changes: dict[str, Any]
-    """Options that differ from the base, with their values."""
-    reason: str
-    published: str = ""
-    """What others found, in words with the source."""
-    effect: float | None = None
-    """Published difference in points of top-1 error; positive means worse."""
     parameters: int | None = None
     operations: int | None = None
     """Of one image, forward."""

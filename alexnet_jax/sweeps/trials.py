@@ -18,7 +18,7 @@ from alexnet_jax.experiment import Experiment, Request
 from alexnet_jax.metrics import read_metrics
 from alexnet_jax.sweeps.comparison import Cell
 from alexnet_jax.sweeps.plan import Trial
-from alexnet_jax.workdir import RANKS, RECORD, RESULT, Workdir
+from alexnet_jax.workdir import RANKS, RESULT, Workdir
 
 DEATHS = 3
 """So many processes may die in a trial without a new checkpoint (killed for memory, say); then it counts as failed."""
@@ -29,8 +29,8 @@ def ended(trial: Trial) -> bool:
     return bool(trial.problem) or _finished(trial) or "status" in _note(trial)
 
 
-def forget_failure(trial: Trial) -> None:
-    """Let a trial that diverged or failed run again."""
+def forget(trial: Trial) -> None:
+    """Drop the note of a trial: a failure may be tried again, an orderly end is no death."""
     _note_path(trial).unlink(missing_ok=True)
 
 
@@ -46,10 +46,10 @@ def run(trial: Trial, shipped: Experiment) -> None:
             return
     try:
         commands.train(Request(trial.experiment, shipped, trial.folder))
-    except (Busy, Interrupted):
+    except Busy:
         raise
-    except BrokenPipeError:  # whoever read our output went away; the trial is as good as before
-        interrupted(trial)
+    except (Interrupted, BrokenPipeError):  # saved, or whoever read our output went away: that is no death
+        forget(trial)
         raise
     except Diverged as problem:
         _write(trial, status="diverged", message=str(problem))
@@ -58,7 +58,7 @@ def run(trial: Trial, shipped: Experiment) -> None:
     except Exception as problem:  # noqa: BLE001 - whatever it was (memory, a defect), the other trials go on
         _write(trial, status="failed", message=f"{type(problem).__name__}: {problem}", trace=traceback.format_exc())
     else:
-        forget_failure(trial)
+        forget(trial)
 
 
 def _may_start(trial: Trial) -> bool:
@@ -81,11 +81,6 @@ def _latest_step(trial: Trial) -> int:
 def failed(trial: Trial, message: str) -> None:
     """Note that the trial failed elsewhere."""
     _write(trial, status="failed", message=message)
-
-
-def interrupted(trial: Trial) -> None:
-    """The trial was stopped in good order: that is no death."""
-    forget_failure(trial)
 
 
 def _finished(trial: Trial) -> bool:
@@ -154,8 +149,3 @@ def epochs_to(lines: list[dict[str, Any]], error: float) -> float | None:
     """The epoch at which the training error, averaged between two lines, was first at most this; None: never."""
     reached = (line["epoch"] for line in lines if line["kind"] == "train" and line["mean_error"] <= error)
     return next(reached, None)
-
-
-def record(trial: Trial) -> dict[str, Any]:
-    """experiment.json of a trial that has begun, or nothing."""
-    return Workdir(trial.folder).record() or {} if (trial.folder / RECORD).exists() else {}

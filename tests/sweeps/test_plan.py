@@ -81,6 +81,15 @@ def test_an_arm_that_changes_nothing_says_so():
     assert {t.arm: t.problem for t in plan(same).trials()}["same"].startswith("The arm same changes nothing")
 
 
+def test_a_misspelt_arm_is_its_own_problem_only():
+    arms = (
+        Arm("misspelt", {"network.pool": "none"}, "no such option"),
+        Arm("quarter", {"network.width": 0.25}, "narrow"),
+    )
+    problems = {t.arm: t.problem for t in plan(dataclasses.replace(EXAMPLE, arms=arms)).trials()}
+    assert "network.pool, which is no option" in problems["misspelt"] and not problems["quarter"]
+
+
 def test_an_arm_that_is_another_one_does_not_count_twice():
     twins = tuple(Arm(name, {"network.width": 0.25}, "a quarter") for name in ("one", "two"))
     problems = {t.arm: t.problem for t in plan(dataclasses.replace(EXAMPLE, arms=twins)).trials()}

@@ -196,7 +196,7 @@ def test_deaths_count_anew_after_a_checkpoint_and_not_after_an_orderly_end(tmp_p
         (one.folder / "checkpoints" / str(step + 1)).mkdir(parents=True)
         assert trials._may_start(one)
     for _ in range(2 * trials.DEATHS):
-        trials.interrupted(one)
+        trials.forget(one)
         assert trials._may_start(one)
 
 
