@@ -1,5 +1,6 @@
 """Run one experiment or sweep: python launch.py --exp=NAME [--mode=MODE] [--section.field=value ...]; --list shows the names."""
 
+import importlib
 import logging
 import os
 import shlex
@@ -12,10 +13,28 @@ from alexnet_jax.errors import Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Request
 from alexnet_jax.sweeps.plan import SweepRequest
 
+MODES = {
+    "train": ("commands", "train"),
+    "eval": ("commands", "evaluate"),
+    "summary": ("commands", "summarize"),
+    "report": ("commands", "write_report_again"),
+}
+"""{mode: (module of alexnet_jax, function of a request)}"""
+
+SWEEP_MODES = {
+    "train": ("sweeps.run", "run"),
+    "summary": ("sweeps.run", "summarize"),
+    "report": ("sweeps.run", "report"),
+    "dry_run": ("sweeps.run", "dry_run"),
+}
+
 
 def run(mode: str, request: Request | SweepRequest) -> None:
     """Do it. jax and its libraries are imported only now: a typing mistake is answered at once, and memory is set first."""
     sweep = isinstance(request, SweepRequest)
+    modes = SWEEP_MODES if sweep else MODES
+    if mode not in modes:
+        raise UsageError(f"--mode={mode} is not for sweeps; theirs are {', '.join(modes)} (dry_run as --dry_run).")
     experiment = request.plan.base if sweep else request.experiment
     if experiment.train.tune_allocator and mode in ("train", "eval") and keep_memory():
         print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
@@ -23,17 +42,8 @@ def run(mode: str, request: Request | SweepRequest) -> None:
     logging.getLogger("asyncio").setLevel(
         logging.CRITICAL
     )  # of several damaged arrays, all but the first print tracebacks
-    if sweep:
-        from alexnet_jax.sweeps import run as sweeps
-
-        {"train": sweeps.run, "summary": sweeps.summarize, "report": sweeps.report, "dry_run": sweeps.dry_run}[mode](
-            request
-        )
-    else:
-        from alexnet_jax import commands
-
-        actions = {"train": commands.train, "eval": commands.evaluate}
-        (actions | {"summary": commands.summarize, "report": commands.write_report_again})[mode](request)
+    module, function = modes[mode]
+    getattr(importlib.import_module(f"alexnet_jax.{module}"), function)(request)
 
 
 def main(arguments: list[str]) -> int:

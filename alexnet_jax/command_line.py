@@ -117,10 +117,8 @@ def _sweep_request(
         raise UsageError(f"--sweep.seeds={seeds}: expected 1 or more; differences need at least 2.")
     if options.address is not None and options.engine != "ray":
         raise UsageError(f"--sweep.address={options.address}: expected only with --sweep.engine=ray.")
-    if line.mode == "eval" or line.restore is not None:
-        raise UsageError(
-            "--mode=eval and --restore are for experiments; a sweep's trials are runs of their own (--mode=report)."
-        )
+    if line.restore is not None:
+        raise UsageError("--restore is for experiments; a sweep's trials are runs of their own (--mode=report).")
     plan = Plan(sweep, base, arms, seeds, workdir.absolute())
     kept = [word for word in arguments if word not in ("--overwrite", "--dry_run")]
     command = shlex.join(["python", "launch.py", *kept])
