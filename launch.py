@@ -18,6 +18,8 @@ MODES = {
     "eval": ("commands", "evaluate"),
     "summary": ("commands", "summarize"),
     "report": ("commands", "write_report_again"),
+    "import": ("weights.exchange", "import_weights"),
+    "export": ("weights.exchange", "export_weights"),
 }
 """{mode: (module of alexnet_jax, function of a request)}"""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import columns, networks, report
+from alexnet_jax import columns, networks, optim, report
 from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.compiled import keep_compiled
@@ -34,13 +34,15 @@ def summarize(request: Request) -> None:
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
     set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
-    networks.build(request.experiment.network, CLASSES[request.experiment.data.name])
+    _check_skipped(request, networks.build(request.experiment.network, CLASSES[request.experiment.data.name]))
     restored_from = _restored_from(request)
-    Workdir(request.workdir).check_continues(request.experiment, restored_from, overwrite=request.overwrite)
+    _check_continues(request, restored_from)
     request, data_set = _find_data(request)
     workdir = Workdir(request.workdir)
-    workdir.check_continues(request.experiment, restored_from, overwrite=request.overwrite)
+    _check_continues(request, restored_from)
     trainer, *splits = make_trainer(request.experiment, data_set)
+    faster = optim.with_rate(trainer.table, request.restore_skip, request.experiment.optim.new_rate)
+    trainer = dataclasses.replace(trainer, table=faster)
     with workdir.locked():
         if request.overwrite:  # only now: whatever could be wrong with the command has been found
             workdir.clear()
@@ -49,6 +51,19 @@ def train(request: Request) -> None:
             print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
             return
         _run(request, trainer, data_set, splits, workdir, restored_from)
+
+
+def _check_continues(request: Request, restored_from: str | None) -> None:
+    Workdir(request.workdir).check_continues(
+        request.experiment, restored_from, request.restore_skip, overwrite=request.overwrite
+    )
+
+
+def _check_skipped(request: Request, table: Table) -> None:
+    names = [spec.name for spec in table.layers]
+    for name in request.restore_skip:
+        if name not in names:
+            raise UsageError(f"--restore_skip={name}: {table.name} has no such layer. There are: {', '.join(names)}.")
 
 
 def _restored_from(request: Request) -> str | None:
@@ -155,11 +170,11 @@ def _run(
     environment = report.environment()
     identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
     _check_same_data(workdir, identity)
-    workdir.write_record(experiment, identity, environment, restored_from)
+    workdir.write_record(experiment, identity, environment, restored_from, request.restore_skip)
     evaluator = make_evaluator(trainer)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
-        state = _first_state(trainer, checkpoints, restored_from)
+        state = _first_state(trainer, checkpoints, restored_from, request.restore_skip)
         print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0].labels)))
         with Metrics(
             workdir.path,
@@ -189,16 +204,16 @@ def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
         )
 
 
-def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str | None) -> State:
-    """The latest checkpoint's state, or step 0 from fresh or given parameters."""
+def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str | None, skip: tuple[str, ...]) -> State:
+    """The latest checkpoint's state, or step 0 from fresh or given parameters; of the latter without the layers of `skip`."""
     abstract = trainer.abstract_state()
     steps = checkpoints.steps()
     if steps:
         parameters, optimizer = checkpoints.restore(steps[-1], abstract.parameters, abstract.optimizer)
         return State(parameters, optimizer, jax.device_put(np.int32(steps[-1]), abstract.step.sharding))
-    if restored_from is not None:
-        return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters))
-    return trainer.initial_state()
+    if restored_from is None:
+        return trainer.initial_state()
+    return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters, skip))
 
 
 def _opening(trainer: Trainer, data_set: sources.DataSet, workdir: Workdir, step: int, examples: int) -> str:

@@ -1,5 +1,7 @@
 """The paper's update rule, the original program's and the libraries', from optax parts; the schedules of their rates."""
 
+import dataclasses
+
 import optax
 
 from alexnet_jax.experiment import Optim
@@ -19,6 +21,12 @@ def optimizer(optim: Optim, table: Table, steps_per_epoch: int, total_steps: int
         labels[spec.name] = {kind: _label(optim, spec, kind) for kind in ("kernel", "bias")}
         rules |= {label: _rule(optim, spec, kind, rate) for kind, label in labels[spec.name].items()}
     return optax.partition(rules, lambda _: labels) if len(rules) > 1 else next(iter(rules.values()))
+
+
+def with_rate(table: Table, layers: tuple[str, ...], factor: float) -> Table:
+    """The table with the rate of these layers times `factor`: a new last layer learns faster than those it stands on."""
+    changed = (dataclasses.replace(s, rate=factor * s.rate) if s.name in layers else s for s in table.layers)
+    return dataclasses.replace(table, layers=tuple(changed))
 
 
 def _label(optim: Optim, spec: Layer, kind: str) -> str:
