@@ -18,6 +18,7 @@ MODES = {
     "eval": ("commands", "evaluate"),
     "summary": ("commands", "summarize"),
     "report": ("commands", "write_report_again"),
+    "prepare": ("data.prepare", "run"),
 }
 """{mode: (module of alexnet_jax, function of a request)}"""
 

@@ -32,9 +32,9 @@ class CommandLine:
     train: tyro.conf.FlagConversionOff[Train]
     mesh: tyro.conf.FlagConversionOff[Mesh]
     sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
-    mode: Literal["train", "eval", "summary", "report"] = "train"
-    """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep.
-    report: write the report again, of a sweep also while it runs."""
+    mode: Literal["train", "eval", "summary", "report", "prepare"] = "train"
+    """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep. report:
+    write the report again, of a sweep also while it runs. prepare: store large pictures as small ones, for fast epochs."""
     workdir: Path | None = None
     """Folder of the run. Default: runs/EXP. The trials of a sweep go into `trials` beside it."""
     restore: str | None = None
