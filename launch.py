@@ -18,6 +18,7 @@ MODES = {
     "eval": ("commands", "evaluate"),
     "summary": ("commands", "summarize"),
     "report": ("commands", "write_report_again"),
+    "prepare": ("data.prepare", "run"),
     "import": ("weights.exchange", "import_weights"),
     "export": ("weights.exchange", "export_weights"),
 }

@@ -50,6 +50,9 @@ def _check_data(d: Data) -> None:
     _require("data.validation", d.validation, d.validation >= 1, "at least 1 image")
     _require("data.crop_padding", d.crop_padding, d.crop_padding >= 0, "0 or more pixels")
     _require("data.crop", d.crop, d.crop >= 0, "0 (the image's own side) or more pixels")
+    _require("data.side", d.side, d.side >= 8, "at least 8 pixels")
+    _require("data.workers", d.workers, d.workers is None or d.workers >= 0, "0 or more processes")
+    _require("data.colour_epochs", d.colour_epochs, d.colour_epochs is None or d.colour_epochs >= 0, "0 or more epochs")
     _require("data.views", d.views, d.views == 1 or d.crop > 0, "1 unless data.crop says how large a view is")
 
 
@@ -61,6 +64,9 @@ def _check_optim(o: Optim, t: Train) -> None:
     _require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
     _require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
     _require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
+    _require("optim.patience", o.patience, o.patience >= 1, "1 or more validations")
+    by_hand = o.schedule != "original" or o.rule == "original"  # its biases keep their rate
+    _require("optim.schedule", o.schedule, by_hand, "another one unless optim.rule=original")
     drops_rise = all(a < b for a, b in zip((0.0, *o.drops), o.drops, strict=False))
     _require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
     none_lost = o.schedule == "drops" or not o.drops

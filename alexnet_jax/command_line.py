@@ -32,10 +32,10 @@ class CommandLine:
     train: tyro.conf.FlagConversionOff[Train]
     mesh: tyro.conf.FlagConversionOff[Mesh]
     sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
-    mode: Literal["train", "eval", "summary", "report", "import", "export"] = "train"
-    """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep.
-    report: write the report again, of a sweep also while it runs. import: a run's folder from a file of weights; export: such
-    a file from a checkpoint (docs/weights.md)."""
+    mode: Literal["train", "eval", "summary", "report", "prepare", "import", "export"] = "train"
+    """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep. report:
+    write the report again, of a sweep also while it runs. prepare: store large pictures as small ones, for fast epochs.
+    import: a run's folder from a file of weights; export: such a file from a checkpoint (docs/weights.md)."""
     workdir: Path | None = None
     """Folder of the run. Default: runs/EXP, or runs/EXP-imported in import mode. The trials of a sweep go into `trials`
     beside it."""

@@ -14,10 +14,12 @@ from alexnet_jax import columns, networks, optim, report
 from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.compiled import keep_compiled
-from alexnet_jax.data import augment, pipeline, sources
+from alexnet_jax.data import order, pipeline, sources, statistics
+from alexnet_jax.data.split import DataSet, Split, Stream
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
-from alexnet_jax.experiment import CLASSES, DIGITS, Experiment, Request, from_json
+from alexnet_jax.experiment import DIGITS, Experiment, Request, from_json
 from alexnet_jax.metrics import Metrics, read_metrics
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
@@ -28,13 +30,13 @@ from alexnet_jax.workdir import RANKS, RESULT, Workdir
 def summarize(request: Request) -> None:
     """Print the table of layers."""
     experiment = request.experiment
-    print(summary(networks.build(experiment.network, CLASSES[experiment.data.name])))
+    print(summary(networks.build(experiment.network, sources.class_count(experiment.data))))
 
 
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
     set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
-    _check_skipped(request, networks.build(request.experiment.network, CLASSES[request.experiment.data.name]))
+    _check_skipped(request, networks.build(request.experiment.network, sources.class_count(request.experiment.data)))
     restored_from = _restored_from(request)
     _check_continues(request, restored_from)
     request, data_set = _find_data(request)
@@ -78,7 +80,7 @@ def _restored_from(request: Request) -> str | None:
     return str(find_step(restore, request.workdir))
 
 
-def _find_data(request: Request) -> tuple[Request, sources.DataSet]:
+def _find_data(request: Request) -> tuple[Request, DataSet]:
     """The data, or the digits in its place where design and user allow that."""
     experiment = request.experiment
     try:
@@ -118,8 +120,13 @@ def _add_flag(flag: str) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
 
-def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Trainer, sources.Split, sources.Split]:
-    """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend."""
+def make_trainer(
+    experiment: Experiment, data_set: DataSet, stats: Statistics | None = None
+) -> tuple[Trainer, Split | Stream, Split | Stream]:
+    """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend.
+
+    `stats`: those that the parameters were trained with, if they are known; measured otherwise.
+    """
     training, validation = pipeline.hold_out(data_set, experiment.data.validation, fold_in=experiment.data.fold_in)
     options = experiment.train
     data, column = columns.mesh_shape(
@@ -132,15 +139,15 @@ def make_trainer(experiment: Experiment, data_set: sources.DataSet) -> tuple[Tra
         )
     table = networks.build(experiment.network, len(data_set.classes))
     _check_image(experiment, data_set, table)
-    per_epoch = pipeline.steps_per_epoch(len(training.labels), options.batch)
-    stats = augment.statistics(training.images, experiment.data)
+    per_epoch = order.steps_per_epoch(len(training), options.batch)
+    stats = stats or statistics.measure(training, experiment.data)
     mesh = columns.make_mesh(data, column)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
 
-def _check_image(experiment: Experiment, data_set: sources.DataSet, table: Table) -> None:
+def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> None:
     """The images, or what is cut out of them, are those the network expects."""
-    side, _, channels = data_set.train.images.shape[1:]
+    side, _, channels = data_set.train.image
     crop, padding = experiment.data.crop, experiment.data.crop_padding
     if crop > side + 2 * padding or (experiment.data.views > 1 and crop >= side):
         raise UsageError(f"--data.crop={crop}: expected less than the {side} pixels of {data_set.title}.")
@@ -161,8 +168,8 @@ def make_evaluator(trainer: Trainer) -> Evaluator:
 def _run(
     request: Request,
     trainer: Trainer,
-    data_set: sources.DataSet,
-    splits: list[sources.Split],
+    data_set: DataSet,
+    splits: list[Split | Stream],
     workdir: Workdir,
     restored_from: str | None,
 ) -> None:
@@ -175,7 +182,7 @@ def _run(
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
         state = _first_state(trainer, checkpoints, restored_from, request.restore_skip)
-        print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0].labels)))
+        print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0])))
         with Metrics(
             workdir.path,
             data_title=data_set.title,
@@ -184,9 +191,11 @@ def _run(
             first_step=int(state.step),
             log_every=experiment.train.log_every,
         ) as metrics:
-            training, validation = (pipeline.put(split, trainer.mesh) for split in splits)
+            training, validation, test = (
+                pipeline.feed(split, trainer.mesh, experiment.data.workers) for split in (*splits, data_set.test)
+            )
             state = Loop(trainer, training, validation, evaluator, metrics, checkpoints).run(state)
-            scores, ranks = evaluator.examine(state.parameters, pipeline.put(data_set.test, trainer.mesh))
+            scores, ranks = evaluator.examine(state.parameters, test)
             np.save(workdir.path / RANKS, ranks)
             metrics.test(int(state.step), dataclasses.asdict(scores))
     finally:
@@ -216,7 +225,7 @@ def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str 
     return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters, skip))
 
 
-def _opening(trainer: Trainer, data_set: sources.DataSet, workdir: Workdir, step: int, examples: int) -> str:
+def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, examples: int) -> str:
     mesh = ", ".join(f"{name} {size}" for name, size in trainer.mesh.shape.items())
     kind = trainer.mesh.devices.flat[0].device_kind
     start = f"Continuing at step {step:,} of" if step else "Training for"
@@ -229,7 +238,7 @@ def _opening(trainer: Trainer, data_set: sources.DataSet, workdir: Workdir, step
 
 
 def _finish(
-    request: Request, workdir: Workdir, data_set: sources.DataSet, environment: dict, scores: Scores, steps: int
+    request: Request, workdir: Workdir, data_set: DataSet, environment: dict, scores: Scores, steps: int
 ) -> None:
     """The report with its picture, and result.json; that one last, since it says that the run is finished."""
     lines = read_metrics(workdir.path / "metrics.jsonl")
@@ -287,7 +296,8 @@ def evaluate(request: Request) -> None:
     started = time.monotonic()
     parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
     evaluator = make_evaluator(trainer)
-    scores = evaluator(parameters, pipeline.put(data_set.test, trainer.mesh))
+    test = pipeline.feed(data_set.test, trainer.mesh, request.experiment.data.workers)
+    scores = evaluator(parameters, test)
     print(f"Checkpoint: {step}\nData: {data_set.title}, test split")
     print(_result_line(dataclasses.asdict(scores)))
     print(

@@ -1,5 +1,6 @@
 """Top-1 and top-5 error and mean loss of a split, every example counted exactly once."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 
 from alexnet_jax import columns
-from alexnet_jax.data.augment import Statistics, normalize, views
-from alexnet_jax.data.pipeline import OnDevice, evaluation_batches
+from alexnet_jax.data.augment import View, normalize, view, views
+from alexnet_jax.data.pipeline import Feed, OnDevice
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import Diverged
 from alexnet_jax.experiment import Data, Train
 from alexnet_jax.model import Parameters, cross_entropy, logits
@@ -43,29 +45,42 @@ class Evaluator:
         batch_first = columns.place(mesh, columns.BATCH_FIRST)
 
         @jax.jit
-        def step(parameters: Parameters, split: OnDevice, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
-            images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
-            cut = views(normalize(images, stats).astype(train.precision), data)
-            scores = average([logits(table, mesh, parameters, view).T for view in cut])
-            labels = split.labels[indices]
-            return cross_entropy(scores, labels), rank(scores, labels)
+        def see(parameters: Parameters, examples: OnDevice, indices: jax.Array | None, place: View) -> jax.Array:
+            images = jax.lax.with_sharding_constraint(examples.take(indices).images, batch_first)
+            seen = view(normalize(images, stats).astype(train.precision), place, data)
+            return logits(table, mesh, parameters, seen).T
 
-        self._step = step
+        @jax.jit
+        def judge(
+            scores: list[jax.Array], examples: OnDevice, indices: jax.Array | None
+        ) -> tuple[jax.Array, jax.Array]:
+            labels, mean = examples.take(indices).labels, average(scores)
+            return cross_entropy(mean, labels), rank(mean, labels)
 
-    def __call__(self, parameters: Parameters, split: OnDevice) -> Scores:
+        self._data, self._see, self._judge = data, see, judge
+
+    def _step(
+        self, parameters: Parameters, examples: OnDevice, indices: np.ndarray | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """(losses [batch], ranks [batch]); the views one after another, through one program."""
+        places = views(examples.images.shape[1], self._data)
+        return self._judge([self._see(parameters, examples, indices, place) for place in places], examples, indices)
+
+    def __call__(self, parameters: Parameters, split: Feed) -> Scores:
         """Raises Diverged when a loss is not finite."""
         return self.examine(parameters, split)[0]
 
-    def examine(self, parameters: Parameters, split: OnDevice) -> tuple[Scores, np.ndarray]:
+    def examine(self, parameters: Parameters, split: Feed) -> tuple[Scores, np.ndarray]:
         """The scores, and for every image in order how many classes stood before the right one, uint16 [n].
 
         Raises Diverged when a loss is not finite.
         """
         losses, ranks = [], []
-        for indices, counted in evaluation_batches(len(split), self.batch):
-            loss, place = jax.device_get(self._step(parameters, split, indices))
-            losses.append(loss[counted])
-            ranks.append(place[counted])
+        with contextlib.closing(split.evaluation(self.batch)) as batches:
+            for examples, indices, counted in batches:
+                loss, place = jax.device_get(self._step(parameters, examples, indices))
+                losses.append(loss[counted])
+                ranks.append(place[counted])
         place = np.concatenate(ranks)
         loss = math.fsum(np.concatenate(losses)) / len(place)
         if not math.isfinite(loss):

@@ -64,10 +64,18 @@ class Network:
 class Data:
     """Which images, and what is done to them on their way into the network."""
 
-    name: Literal["cifar10", "digits", "imagenet2012"] = "cifar10"
-    """cifar10 and imagenet2012 come through tensorflow-datasets; digits ships with scikit-learn."""
+    name: Literal["cifar10", "digits", "imagenet2012", "folder"] = "cifar10"
+    """cifar10 and imagenet2012 come through tensorflow-datasets; digits ships with scikit-learn; folder: your own pictures, a
+    sub-folder of data.dir for each class, or in train/ and val/ of it; or any set of labelled images in a version folder of
+    tensorflow-datasets."""
     dir: str | None = None
-    """tensorflow-datasets folder. Default: TFDS_DATA_DIR, then ~/tensorflow_datasets."""
+    """tensorflow-datasets folder. Default: TFDS_DATA_DIR, then ~/tensorflow_datasets. With data.name=folder: that folder."""
+    prepared: str | None = None
+    """Folder of what --mode=prepare made of imagenet2012 or folder. Default: one in ~/.cache/alexnet_jax, if it is there."""
+    side: int = 256
+    """Of imagenet2012 and folder: the shorter side of a picture is scaled to so many pixels and the central square cut out."""
+    workers: int | None = None
+    """Of the same: processes that read and decode; 0: threads of this one. Default: 0 on CPUs, else half of the cores."""
     fallback: Literal["digits", "error"] = "digits"
     """When the data is neither there nor downloadable: go on with the digits (plain first trainings only), or stop."""
     validation: int = 5000
@@ -84,15 +92,18 @@ class Data:
     """Side of what is cut out of each image at random, after any padding; 0: as large as the image."""
     views: Literal[1, 9, 10] = 1
     """Views of a test image whose softmax is averaged. 1: the centre. 9: a grid of 3x3. 10: corners, centre and mirrors."""
-    colour: Literal["none", "original"] = "none"
-    """Noise along the principal components of the colours (section 4.1), as the original program has it: one draw per image
-    and use, standard deviation a tenth of each component's, the image then divided by 1.1."""
+    colour: Literal["none", "paper", "original"] = "none"
+    """Noise along the principal components of the colours (section 4.1), one draw per image and use. original: a tenth of each
+    component's standard deviation, the image then divided by 1.1. paper: a tenth of the eigenvalue, as the text has it, on
+    colours of 0..1, where eigenvalues are below one (on 0..255 they run to thousands)."""
+    colour_epochs: float | None = None
+    """Epochs with colour noise; the original program did without in its last ones. Left out: all."""
     fold_in: bool = False
     """Train on the held-out images too, as the author's last runs did; the validation error then says nothing of new images."""
 
 
 CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
-"""Classes of each data set, known without reading it."""
+"""Classes of each data set that are known without looking at it."""
 
 DIGITS = Data(name="digits", validation=180, crop_padding=2, mirror=False, mean="pixel", scale="std")
 """The embedded data set: 1,797 handwritten digits, never mirrored, shifted by at most two pixels."""
@@ -113,14 +124,18 @@ class Optim:
     """Fraction of the velocity kept at each step."""
     weight_decay: float = 0.0005
     """Multiplies the rate and the weight inside the velocity."""
-    schedule: Literal["constant", "drops", "linear", "cosine"] = "drops"
-    """drops: times drop_factor at each epoch of drops. linear, cosine: from the peak to zero at the last step."""
+    schedule: Literal["constant", "drops", "plateau", "original", "linear", "cosine"] = "drops"
+    """drops: times drop_factor at each epoch of drops. plateau: the same, three times at most, when `patience` validations
+    in a row were no better than the best (section 5). original: as net 145's author lowered it by hand, a tenth at epochs 25,
+    51 and 79, conv1 another tenth at 67 and zero from 72. linear, cosine: from the peak to zero at the last step."""
     warmup: float = 0.0
     """Epochs over which the rate first rises from zero to its peak."""
     drops: tuple[float, ...] = ()
     """Epochs at which the rate is multiplied by drop_factor."""
     drop_factor: float = 0.1
-    """See drops."""
+    """Of the schedules drops and plateau."""
+    patience: int = 5
+    """Of the schedule plateau: validations, one per epoch, without a lower error before the rate drops."""
     new_rate: float = 1.0
     """Factor on the rate of the layers that --restore_skip starts anew."""
 
@@ -192,7 +207,16 @@ class Request:
 
 
 MAY_DIFFER = frozenset(
-    {"data.dir", "data.fallback", "train.eval_batch", "train.log_every", "train.save_every", "train.keep"}
+    {
+        "data.dir",
+        "data.prepared",
+        "data.workers",
+        "data.fallback",
+        "train.eval_batch",
+        "train.log_every",
+        "train.save_every",
+        "train.keep",
+    }
     | {"train.deterministic", "train.tune_allocator", "train.compile_cache", "mesh.data", "mesh.column"}
 )
 """Fields a continued run may change: none of them touches the mathematics. train.epochs may grow (see `differences`)."""

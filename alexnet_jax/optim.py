@@ -1,26 +1,33 @@
 """The paper's update rule, the original program's and the libraries', from optax parts; the schedules of their rates."""
 
 import dataclasses
+from typing import Any, NamedTuple
 
+import jax
 import optax
+from optax.contrib import reduce_on_plateau
 
 from alexnet_jax.experiment import Optim
 from alexnet_jax.table import Layer, Table
 
 
-def optimizer(optim: Optim, table: Table, steps_per_epoch: int, total_steps: int) -> optax.GradientTransformation:
+def optimizer(
+    optim: Optim, table: Table, steps_per_epoch: int, total_steps: int
+) -> optax.GradientTransformationExtraArgs:
     """The named rule, with the rates and decays that layers of the table have of their own.
 
     paper (section 5): v <- m v - decay * rate * w - rate * g; w <- w + v, rate and decay INSIDE the momentum. sgd: as in
     `optax.sgd`, v <- m v + decay * w + g; w <- w - rate * v, which differs after every change of rate. original: the weights
     follow the paper's rule; biases have no decay and keep a constant rate of their own (the 2012 layer files).
     """
-    rate = schedule(optim, steps_per_epoch, total_steps)
     rules, labels = {}, {}
     for spec in table.layers:
         labels[spec.name] = {kind: _label(optim, spec, kind) for kind in ("kernel", "bias")}
+        rate = schedule(optim, steps_per_epoch, total_steps, spec.name)
         rules |= {label: _rule(optim, spec, kind, rate) for kind, label in labels[spec.name].items()}
-    return optax.partition(rules, lambda _: labels) if len(rules) > 1 else next(iter(rules.values()))
+    rule = optax.partition(rules, lambda _: labels) if len(rules) > 1 else next(iter(rules.values()))
+    rule = optax.with_extra_args_support(rule)
+    return _with_plateau(optim, rule) if optim.schedule == "plateau" else rule
 
 
 def with_rate(table: Table, layers: tuple[str, ...], factor: float) -> Table:
@@ -34,19 +41,19 @@ def _label(optim: Optim, spec: Layer, kind: str) -> str:
     if kind == "bias" and optim.rule == "original":
         return "bias"
     decay = _decay(optim, spec, kind)
-    own = [f"rate x{spec.rate:g}"] * (spec.rate != 1) + [f"decay {decay:g}"] * (decay != optim.weight_decay)
+    own = [spec.name] * (optim.schedule == "original" and spec.name in BY_HAND)  # a schedule of its own
+    own += [f"rate x{spec.rate:g}"] * (spec.rate != 1) + [f"decay {decay:g}"] * (decay != optim.weight_decay)
     return ", ".join(own) or "kernel"
 
 
 def _rule(optim: Optim, spec: Layer, kind: str, rate: optax.Schedule) -> optax.GradientTransformation:
     if kind == "bias" and optim.rule == "original":
         return optax.chain(optax.scale_by_learning_rate(optim.bias_learning_rate), optax.trace(optim.momentum))
-    parts = (
-        optax.add_decayed_weights(_decay(optim, spec, kind)),
-        optax.scale_by_learning_rate(lambda step: spec.rate * rate(step)),
-        optax.trace(optim.momentum),
-    )
-    return optax.chain(*parts) if optim.rule != "sgd" else optax.chain(parts[0], parts[2], parts[1])
+    decay = optax.add_decayed_weights(_decay(optim, spec, kind))
+    factor = (_scale_by_plateau(),) if optim.schedule == "plateau" else ()
+    scale = (*factor, optax.scale_by_learning_rate(lambda step: spec.rate * rate(step)))
+    velocity = optax.trace(optim.momentum)
+    return optax.chain(decay, velocity, *scale) if optim.rule == "sgd" else optax.chain(decay, *scale, velocity)
 
 
 def _decay(optim: Optim, spec: Layer, kind: str) -> float:
@@ -54,13 +61,18 @@ def _decay(optim: Optim, spec: Layer, kind: str) -> float:
     return spec.decay if kind == "kernel" and spec.decay is not None else optim.weight_decay
 
 
-def schedule(optim: Optim, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
-    """The rate of the step with this number, counted from 0; times in the record are epochs."""
+def schedule(optim: Optim, steps_per_epoch: int, total_steps: int, layer: str = "") -> optax.Schedule:
+    """The rate of the step with this number, counted from 0; times in the record are epochs.
+
+    The original program's has its own for some layers' weights; a plateau's drops come on top (`plateau_scale`).
+    """
     warmup = round(optim.warmup * steps_per_epoch)
     after = max(1, total_steps - warmup)
     main = {
         "constant": lambda: optax.constant_schedule(optim.learning_rate),
-        "drops": lambda: _drops(optim, steps_per_epoch, warmup),
+        "plateau": lambda: optax.constant_schedule(optim.learning_rate),
+        "drops": lambda: _drops(optim, dict.fromkeys(optim.drops, optim.drop_factor), steps_per_epoch, warmup),
+        "original": lambda: _drops(optim, ALL_BY_HAND | BY_HAND.get(layer, {}), steps_per_epoch, warmup),
         "linear": lambda: optax.linear_schedule(optim.learning_rate, 0.0, after),
         "cosine": lambda: optax.cosine_decay_schedule(optim.learning_rate, after),
     }[optim.schedule]()
@@ -71,10 +83,69 @@ def schedule(optim: Optim, steps_per_epoch: int, total_steps: int) -> optax.Sche
     return optax.join_schedules([rise, main], [warmup])
 
 
-def _drops(optim: Optim, steps_per_epoch: int, warmup: int) -> optax.Schedule:
+ALL_BY_HAND = {25.0: 0.1, 51.0: 0.1, 79.0: 0.1}
+BY_HAND = {"conv1": {67.0: 0.1, 72.0: 0.0}}
+"""{epoch: factor}: how the author lowered the rate of net 145's weights by hand, of all layers, and of some on top."""
+
+
+def _drops(optim: Optim, factors: dict[float, float], steps_per_epoch: int, warmup: int) -> optax.Schedule:
     """Drops count from the start of training, while `join_schedules` counts from the end of the warm-up."""
     at: dict[int, float] = {}
-    for epoch in optim.drops:  # two that fall on one step both count
+    for epoch, factor in factors.items():  # two that fall on one step both count
         step = max(0, round(epoch * steps_per_epoch) - warmup)
-        at[step] = at.get(step, 1.0) * optim.drop_factor
+        at[step] = at.get(step, 1.0) * factor
     return optax.piecewise_constant_schedule(optim.learning_rate, at)
+
+
+# --- the paper's schedule: a tenth of the rate when the validation error stops improving ------------------------------
+
+PLATEAU_DROPS = 3
+"""Times that the rate was lowered (section 5)."""
+
+
+class PlateauState(NamedTuple):
+    """State of a rule whose rate falls on a plateau; it is saved and restored with the velocities."""
+
+    plateau: Any  # optax's ReduceLROnPlateauState
+    rule: Any
+
+
+def _plateau(optim: Optim) -> optax.GradientTransformationExtraArgs:
+    """optax's, used once per validation: any lower error is an improvement (its tolerance must not be zero)."""
+    lowest = optim.drop_factor**PLATEAU_DROPS
+    return reduce_on_plateau(optim.drop_factor, optim.patience, rtol=0.0, atol=1e-9, min_scale=lowest)
+
+
+def _with_plateau(optim: Optim, rule: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    def init(params: Any) -> PlateauState:
+        return PlateauState(_plateau(optim).init({}), rule.init(params))
+
+    def update(updates: Any, state: Any, params: Any = None, **_: Any) -> tuple[Any, PlateauState]:
+        updates, inner = rule.update(updates, state.rule, params, plateau_scale=state.plateau.scale)
+        return updates, PlateauState(state.plateau, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _scale_by_plateau() -> optax.GradientTransformationExtraArgs:
+    """Inside the rule, where the rate stands: before the velocity in the paper's, after it in optax.sgd's."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, plateau_scale: Any = 1.0, **_: Any) -> tuple[Any, Any]:
+        return jax.tree.map(lambda update: plateau_scale * update, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def plateau_scale(state: Any) -> Any:
+    """What an optimizer's state multiplies the scheduled rate by."""
+    return state.plateau.scale if isinstance(state, PlateauState) else 1.0
+
+
+def after_validation(optim: Optim, state: Any, error: float) -> Any:
+    """The optimizer's state after a validation with this top-1 error: the rate may have dropped. Others stay as they are."""
+    if not isinstance(state, PlateauState):
+        return state
+    _, plateau = _plateau(optim).update({}, state.plateau, value=error)
+    return PlateauState(
+        jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), state.plateau, plateau), state.rule
+    )

@@ -1,5 +1,6 @@
 """The train step and the loop around it."""
 
+import contextlib
 import functools
 import math
 import signal
@@ -19,7 +20,8 @@ from jax.tree_util import DictKey
 from alexnet_jax import columns, optim
 from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import augment
-from alexnet_jax.data.pipeline import OnDevice, training_batch
+from alexnet_jax.data.pipeline import Feed, OnDevice
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import Diverged, Interrupted
 from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import Experiment
@@ -58,7 +60,7 @@ class Trainer:
     experiment: Experiment
     table: Table
     mesh: DeviceMesh
-    stats: augment.Statistics
+    stats: Statistics
     steps_per_epoch: int
 
     @property
@@ -66,7 +68,7 @@ class Trainer:
         """Steps of the whole training."""
         return max(1, round(self.experiment.train.epochs * self.steps_per_epoch))
 
-    def optimizer(self) -> optax.GradientTransformation:
+    def optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The update rule with its schedule."""
         return optim.optimizer(self.experiment.optim, self.table, self.steps_per_epoch, self.total_steps)
 
@@ -102,33 +104,38 @@ class Trainer:
         place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
         return jax.tree.map(place, shapes, self.places)
 
-    def images(self, split: OnDevice, indices: jax.Array, key: jax.Array) -> jax.Array:
-        """What a step sees of the training split: [channels, height, width, batch], normalized and augmented."""
+    def images(self, batch: jax.Array, key: jax.Array, step: jax.Array) -> jax.Array:
+        """What a step sees of images uint8 [batch, height, width, 3]: [channels, height, width, batch], normalized, augmented."""
         options, batch_first = self.experiment, columns.place(self.mesh, columns.BATCH_FIRST)
-        images = jax.lax.with_sharding_constraint(split.images[indices], batch_first)
-        images = augment.augment(augment.normalize(images, self.stats), key, options.data, self.stats)
+        images = augment.normalize(jax.lax.with_sharding_constraint(batch, batch_first), self.stats)
+        last = options.data.colour_epochs
+        recoloured = True if last is None else step < round(last * self.steps_per_epoch)
+        images = augment.augment(images, key, options.data, self.stats, recoloured)
         return images.transpose(3, 1, 2, 0).astype(options.train.precision)
 
-    def step(self) -> Callable[[State, OnDevice, np.ndarray, np.uint32], tuple[State, dict[str, Any]]]:
-        """The compiled step: (state, training split, indices int32 [batch], seed) -> (next state, {'loss', 'error', 'rate'}).
+    def step(self) -> Callable[[State, OnDevice, np.ndarray | None, np.uint32], tuple[State, dict[str, Any]]]:
+        """The compiled step: (state, examples, indices, seed) -> (next state, {'loss', 'error', 'rate'}).
 
-        The old state's memory is reused for the new one. The seed is no constant of the program: seeds share one.
+        Examples and indices are what a feed's `training` gives. The old state's memory is reused for the new one. The seed is
+        no constant of the program: seeds share one.
         """
         rule, places = self.optimizer(), self.places
         schedule = optim.schedule(self.experiment.optim, self.steps_per_epoch, self.total_steps)
 
-        def step(state: State, split: OnDevice, indices: jax.Array, seed: jax.Array) -> tuple[State, dict[str, Any]]:
+        def step(
+            state: State, examples: OnDevice, indices: jax.Array | None, seed: jax.Array
+        ) -> tuple[State, dict[str, Any]]:
             draw = lambda name: jax.random.fold_in(stream(seed, name), state.step)  # noqa: E731
-            images = self.images(split, indices, draw(AUGMENT))
-            masks = dropout_masks(self.table, draw(DROPOUT), len(indices))
-            labels = split.labels[indices]
+            batch = examples.take(indices)
+            images = self.images(batch.images, draw(AUGMENT), state.step)
+            masks = dropout_masks(self.table, draw(DROPOUT), len(batch))
             (loss, error), gradients = loss_and_gradients(
-                self.table, self.mesh, state.parameters, images, labels, masks
+                self.table, self.mesh, state.parameters, images, batch.labels, masks
             )
             with jax.named_scope("update"):
                 updates, velocities = rule.update(gradients, state.optimizer, state.parameters)
                 parameters = optax.apply_updates(state.parameters, updates)
-            result = {"loss": loss, "error": error, "rate": schedule(state.step)}
+            result = {"loss": loss, "error": error, "rate": schedule(state.step) * optim.plateau_scale(state.optimizer)}
             return State(parameters, velocities, state.step + 1), result
 
         return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
@@ -174,8 +181,8 @@ class Loop:
     def __init__(
         self,
         trainer: Trainer,
-        train: OnDevice,
-        validation: OnDevice,
+        train: Feed,
+        validation: Feed,
         evaluator: Evaluator,
         metrics: Metrics,
         checkpoints: Checkpoints,
@@ -191,16 +198,15 @@ class Loop:
         options, per_epoch = self.trainer.experiment.train, self.trainer.steps_per_epoch
         step, total = self.trainer.step(), self.trainer.total_steps
         start, seed = int(state.step), np.uint32(options.seed)
-        with Signals() as signals:
-            for number in range(start, total):
-                indices = training_batch(number, len(self.train), options.batch, options.seed)
-                state, result = step(state, self.train, indices, seed)
-                done = number + 1
+        feed = self.train.training(start, total, options.batch, options.seed)
+        with Signals() as signals, contextlib.closing(feed) as batches:
+            for done, (examples, indices) in enumerate(batches, start + 1):
+                state, result = step(state, examples, indices, seed)
                 self.pending.append((done, result))
                 self._keep_pace(done)
                 interrupted = signals.received
                 if done % per_epoch == 0 or done == total:
-                    self._end_of_epoch(state, done)
+                    state = self._end_of_epoch(state, done)
                 elif interrupted or (options.save_every and done % options.save_every == 0):
                     self._save(state, done)
                 if interrupted and done < total:
@@ -251,7 +257,7 @@ class Loop:
                 "Try another --train.seed, --network.init=he, a higher --optim.learning_rate, or a warm-up."
             )
 
-    def _end_of_epoch(self, state: State, step: int) -> None:
+    def _end_of_epoch(self, state: State, step: int) -> State:
         self._read(0)
         started = time.monotonic()
         with self.metrics.pause():
@@ -264,8 +270,11 @@ class Loop:
             top5_error=scores.top5_error,
             seconds=time.monotonic() - started,
         )
+        optimizer = optim.after_validation(self.trainer.experiment.optim, state.optimizer, scores.top1_error)
+        state = State(state.parameters, optimizer, state.step)
         with self.metrics.pause():
             self.checkpoints.save(step, state.parameters, state.optimizer, scores.top1_error)
+        return state
 
     def _save(self, state: State, step: int) -> None:
         """Nothing is saved before its losses were seen to be finite."""

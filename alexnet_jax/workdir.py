@@ -15,11 +15,13 @@ from alexnet_jax.experiment import Experiment, differences, from_json, to_json
 RECORD, RESULT = "experiment.json", "result.json"
 RANKS = "test_ranks.npy"
 """uint16 [test images]: how many classes stood before the right one at the end of the run; 0 is a right answer."""
+STATISTICS = "statistics.npz"
+"""What is subtracted from and divided out of every image that the parameters see (data/statistics.py)."""
 CONTENTS = (
     RECORD,
     RESULT,
     RANKS,
-    "statistics.npz",
+    STATISTICS,
     "metrics.jsonl",
     "report.md",
     "checkpoints",
@@ -30,10 +32,10 @@ CONTENTS = (
 
 
 class Workdir:
-    """`runs/<experiment>/`, or wherever --workdir says."""
+    """`runs/<experiment>/`, or wherever --workdir (or another option that messages should name) says."""
 
-    def __init__(self, path: Path):
-        self.path = path.absolute()
+    def __init__(self, path: Path, option: str = "--workdir"):
+        self.path, self._option = path.absolute(), option
 
     @contextlib.contextmanager
     def locked(self, *, wait: bool = False) -> Iterator[None]:
@@ -47,13 +49,15 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = open(self.path / ".lock", "a")  # noqa: SIM115 - closed below, with the lock
         except OSError as problem:
-            raise UsageError(f"--workdir={self.path}: cannot be written to ({problem}). Choose another.") from problem
+            raise UsageError(
+                f"{self._option}={self.path}: cannot be written to ({problem}). Choose another."
+            ) from problem
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError as problem:
                 raise Busy(
-                    f"Another process is working in {self.path}. Wait for it, or choose another --workdir."
+                    f"Another process is working in {self.path}. Wait for it, or choose another {self._option}."
                 ) from problem
             yield
 

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 
 from alexnet_jax import columns, layers, optim
-from alexnet_jax.data.augment import Statistics, normalize
+from alexnet_jax.data.augment import normalize
 from alexnet_jax.data.pipeline import put
-from alexnet_jax.data.sources import Split
+from alexnet_jax.data.split import Split
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.model import dropout_masks, initialize
 from alexnet_jax.table import LRN, Conv, LayerShape, MapNorm, MaxPool, shapes

@@ -73,7 +73,8 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     import jax
 
     from alexnet_jax import columns
-    from alexnet_jax.data import pipeline, sources
+    from alexnet_jax.data import order, pipeline
+    from alexnet_jax.data.split import Split
     from alexnet_jax.train import Trainer
     from benchmarks.ours import STATISTICS, random_images
     from benchmarks.sizes import Job
@@ -82,13 +83,13 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     batch = experiment.train.batch
     table = Job(name, batch).table
     pixels, labels = random_images(images, table.image, table.classes)
-    split = pipeline.put(sources.Split(pixels, labels), columns.make_mesh(1, 1))
+    split = pipeline.put(Split(pixels, labels), columns.make_mesh(1, 1))
     trainer = Trainer(experiment, table, columns.make_mesh(1, 1), STATISTICS, steps_per_epoch=1)
-    take = jax.jit(trainer.images)
+    take = jax.jit(lambda split, indices, key: trainer.images(split.take(indices).images, key, jax.numpy.int32(0)))
 
     def epoch() -> None:
-        for step in range(pipeline.steps_per_epoch(images, batch)):
-            taken = take(split, pipeline.training_batch(step, images, batch, seed=0), jax.random.key(step))
+        for step in range(order.steps_per_epoch(images, batch)):
+            taken = take(split, order.training_batch(step, images, batch, seed=0), jax.random.key(step))
         jax.block_until_ready(taken)
 
     epoch()  # compiles

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from alexnet_jax import columns
-from alexnet_jax.data.augment import Statistics, statistics
-from alexnet_jax.data.pipeline import put, training_batch
-from alexnet_jax.data.sources import Split
+from alexnet_jax.data.pipeline import Whole
+from alexnet_jax.data.split import Split
+from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.errors import RunError
 from alexnet_jax.evaluate import Evaluator, average, rank
 from alexnet_jax.experiment import Data, Experiment, Optim, Train
@@ -43,7 +43,7 @@ def split():
 
 @pytest.fixture(scope="module")
 def stats(split):
-    return statistics(split.images, Data(scale="std"))
+    return measure(split, Data(scale="std"))
 
 
 def scores(split, stats, *, batch=128, mesh=(1, 1), parameters=None):
@@ -52,7 +52,7 @@ def scores(split, stats, *, batch=128, mesh=(1, 1), parameters=None):
     if parameters is not None:
         places = jax.tree.map(lambda leaf: leaf.sharding, own)
         own = jax.device_put(parameters, places)
-    return Evaluator(TABLE, mesh, stats, train=Train(eval_batch=batch))(own, put(split, mesh))
+    return Evaluator(TABLE, mesh, stats, train=Train(eval_batch=batch))(own, Whole(split, mesh))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_evaluating_twice_gives_identical_numbers(split, stats):
         Evaluator(TABLE, mesh, stats, train=Train(eval_batch=128)),
         initialize(TABLE, jax.random.key(0), mesh),
     )
-    placed = put(split, mesh)
+    placed = Whole(split, mesh)
     assert evaluator(parameters, placed) == evaluator(parameters, placed)
 
 
@@ -145,15 +145,16 @@ def test_two_epochs_with_evaluations_compile_each_step_once(split, stats):
     )
     per_epoch = EXAMPLES // 128
     trainer = Trainer(options, TABLE, mesh, stats, per_epoch)
-    evaluator, placed = Evaluator(TABLE, mesh, stats, train=Train(eval_batch=128)), put(split, mesh)
+    evaluator, feed = Evaluator(TABLE, mesh, stats, train=Train(eval_batch=128)), Whole(split, mesh)
+    batches = feed.training(0, 2 * per_epoch, 128, 0)
     step, state = trainer.step(), trainer.initial_state()
-    for number in range(2 * per_epoch):
-        state, result = step(state, placed, training_batch(number, EXAMPLES, 128, 0), np.uint32(number))
+    for number, (examples, indices) in enumerate(batches):
+        state, result = step(state, examples, indices, np.uint32(number))
         if (number + 1) % per_epoch == 0:
-            evaluator(state.parameters, placed)  # five whole batches and 60 examples more
+            evaluator(state.parameters, feed)  # five whole batches and 60 examples more
     assert np.isfinite(result["loss"]) and int(state.step) == 10
     assert step._cache_size() == 1
-    assert evaluator._step._cache_size() == 1
+    assert evaluator._see._cache_size() == evaluator._judge._cache_size() == 1
 
 
 def test_the_counter_of_compilations_counts():

@@ -87,8 +87,8 @@ def test_experiment_or_sweep_is_complete(name):
     if name in SWEEPS:
         return
     check(found)
-    table = networks.build(found.network, commands.CLASSES[found.data.name])
-    assert table.classes == commands.CLASSES[found.data.name]
+    table = networks.build(found.network, sources.class_count(found.data))
+    assert table.classes == sources.class_count(found.data)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - SWEEPS))

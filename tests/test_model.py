@@ -16,8 +16,10 @@ from flax import nnx
 import alexnet_jax
 import experiments
 from alexnet_jax import AlexNet, make_mesh, networks
-from alexnet_jax.data import augment, pipeline
-from alexnet_jax.data.sources import Split, load
+from alexnet_jax.data import pipeline
+from alexnet_jax.data.sources import load
+from alexnet_jax.data.split import Split
+from alexnet_jax.data.statistics import measure
 from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
@@ -230,16 +232,17 @@ def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds
     optim = dataclasses.replace(optim, warmup=limit / 20, drops=(), schedule="constant")
     experiment = Experiment("by heart", data=data, optim=optim, train=Train(epochs=limit, batch=examples))
     split, mesh = some_digits(examples, table), make_mesh()
-    stats = augment.statistics(split.images, data)
+    stats = measure(split, data)
     trainer = Trainer(experiment, table, mesh, stats, 1)
     evaluator = Evaluator(table, mesh, stats, train=Train(eval_batch=examples))
-    placed, step, indices, needed = pipeline.put(split, mesh), trainer.step(), np.arange(examples, dtype=np.int32), []
+    placed, whole = pipeline.put(split, mesh), pipeline.Whole(split, mesh)
+    step, indices, needed = trainer.step(), np.arange(examples, dtype=np.int32), []
     for seed in seeds:
         state = trainer.initial_state(initialize(table, jax.random.key(seed), mesh))
         needed.append(None)
         for done in range(1, limit + 1):
             state, _ = step(state, placed, indices, np.uint32(0))
-            if done % every == 0 and evaluator(state.parameters, placed).top1_error == 0:
+            if done % every == 0 and evaluator(state.parameters, whole).top1_error == 0:
                 needed[-1] = done
                 break
     return needed

@@ -1,54 +1,10 @@
-"""What is done to images on the device: statistics of the training split, normalization, colour noise, crops, mirrors, views."""
-
-from dataclasses import dataclass
+"""What is done to images on the device: normalization, crops, mirrors, colour noise, and the views of a test image."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Data
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What is subtracted from and divided out of every image; measured on the training split alone."""
-
-    mean: np.ndarray  # float32 [height, width, 3] (per pixel) or [1, 1, 3] (per channel), on the 0..255 scale
-    scale: float  # one number; 1 keeps the 0..255 scale
-    colour: np.ndarray | None = (
-        None  # float32 [3, 3]: principal components of the colours, each as long as its deviation
-    )
-
-
-def statistics(images: np.ndarray, data: Data) -> Statistics:
-    """Of the training images uint8 [n, height, width, 3]: their mean, the deviation around it, and what colour noise needs."""
-    axes = (0,) if data.mean == "pixel" else (0, 1, 2)
-    mean = images.mean(axes, dtype=np.float64)
-    mean = mean if data.mean == "pixel" else mean[None, None]
-    scale = 1.0 if data.scale == "none" else _deviation(images, mean)
-    return Statistics(mean.astype(np.float32), scale, None if data.colour == "none" else _colours(images))
-
-
-def _chunks(images: np.ndarray) -> list[np.ndarray]:
-    """Whole sets do not fit as float64."""
-    return np.array_split(images, max(1, len(images) // 1000))
-
-
-def _deviation(images: np.ndarray, mean: np.ndarray) -> float:
-    square = np.zeros(images.shape[1:])
-    for chunk in _chunks(images):
-        square += ((chunk - mean) ** 2).sum(0)
-    return float(np.sqrt(square.sum() / images.size))
-
-
-def _colours(images: np.ndarray) -> np.ndarray:
-    """[channel, component] of the pixels' covariance over the set: eigenvectors times the roots of their eigenvalues."""
-    centre, covariance = images.mean((0, 1, 2), dtype=np.float64), np.zeros((3, 3))
-    for chunk in _chunks(images):
-        pixels = chunk.reshape(-1, 3) - centre
-        covariance += pixels.T @ pixels
-    values, vectors = np.linalg.eigh(covariance / (images.size / 3))
-    return (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
 
 
 def normalize(images: jax.Array, stats: Statistics) -> jax.Array:
@@ -57,13 +13,16 @@ def normalize(images: jax.Array, stats: Statistics) -> jax.Array:
 
 
 COLOUR = 0.1
-"""Deviation of the noise along each principal component of the colours, in deviations of that component (section 4.1)."""
+"""Deviation of the noise along each principal component of the colours, in lengths of that component (section 4.1)."""
 
 
-def augment(images: jax.Array, key: jax.Array, data: Data, stats: Statistics) -> jax.Array:
+def augment(
+    images: jax.Array, key: jax.Array, data: Data, stats: Statistics, recoloured: jax.Array | bool = True
+) -> jax.Array:
     """What training does to normalized images [batch, height, width, 3]: padded, cropped, mirrored, recoloured.
 
-    Every draw is one per image, of global shape, so that it is the same on every mesh.
+    Every draw is one per image, of global shape, so that it is the same on every mesh. recoloured: False in epochs without
+    colour noise.
     """
     crop_key, mirror_key, colour_key = jax.random.split(key, 3)
     side = data.crop or images.shape[1]
@@ -75,12 +34,12 @@ def augment(images: jax.Array, key: jax.Array, data: Data, stats: Statistics) ->
     if data.mirror:
         mirrored = jax.random.bernoulli(mirror_key, 0.5, (len(images), 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
-    if data.colour == "original":
-        draws = COLOUR * jax.random.normal(colour_key, (len(images), 3))
-        shift = draws @ jnp.asarray(stats.colour).T / stats.scale
-        images = (images + shift[:, None, None]) / (
-            1 + COLOUR
-        )  # as much more deviation as the noise adds, by its author
+    if data.colour != "none":
+        strength = COLOUR * jnp.asarray(recoloured, images.dtype)
+        shift = strength * jax.random.normal(colour_key, (len(images), 3)) @ jnp.asarray(stats.colour).T / stats.scale
+        images = images + shift.reshape(-1, 1, 1, 3)
+        if data.colour == "original":  # by as much more deviation as the noise adds, by its author's reckoning
+            images = images / (1 + strength)
     return images
 
 
@@ -88,15 +47,25 @@ def _cut(image: jax.Array, corner: jax.Array, side: int) -> jax.Array:
     return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (side, side, image.shape[-1]))
 
 
-def views(images: jax.Array, data: Data) -> list[jax.Array]:
-    """The views of test images [batch, height, width, 3] whose softmax is averaged, each [batch, crop, crop, 3]."""
-    side = data.crop or images.shape[1]
-    free = images.shape[1] - side
+View = tuple[int, int, bool]
+"""(top, left, mirrored): where a view of a test image is cut out."""
+
+
+def views(side: int, data: Data) -> list[View]:
+    """The views of test images of this side whose softmax is averaged; each is as large as a training crop."""
+    free = side - (data.crop or side)
     half = free // 2
     corners = {
         1: [(half, half)],
         9: [(top, left) for top in (0, half, free) for left in (0, half, free)],
         10: [(0, 0), (0, free), (free, 0), (free, free), (half, half)],
     }[data.views]
-    cut = [images[:, top : top + side, left : left + side] for top, left in corners]
-    return cut + [view[:, :, ::-1] for view in cut] if data.views == 10 else cut
+    return [(*corner, mirrored) for mirrored in (False, True)[: 1 + (data.views == 10)] for corner in corners]
+
+
+def view(images: jax.Array, place: View, data: Data) -> jax.Array:
+    """One view of images [batch, height, width, 3]: [batch, crop, crop, 3]. Its place may be traced: one program serves all."""
+    top, left, mirrored = place
+    side = data.crop or images.shape[1]
+    cut = jax.lax.dynamic_slice(images, (0, top, left, 0), (len(images), side, side, images.shape[-1]))
+    return jnp.where(mirrored, cut[:, :, ::-1], cut)

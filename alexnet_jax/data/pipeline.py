@@ -1,15 +1,21 @@
-"""Small data sets: the whole set on the device once, and every batch a list of indices into it."""
+"""What reaches the devices: a small split as a whole, of which a batch is a list of indices; a large one batch by batch."""
 
-import functools
-from collections.abc import Iterator
+import contextlib
+import os
+from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import NamedSharding
 
 from alexnet_jax import columns
-from alexnet_jax.data.sources import DataSet, Split
+from alexnet_jax.data import loader
+from alexnet_jax.data.order import evaluation_batches, training_batch
+from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.errors import UsageError
 
 HELD_OUT = 2012
@@ -18,7 +24,7 @@ HELD_OUT = 2012
 
 @dataclass(frozen=True)
 class OnDevice:
-    """A split on the devices, whole on each of them."""
+    """Examples on the devices: a split, whole on each of them, or one batch, spread over them."""
 
     images: jax.Array  # uint8 [n, height, width, 3]
     labels: jax.Array  # int32 [n]
@@ -26,57 +32,123 @@ class OnDevice:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    def take(self, indices: jax.Array | None) -> "OnDevice":
+        """A batch: those of the split with these indices; all of them, for a batch is itself, without."""
+        return self if indices is None else OnDevice(self.images[indices], self.labels[indices])
+
 
 jax.tree_util.register_dataclass(OnDevice, ["images", "labels"], [])
 
+TrainingBatches = Generator[tuple[OnDevice, np.ndarray | None]]
+"""(examples, indices int32 [batch] or None)"""
+EvaluationBatches = Generator[tuple[OnDevice, np.ndarray | None, np.ndarray]]
+"""(examples, indices, counted bool [batch]): each example of a split once; what fills up the last batch is not counted."""
 
-def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tuple[Split, Split]:
+
+class Feed(Protocol):
+    """A split as batches on the devices; what `OnDevice.take` is given."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        ...
+
+    def training(self, first: int, stop: int, batch: int, seed: int) -> TrainingBatches:
+        """The batches of the steps first .. stop-1."""
+        ...
+
+    def evaluation(self, batch: int) -> EvaluationBatches:
+        """All examples in their order."""
+        ...
+
+
+class Whole:
+    """A small split, copied to every device once."""
+
+    def __init__(self, split: Split, mesh: DeviceMesh):
+        self._examples = put(split, mesh)
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def training(self, first: int, stop: int, batch: int, seed: int) -> TrainingBatches:
+        """See `Feed`."""
+        for step in range(first, stop):
+            yield self._examples, training_batch(step, len(self), batch, seed)
+
+    def evaluation(self, batch: int) -> EvaluationBatches:
+        """See `Feed`."""
+        for indices, counted in evaluation_batches(len(self), batch):
+            yield self._examples, indices, counted
+
+
+AHEAD = 1
+"""Batches on their way to the devices while these work at the one before."""
+
+
+class Streamed:
+    """A large split, decoded batch by batch (loader.py); each process of a run decodes what its own devices need."""
+
+    def __init__(self, stream: Stream, mesh: DeviceMesh, workers: int | None = None):
+        self._stream, self._place = stream, columns.place(mesh, columns.BATCH_FIRST)
+        accelerated = mesh.devices.flat[0].platform != "cpu"  # a CPU's cores are busy with the network
+        self._workers = (os.cpu_count() or 2) // 2 * accelerated if workers is None else workers
+
+    def __len__(self) -> int:
+        return len(self._stream)
+
+    def training(self, first: int, stop: int, batch: int, seed: int) -> TrainingBatches:
+        """See `Feed`."""
+        source = loader.Training(self._stream, first, stop, batch, seed, rows_of(self._place, batch))
+        for examples in self._ahead(source):
+            yield examples, None
+
+    def evaluation(self, batch: int) -> EvaluationBatches:
+        """See `Feed`."""
+        source = loader.Evaluation(self._stream, batch, rows_of(self._place, batch))
+        for number, examples in enumerate(self._ahead(source)):
+            yield examples, None, np.arange(number * batch, (number + 1) * batch) < len(self)
+
+    def _ahead(self, source: loader.Training | loader.Evaluation) -> Generator[OnDevice]:
+        waiting: deque[OnDevice] = deque()
+        with contextlib.closing(loader.batches(source, self._workers)) as batches:
+            for batch in batches:
+                waiting.append(OnDevice(*(self._put(batch[name], source.batch) for name in ("images", "labels"))))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _put(self, rows: np.ndarray, batch: int) -> jax.Array:
+        return jax.make_array_from_process_local_data(self._place, rows, (batch, *rows.shape[1:]))
+
+
+def rows_of(place: NamedSharding, batch: int) -> np.ndarray:
+    """Rows of a batch, int64, that live on devices of this process."""
+    slices = place.addressable_devices_indices_map((batch,)).values()
+    return np.unique(np.concatenate([np.arange(batch)[index] for index in slices]))
+
+
+def feed(split: Split | Stream, mesh: DeviceMesh, workers: int | None = None) -> Feed:
+    """The split for this mesh; `workers` processes decode what is read from disk (see `Data.workers`)."""
+    return Whole(split, mesh) if isinstance(split, Split) else Streamed(split, mesh, workers)
+
+
+def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tuple[Split | Stream, Split | Stream]:
     """(training, validation) splits of the training images, the same ones in every run, in their original order.
 
     With fold_in the training split has all of them, those of the validation split too.
     """
-    n = len(data_set.train.labels)
+    n = len(data_set.train)
     if validation >= n:
         raise UsageError(
             f"--data.validation={validation}: expected fewer than the {n} training images of {data_set.title}."
         )
     held = np.zeros(n, bool)
     held[np.random.Generator(np.random.Philox(HELD_OUT)).permutation(n)[:validation]] = True
-    train, labels = data_set.train.images, data_set.train.labels
-    training = data_set.train if fold_in else Split(train[~held], labels[~held])
-    return training, Split(train[held], labels[held])
+    training = data_set.train if fold_in else data_set.train.take(~held)
+    return training, data_set.train.take(held)
 
 
 def put(split: Split, mesh: DeviceMesh) -> OnDevice:
     """Copy a split to every device of the mesh."""
     whole = columns.place(mesh, columns.WHOLE)
     return OnDevice(jax.device_put(split.images, whole), jax.device_put(split.labels, whole))
-
-
-def steps_per_epoch(examples: int, batch: int) -> int:
-    """Whole batches in an epoch. Raises UsageError when there is none."""
-    if batch > examples:
-        raise UsageError(f"--train.batch={batch}: expected at most the {examples} training images.")
-    return examples // batch
-
-
-def training_batch(step: int, examples: int, batch: int, seed: int) -> np.ndarray:
-    """Indices int32 [batch] of step number `step` (from 0): a function of seed and step alone, so nothing needs saving.
-
-    Each epoch is a fresh permutation; its last examples % batch are left out of that epoch.
-    """
-    epoch, place = divmod(step, examples // batch)
-    return _order(epoch, examples, seed)[place * batch : (place + 1) * batch]
-
-
-@functools.lru_cache(maxsize=1)  # drawn once per epoch rather than once per step
-def _order(epoch: int, examples: int, seed: int) -> np.ndarray:
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    return generator.permutation(examples).astype(np.int32)
-
-
-def evaluation_batches(examples: int, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(indices int32 [batch], counted bool [batch]) covering each example once; the last batch is filled up, not counted."""
-    for start in range(0, examples, batch):
-        indices = np.arange(start, start + batch, dtype=np.int32)
-        yield np.minimum(indices, examples - 1), indices < examples

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from alexnet_jax import columns
-from alexnet_jax.data.augment import Statistics, augment, normalize, statistics, views
+from alexnet_jax.data.augment import augment, normalize, view, views
+from alexnet_jax.data.split import Split
+from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.experiment import Data
 
 PLAIN = Data(crop_padding=0, mirror=False)
+
+
+def measured(images, data):
+    return measure(Split(images, np.zeros(len(images), np.int32)), data)
 
 
 def pixels(n, size=6, channels=3):
@@ -100,7 +106,7 @@ def photographs():
 @pytest.mark.parametrize("scale", ["none", "std"])
 def test_the_mean_per_pixel_and_the_deviation_around_it(photographs, scale):
     exact = photographs.astype(np.float64)
-    stats = statistics(photographs, Data(mean="pixel", scale=scale))
+    stats = measured(photographs, Data(mean="pixel", scale=scale))
     assert stats.mean.shape == (5, 4, 3) and stats.mean.dtype == np.float32
     np.testing.assert_allclose(stats.mean, exact.mean(0), rtol=1e-6)
     assert stats.scale == pytest.approx(
@@ -111,7 +117,7 @@ def test_the_mean_per_pixel_and_the_deviation_around_it(photographs, scale):
 @pytest.mark.parametrize("scale", ["none", "std"])
 def test_the_mean_per_channel_and_the_deviation_around_it(photographs, scale):
     exact = photographs.astype(np.float64)
-    stats = statistics(photographs, Data(mean="channel", scale=scale))
+    stats = measured(photographs, Data(mean="channel", scale=scale))
     assert stats.mean.shape == (1, 1, 3) and stats.mean.dtype == np.float32
     mean = exact.mean((0, 1, 2))
     np.testing.assert_allclose(stats.mean[0, 0], mean, rtol=1e-6)
@@ -120,7 +126,7 @@ def test_the_mean_per_channel_and_the_deviation_around_it(photographs, scale):
 
 def test_normalized_training_images_have_mean_zero_and_deviation_one(photographs):
     data = Data(mean="pixel", scale="std")
-    images = np.asarray(normalize(photographs, statistics(photographs, data)), np.float64)
+    images = np.asarray(normalize(photographs, measured(photographs, data)), np.float64)
     np.testing.assert_allclose(images.mean(0), 0, atol=1e-6)
     assert images.std() == pytest.approx(1, rel=1e-6)
 
@@ -150,10 +156,10 @@ def test_crops_of_a_given_side_come_from_everywhere_and_are_as_large():
 
 
 def test_the_colours_components_are_those_of_the_pixels(photographs):
-    stats = statistics(photographs, Data(colour="original"))
+    stats = measured(photographs, Data(colour="original"))
     covariance = np.cov(photographs.reshape(-1, 3).T.astype(np.float64), bias=True)
     np.testing.assert_allclose(stats.colour @ stats.colour.T, covariance, rtol=1e-4)
-    assert statistics(photographs, Data()).colour is None
+    assert measured(photographs, Data()).colour is None
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0])
@@ -184,16 +190,17 @@ def test_views_are_the_centre_nine_places_or_ten_with_mirrors():
     image = pixels(1, size=8)
     cut = lambda top, left: image[:, top : top + 4, left : left + 4]  # noqa: E731
     data = Data(crop=4)
-    np.testing.assert_array_equal(views(image, data)[0], cut(2, 2))
-    nine = views(image, dataclasses.replace(data, views=9))
-    for view, (top, left) in zip(nine, itertools.product((0, 2, 4), (0, 2, 4)), strict=True):
-        np.testing.assert_array_equal(view, cut(top, left))
-    ten = views(image, dataclasses.replace(data, views=10))
+    seen = lambda data: [view(image, place, data) for place in views(8, data)]  # noqa: E731
+    np.testing.assert_array_equal(seen(data)[0], cut(2, 2))
+    nine = seen(dataclasses.replace(data, views=9))
+    for found, (top, left) in zip(nine, itertools.product((0, 2, 4), (0, 2, 4)), strict=True):
+        np.testing.assert_array_equal(found, cut(top, left))
+    ten = seen(dataclasses.replace(data, views=10))
     five = [cut(0, 0), cut(0, 4), cut(4, 0), cut(4, 4), cut(2, 2)]
-    for view, expected in zip(ten, five + [view[:, :, ::-1] for view in five], strict=True):
-        np.testing.assert_array_equal(view, expected)
+    for found, expected in zip(ten, five + [one[:, :, ::-1] for one in five], strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_one_view_of_the_whole_image_is_the_image():
-    (view,) = views(pixels(2), Data())
-    np.testing.assert_array_equal(view, pixels(2))
+    (place,) = views(6, Data())
+    np.testing.assert_array_equal(view(pixels(2), place, Data()), pixels(2))

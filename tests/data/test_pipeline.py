@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from alexnet_jax import columns
-from alexnet_jax.data.pipeline import evaluation_batches, hold_out, put, steps_per_epoch, training_batch
-from alexnet_jax.data.sources import DataSet, Split
+from alexnet_jax.data.order import evaluation_batches, steps_per_epoch, training_batch
+from alexnet_jax.data.pipeline import hold_out, put
+from alexnet_jax.data.split import DataSet, Split
 from alexnet_jax.errors import UsageError
 
 EXAMPLES, BATCH = 103, 10

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax.data import cache, sources, tfds_prepare, tfds_sets
-from alexnet_jax.data.sources import check_labels, load
+from alexnet_jax.data import cache, cifar10, digits, sources, tfds_download, tfds_prepare, tfds_sets
+from alexnet_jax.data.sources import load
+from alexnet_jax.data.split import DataSet, check_labels
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import Data
 
@@ -42,7 +43,7 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    monkeypatch.setattr(tfds_sets, "unreachable", lambda url, seconds: "no network in tests")
+    monkeypatch.setattr(tfds_download, "unreachable", lambda url, seconds: "no network in tests")
 
 
 def example(image: bytes, label: int, identity: str = "x") -> bytes:
@@ -144,7 +145,7 @@ def prepare(
     return version_folder
 
 
-def load_from(folder: Path) -> tuple[sources.DataSet, list[str]]:
+def load_from(folder: Path) -> tuple[DataSet, list[str]]:
     """(what `load` returns for the data folder `folder`, the lines it logged)"""
     lines: list[str] = []
     return load(Data(dir=str(folder)), log=lines.append), lines
@@ -159,7 +160,7 @@ def fails(folder: Path, error: type[Exception], *fragments: str) -> None:
         assert fragment in str(raised.value)
 
 
-def assert_is_the_small_set(data: sources.DataSet) -> None:
+def assert_is_the_small_set(data: DataSet) -> None:
     np.testing.assert_array_equal(data.train.images, TRAIN)
     np.testing.assert_array_equal(data.test.images, TEST)
     assert data.train.labels.tolist() == TRAIN_LABELS
@@ -188,7 +189,7 @@ def test_digits_keep_pixels_and_labels_together_and_split_all_of_them():
     from sklearn.datasets import load_digits
 
     original, data = load_digits(), load(Data(name="digits"))
-    large = sources._enlarge(original.images)
+    large = digits._enlarge(original.images)
     expected = {image.tobytes(): label for image, label in zip(large, original.target, strict=True)}
     assert len(expected) == 1797
     found = {}
@@ -209,7 +210,7 @@ def test_digits_split_is_the_same_in_every_run_whatever_the_seed():
 
 def test_enlarging_is_bilinear():
     ramp = np.tile(np.arange(8.0), (8, 1))[None]
-    row = sources._enlarge(ramp)[0, 16, :, 0]
+    row = digits._enlarge(ramp)[0, 16, :, 0]
     assert np.all(np.diff(row.astype(int)) >= 0)
     expected = np.clip((np.arange(32) + 0.5) / 4 - 0.5, 0, 7) * 255 / 16
     np.testing.assert_array_equal(row, np.rint(expected))
@@ -277,12 +278,12 @@ def test_the_folder_is_the_option_then_the_environment_then_home(tmp_path, monke
     option, environment, home = tmp_path / "option", tmp_path / "environment", tmp_path / "home"
     for folder in (option, environment):
         folder.mkdir()
-    assert tfds_sets.data_folder(None) == home / "tensorflow_datasets"
+    assert tfds_sets.data_folder(tfds_sets.CIFAR10, None) == home / "tensorflow_datasets"
     monkeypatch.setenv("TFDS_DATA_DIR", str(environment))
-    assert tfds_sets.data_folder(None) == environment
-    assert tfds_sets.data_folder(str(option)) == option
+    assert tfds_sets.data_folder(tfds_sets.CIFAR10, None) == environment
+    assert tfds_sets.data_folder(tfds_sets.CIFAR10, str(option)) == option
     monkeypatch.chdir(tmp_path)
-    assert tfds_sets.data_folder("option") == option
+    assert tfds_sets.data_folder(tfds_sets.CIFAR10, "option") == option
 
 
 def test_a_folder_that_is_not_there(tmp_path, monkeypatch):
@@ -299,17 +300,12 @@ def test_a_folder_too_deep(tmp_path):
     fails(version_folder.parent, UsageError, "expected the folder that contains cifar10/")
 
 
-def test_imagenet_is_not_loaded_yet():
-    with pytest.raises(UsageError, match=r"imagenet2012.*--mode=summary.*not part of this version yet\.$"):
-        load(Data(name="imagenet2012"))
-
-
 @pytest.mark.skipif(not REAL_DATA, reason="the real CIFAR-10 needs TFDS_DATA_DIR")
 def test_the_real_cifar10_is_found_and_its_records_are_readable():
-    prepared = tfds_sets.find(tfds_sets.data_folder(REAL_DATA), print)
+    prepared = cifar10.find(tfds_sets.data_folder(tfds_sets.CIFAR10, REAL_DATA), print)
     assert prepared.counts == {"train": 50_000, "test": 10_000}
     assert prepared.classes == CLASSES
-    examples = tfds_sets._examples(prepared.builder.as_data_source("test"), range(500), "test", prepared.folder)
+    examples = cifar10._examples(prepared.builder.as_data_source("test"), range(500), "test", prepared.folder)
     assert {example["image"].shape for example in examples} == {(32, 32, 3)}
     assert {int(example["label"]) for example in examples} == set(range(10))
 
@@ -340,7 +336,7 @@ def test_the_second_start_decodes_nothing(tmp_path, monkeypatch):
     first, lines = load_from(tmp_path)
     assert len(lines) == 1
     assert str(cache_file(tmp_path)) in lines[0]
-    monkeypatch.setattr(tfds_sets, "decode", None)
+    monkeypatch.setattr(cifar10, "decode", None)
     second, lines = load_from(tmp_path)
     assert lines == []
     assert_is_the_small_set(second)
@@ -550,7 +546,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
-        trouble = tfds_sets.unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}/archive", 1.0)
+        trouble = tfds_download.unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}/archive", 1.0)
         assert time.monotonic() - start < 3
     assert trouble == "127.0.0.1 does not answer within 1 s"
 
@@ -566,7 +562,8 @@ def test_a_name_server_that_hangs_is_given_up_in_time(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     start = time.monotonic()
     assert (
-        tfds_sets.unreachable("http://example.invalid/archive", 0.5) == "example.invalid does not answer within 0.5 s"
+        tfds_download.unreachable("http://example.invalid/archive", 0.5)
+        == "example.invalid does not answer within 0.5 s"
     )
     assert time.monotonic() - start < 2
 
@@ -587,7 +584,7 @@ def test_the_probe_hears_the_answer(monkeypatch, answer, trouble):
     monkeypatch.setenv("NO_PROXY", "*")
     with socket.create_server(("127.0.0.1", 0)) as server:
         in_background(answer_once, server, answer, [])
-        assert tfds_sets.unreachable(f"http://127.0.0.1:{server.getsockname()[1]}/archive", 5.0) == trouble
+        assert tfds_download.unreachable(f"http://127.0.0.1:{server.getsockname()[1]}/archive", 5.0) == trouble
 
 
 def test_the_probe_asks_a_proxy_where_one_is_set(monkeypatch):
@@ -598,7 +595,7 @@ def test_the_probe_asks_a_proxy_where_one_is_set(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         in_background(answer_once, proxy, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", requests)
-        assert tfds_sets.unreachable("http://example.invalid/archive", 5.0) is None
+        assert tfds_download.unreachable("http://example.invalid/archive", 5.0) is None
     assert requests[0].startswith(b"GET http://example.invalid/archive")
 
 
@@ -608,7 +605,8 @@ def test_a_refused_connection(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert (
-        tfds_sets.unreachable(f"http://127.0.0.1:{port}/archive", 5.0) == "no connection to 127.0.0.1: ConnectionError"
+        tfds_download.unreachable(f"http://127.0.0.1:{port}/archive", 5.0)
+        == "no connection to 127.0.0.1: ConnectionError"
     )
 
 
@@ -621,13 +619,13 @@ def in_background(function, *arguments) -> None:
 def replace_script(monkeypatch, path: Path, program: str) -> None:
     """Let `program` run in the place of tfds_prepare.py; a file, so that the subprocess is a real one."""
     path.write_text(program)
-    monkeypatch.setattr(tfds_sets, "PREPARE_SCRIPT", path)
+    monkeypatch.setattr(tfds_download, "PREPARE_SCRIPT", path)
 
 
 def test_with_network_the_set_is_prepared_and_read(tmp_path, monkeypatch):
     prepare(tmp_path / "elsewhere")
     (tmp_path / "data").mkdir()
-    monkeypatch.setattr(tfds_sets, "unreachable", lambda url, seconds: None)
+    monkeypatch.setattr(tfds_download, "unreachable", lambda url, seconds: None)
     program = (
         "import shutil, sys\n"
         "assert sys.argv[1] == 'download'\n"
@@ -640,7 +638,7 @@ def test_with_network_the_set_is_prepared_and_read(tmp_path, monkeypatch):
 
 
 def test_preparing_that_fails_says_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_sets, "unreachable", lambda url, seconds: None)
+    monkeypatch.setattr(tfds_download, "unreachable", lambda url, seconds: None)
     replace_script(monkeypatch, tmp_path / "script.py", "print('the disk is full')\nraise SystemExit(1)\n")
     fails(tmp_path, RunError, "Preparing CIFAR-10 failed (exit status 1): the disk is full")
     replace_script(monkeypatch, tmp_path / "script.py", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
@@ -651,7 +649,7 @@ def test_preparing_that_fails_says_why(tmp_path, monkeypatch):
 
 def test_another_process_that_prepared_it_first_is_welcome(tmp_path, monkeypatch):
     prepare(tmp_path / "elsewhere")
-    monkeypatch.setattr(tfds_sets, "unreachable", lambda url, seconds: None)
+    monkeypatch.setattr(tfds_download, "unreachable", lambda url, seconds: None)
     program = (
         "import shutil, sys\n"
         f"shutil.copytree({str(tmp_path / 'elsewhere' / 'cifar10')!r}, sys.argv[2] + '/cifar10')\n"
@@ -662,7 +660,7 @@ def test_another_process_that_prepared_it_first_is_welcome(tmp_path, monkeypatch
 
 
 def test_without_tensorflow_the_message_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_sets, "unreachable", lambda url, seconds: None)
+    monkeypatch.setattr(tfds_download, "unreachable", lambda url, seconds: None)
     program = (
         "import runpy, sys\n"
         "sys.modules['tensorflow'] = None\n"
@@ -730,7 +728,7 @@ def prepared_by_program(tmp_path_factory):
     tasks = [["convert", version, f"{version}-new"] for version in versions]
     tasks += [["download", str(folders[name])] for name in ("wrong", "right")]
     archive = str(folders["right"] / "downloads" / "manual" / "cifar-10-binary.tar.gz")
-    command = [sys.executable, "-c", PREPARATIONS, json.dumps([tasks, archive, tfds_sets.ARCHIVE])]
+    command = [sys.executable, "-c", PREPARATIONS, json.dumps([tasks, archive, tfds_download.ARCHIVE])]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     said = re.findall(r"(.*?)status (\d+)\n", done.stdout, re.DOTALL)
@@ -800,7 +798,7 @@ def test_a_tfrecord_set_is_converted_once_and_left_as_it_was(tmp_path, monkeypat
 
     # Without the cache of images the copy is read again; nothing is converted.
     cache_file(tmp_path).unlink()
-    monkeypatch.setattr(tfds_sets, "_run_prepare_script", None)
+    monkeypatch.setattr(cifar10, "run_prepare_script", None)
     again, lines = load_from(tmp_path)
     assert_is_the_small_set(again)
     assert again.fingerprint == data.fingerprint
@@ -811,7 +809,7 @@ def test_a_tfrecord_set_in_a_folder_that_cannot_be_written_is_converted_into_the
     version_folder = prepare(tmp_path, file_format="tfrecord")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     asked = []
-    monkeypatch.setattr(tfds_sets, "_run_prepare_script", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(cifar10, "run_prepare_script", lambda *arguments: asked.append(arguments))
     with pytest.raises(RunError):  # nothing was converted
         load_from(tmp_path)
     ((task, source, target),) = asked

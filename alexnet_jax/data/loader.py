@@ -1,0 +1,89 @@
+"""Batches of pictures from disk, read and decoded by threads or worker processes of grain. No jax: workers start fast.
+
+What grain numbers, shares out and prefetches is whole batches, so their order is the same whatever the number of workers,
+and a start at any step needs nothing but the step.
+"""
+
+import os
+import signal
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from alexnet_jax.data.order import training_batch
+from alexnet_jax.data.split import Stream
+
+Batch = dict[str, np.ndarray]
+"""{'images': uint8 [rows, side, side, 3], 'labels': int32 [rows]}"""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The batches of the steps first .. stop-1, of which this process needs some rows."""
+
+    stream: Stream
+    first: int
+    stop: int
+    batch: int
+    seed: int
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return self.stop - self.first
+
+    def __getitem__(self, number: int) -> Batch:
+        indices = training_batch(self.first + number, len(self.stream), self.batch, self.seed)
+        return _load(self.stream, indices[self.rows])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All examples in their order; the rows that fill up the last batch are black."""
+
+    stream: Stream
+    batch: int
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return -(-len(self.stream) // self.batch)
+
+    def __getitem__(self, number: int) -> Batch:
+        return _load(self.stream, number * self.batch + self.rows)
+
+
+def _load(stream: Stream, indices: np.ndarray) -> Batch:
+    images = np.zeros((len(indices), *stream.image), np.uint8)
+    labels = np.zeros(len(indices), np.int32)
+    for row, index in enumerate(indices.tolist()):
+        if index < len(stream):
+            images[row], labels[row] = stream[index]
+    return {"images": images, "labels": labels}
+
+
+def batches(source: Training | Evaluation, workers: int) -> Generator[Batch]:
+    """The batches in order, some of them decoded ahead: by `workers` processes, or where it is 0 by threads of this one.
+
+    Close the generator to end the workers. Raises what reading a picture raises.
+    """
+    if not flags.FLAGS.is_parsed():  # grain's worker processes read a flag of their own
+        flags.FLAGS.mark_as_parsed()
+    threads = os.cpu_count() or 1
+    ahead = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=2 if workers else threads + 1)
+    random_access: Any = source  # len() and [] are all grain needs
+    dataset: Any = grain.MapDataset.source(random_access).to_iter_dataset(ahead)
+    if workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=1), _in_worker)
+    iterator = iter(dataset)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _in_worker(index: int, count: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the training process finishes its step and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

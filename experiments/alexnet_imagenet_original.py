@@ -1,0 +1,30 @@
+"""Net 145 of the original program on ImageNet, with the rates its author set by hand, 91 epochs.
+
+python launch.py --exp=alexnet_imagenet --mode=prepare     # once, if it is not done yet, then
+python launch.py --exp=alexnet_imagenet_original
+
+Its author had, for ten views: top-1 / top-5 error 40.66 % / 18.21 %. Not yet trained to its end with this program.
+
+Beside alexnet_imagenet: normalization and pooling before conv1's ReLU, a second normalization after conv2, wider initial weights
+in conv3 to conv5, biases without decay at a constant rate, colour noise until epoch 67, conv1 at rest from epoch 72. There 32
+consecutive images shared one crop and one mirror; here each has its own.
+"""
+
+from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train
+
+EXPERIMENT = Experiment(
+    name="alexnet_imagenet_original",
+    network=Network("alexnet", order="original", init="original"),
+    data=Data(
+        "imagenet2012",
+        validation=10_000,
+        crop_padding=0,
+        crop=224,
+        views=10,
+        colour="original",
+        colour_epochs=67,
+        fallback="error",
+    ),
+    optim=Optim(rule="original", learning_rate=0.01, schedule="original"),
+    train=Train(epochs=91, batch=128, eval_batch=256),
+)
