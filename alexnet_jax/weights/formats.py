@@ -10,8 +10,11 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from alexnet_jax.errors import RunError, UsageError
+from alexnet_jax.weights import caffe
 
 Tensors = dict[str, np.ndarray]
 
@@ -64,8 +67,6 @@ def _npz(path: Path) -> WeightFile:
 
 
 def _safetensors(path: Path) -> WeightFile:
-    from safetensors import safe_open
-
     with safe_open(path, framework="np") as file:
         return WeightFile(_float32({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118 - no dictionary
 
@@ -93,8 +94,6 @@ def _torch(path: Path) -> WeightFile:
 
 
 def _caffemodel(path: Path) -> WeightFile:
-    from alexnet_jax.weights import caffe
-
     layers = caffe.read_layers(path)
     kinds = ("weight", "bias")
     tensors = {
@@ -125,8 +124,6 @@ def write(path: Path, tensors: Tensors, notes: dict[str, str], *, overwrite: boo
 
     Raises UsageError for another ending or a file that is there already, RunError when it cannot be written.
     """
-    from safetensors.numpy import save_file
-
     if path.suffix != ".safetensors":
         raise UsageError(f"--weights={path}: expected a file ending in .safetensors to write to.")
     if path.exists() and not overwrite:

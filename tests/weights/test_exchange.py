@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from alexnet_jax import columns, model, networks
 from alexnet_jax.checkpoint import PARAMETERS, find_step, restore_tree
-from alexnet_jax.data.augment import Statistics, normalize
+from alexnet_jax.data.augment import normalize
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.foreign import FOREIGN
 from alexnet_jax.weights import exchange

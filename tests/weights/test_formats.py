@@ -242,7 +242,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         name.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    monkeypatch.setattr(formats, "save_file", full)
     with pytest.raises(
         RunError, match=r"weights.safetensors could not be written: .*No space left on device.*disk full"
     ):
