@@ -174,20 +174,34 @@ IMAGES = {"caffe_alexnet": (99, 131, 3), "torchvision_alexnet": (95, 127, 3)}
 """Height, width and channels such that fc6 sees maps of 2x3: no two of its axes can be mistaken for each other."""
 
 
-def random_weights(name, classes, seed=0):
-    """{'conv1': (weight, bias)} in the program's own order, float32; every bias matters."""
-    maps, groups = MAPS[name], 2 if name == "caffe_alexnet" else 1
+FULL_MAPS = {
+    "caffe_alexnet": {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256, "fc6": 4096, "fc7": 4096},
+    "torchvision_alexnet": {
+        "conv1": 64,
+        "conv2": 192,
+        "conv3": 384,
+        "conv4": 256,
+        "conv5": 256,
+        "fc6": 4096,
+        "fc7": 4096,
+    },
+}
+
+
+def random_weights(name, classes, maps=None, pixels=2 * 3):
+    """{'conv1': (weight, bias)} in the program's own order, float32; every bias matters. pixels: of the maps that fc6 sees."""
+    maps, groups = maps or MAPS[name], 2 if name == "caffe_alexnet" else 1
     shapes = {
         "conv1": (maps["conv1"], 3, 11, 11),
         "conv2": (maps["conv2"], maps["conv1"] // groups, 5, 5),
         "conv3": (maps["conv3"], maps["conv2"], 3, 3),
         "conv4": (maps["conv4"], maps["conv3"] // groups, 3, 3),
         "conv5": (maps["conv5"], maps["conv4"] // groups, 3, 3),
-        "fc6": (maps["fc6"], maps["conv5"] * 2 * 3),
+        "fc6": (maps["fc6"], maps["conv5"] * pixels),
         "fc7": (maps["fc7"], maps["fc6"]),
         "fc8": (classes, maps["fc7"]),
     }
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     return {layer: _layer(generator, shape) for layer, shape in shapes.items()}
 
 

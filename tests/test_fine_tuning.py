@@ -78,8 +78,8 @@ def test_it_learns_and_goes_on_with_the_same_command_only(learned, tmp_path, com
     assert train(run, **options, train__epochs=epochs(3)) == 0
     record = json.loads((run / "experiment.json").read_text())
     assert record["restore_skip"] == ["fc8"] and record["experiment"]["optim"]["new_rate"] == 10.0
-    assert train(run, **options, train__epochs=epochs(30)) == 0  # velocities of two rates come back
-    assert numbers(run)[-1]["step"] == 30
+    assert train(run, **options, train__epochs=epochs(6)) == 0  # velocities of two rates come back
+    assert numbers(run)[-1]["step"] == 6
     assert (
         numbers(run, "validation")[0]["loss"] < 1.5
     )  # after three steps a fresh network would still be at ln(10) = 2.3
@@ -88,9 +88,9 @@ def test_it_learns_and_goes_on_with_the_same_command_only(learned, tmp_path, com
         ({"restore_skip": "fc7,fc8"}, "--restore_skip: fc8 there, fc7,fc8 asked for"),
         ({"optim__new_rate": 5}, "--optim.new_rate: 10.0 there, 5.0 asked for"),
     ):
-        assert train(run, **options | other, train__epochs=epochs(30)) == 2
+        assert train(run, **options | other, train__epochs=epochs(6)) == 2
         assert told in capsys.readouterr().err
-    assert main(command(run, restore=learned, train__epochs=epochs(30))) == 2
+    assert main(command(run, restore=learned, train__epochs=epochs(6))) == 2
     assert "--restore_skip: fc8 there, None asked for" in capsys.readouterr().err
     assert main(command(run, mode="eval")) == 0
 

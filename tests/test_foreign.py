@@ -15,7 +15,7 @@ from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Experiment, Network
 from alexnet_jax.foreign import FOREIGN, INPUTS
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.table import LRN, Dropout, MaxPool, ReLU, parameter_count, shapes
+from alexnet_jax.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, Table, parameter_count, shapes
 from benchmarks import plain
 
 
@@ -70,19 +70,28 @@ def test_no_option_changes_them(network, option):
         check(Experiment("e", network=network))
 
 
-@pytest.mark.parametrize(("name", "mesh"), [("caffe_alexnet", (2, 2)), ("torchvision_alexnet", (2, 1))])
-def test_loss_and_every_gradient_equal_a_plain_network(name, mesh, compiled, float64):
-    """Those of the LRN over the border between the columns, and of dropout before fc6, among them."""
-    table = other_programs.narrowed(FOREIGN[name](7))
-    parameters = reference.random_parameters(shapes(table))
-    images, labels = reference.random_examples(table, 4)
-    masks = dropout_masks(table, jax.random.key(3), 4)
-    mesh = columns.make_mesh(*mesh)
-    (loss, _), gradients = compiled(functools.partial(loss_and_gradients, table, mesh))(
-        parameters, images.transpose(3, 1, 2, 0), labels, masks
-    )
-    step = compiled(jax.value_and_grad(functools.partial(plain.loss, table)))
-    expected_loss, expected = step(parameters, images, labels, masks)
+TINY = Table(
+    "what both have that the paper's has not",
+    (15, 12, 3),
+    2,
+    (
+        Conv("conv1", 8, 3, after=(ReLU(), LRN(k=1.0, alpha=2e-5, across=True), MaxPool())),
+        Conv("conv2", 12, 3, padding=(1, 1), after=(ReLU(), MaxPool(), Dropout(0.3, inverted=True))),
+        Dense("fc3", 10, "gather", after=(ReLU(), Dropout(0.5, inverted=True))),
+        Dense("fc4", 7, "sum"),
+    ),
+)
+
+
+def test_loss_and_every_gradient_equal_a_plain_network(compiled, float64):
+    """Those of the LRN over the border between columns on two devices, and of dropout of maps, among them."""
+    parameters = reference.random_parameters(shapes(TINY))
+    images, labels = reference.random_examples(TINY, 4)
+    masks = dropout_masks(TINY, jax.random.key(3), 4)
+    step = compiled(functools.partial(loss_and_gradients, TINY, columns.make_mesh(2, 2)))
+    (loss, _), gradients = step(parameters, images.transpose(3, 1, 2, 0), labels, masks)
+    plain_step = compiled(jax.value_and_grad(functools.partial(plain.loss, TINY)))
+    expected_loss, expected = plain_step(parameters, images, labels, masks)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
     for path, leaf in jax.tree.leaves_with_path(expected):
         found, largest = gradients[path[0].key][path[1].key], np.abs(leaf).max()

@@ -31,6 +31,7 @@ def test_every_command_names_an_experiment_and_known_options() -> None:
     commands = re.findall(r"python launch\.py [^`#|\n]*", README)
     assert len(commands) > 8
     known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir", "--dry_run"}
+    known |= {"--restore_skip", "--weights", "--layout", "--channels", "--mean_image"}
     for command in commands:
         options = dict(([*word.split("=", 1), ""])[:2] for word in shlex.split(command)[2:])
         assert options.get("--exp", "alexnet_cifar") in experiments.names(), command
@@ -49,7 +50,14 @@ def test_every_file_of_the_map_exists() -> None:
     for name in names:
         places = (
             ROOT / folder / name
-            for folder in (".", "alexnet_jax", "alexnet_jax/data", "alexnet_jax/sweeps", "benchmarks")
+            for folder in (
+                ".",
+                "alexnet_jax",
+                "alexnet_jax/data",
+                "alexnet_jax/sweeps",
+                "alexnet_jax/weights",
+                "benchmarks",
+            )
         )
         assert any(place.exists() for place in places), name
 

@@ -1,5 +1,6 @@
 """--mode=import and --mode=export from the command line: what is computed afterwards, what is kept, what is refused."""
 
+import functools
 import json
 
 import jax
@@ -12,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from alexnet_jax import columns, model, networks
 from alexnet_jax.checkpoint import PARAMETERS, find_step, restore_tree
+from alexnet_jax.data import statistics
 from alexnet_jax.data.augment import normalize
-from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.foreign import FOREIGN
 from alexnet_jax.weights import exchange
@@ -59,18 +60,23 @@ def exported(name, run, weights, *options):
     return main([f"--exp={name}", "--mode=export", f"--weights={weights}", f"--workdir={run}", *options])
 
 
-def logits(name, run, images):
-    """Of images uint8 [batch, height, width, RGB], from nothing but the run's folder, as evaluation computes them."""
-    table = networks.build(Workdir(run).experiment().network, CLASSES)
-    mesh = columns.make_mesh(1, table.columns)
-    abstract = jax.eval_shape(lambda: model.initialize(table, jax.random.key(0), mesh))
-    places = jax.tree.map(lambda spec: columns.place(mesh, spec), columns.parameter_specs(table))
-    expected = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), abstract, places)
-    parameters = restore_tree(find_step(str(run), run), PARAMETERS, expected)
-    with np.load(run / "statistics.npz") as found:
-        stats = Statistics(found["mean"], found["scale"])
-    assert table.name == name
-    return model.logits(table, mesh, parameters, normalize(images, stats))
+@pytest.fixture(scope="session")
+def logits(compiled):
+    """A function: (network, run, images uint8 [batch, height, width, RGB]) -> their logits, from the run's folder alone."""
+
+    @functools.cache
+    def program(table):
+        mesh = columns.make_mesh(1, table.columns)
+        return compiled(functools.partial(model.logits, table, mesh))
+
+    def compute(name, run, images):
+        table = networks.build(Workdir(run).experiment().network, CLASSES)
+        assert table.name == name
+        parameters = restore_tree(find_step(str(run), run), PARAMETERS, exchange._abstract(table))
+        stats = statistics.restore(run / "statistics.npz")
+        return np.asarray(program(table)(jax.device_get(parameters), normalize(images, stats)))
+
+    return compute
 
 
 def pixels(name):
@@ -84,7 +90,7 @@ def close(found, expected):
 # --- from pixels to logits -------------------------------------------------------------------------------------------
 
 
-def test_torchvisions_weights_see_what_its_transforms_give(torch_weights, tmp_path, capsys):
+def test_torchvisions_weights_see_what_its_transforms_give(torch_weights, tmp_path, capsys, logits):
     name, run = "torchvision_alexnet", tmp_path / "run"
     assert imported(name, torch_weights, run) == 0
     shown = capsys.readouterr().out
@@ -96,7 +102,7 @@ def test_torchvisions_weights_see_what_its_transforms_give(torch_weights, tmp_pa
 
 
 @pytest.mark.parametrize("mean", ["colour", "image"])
-def test_caffes_weights_see_what_its_transformer_gives(caffemodel, tmp_path, capsys, mean):
+def test_caffes_weights_see_what_its_transformer_gives(caffemodel, tmp_path, capsys, logits, mean):
     name, run = "caffe_alexnet", tmp_path / "run"
     bgr = np.array([104.0069879317889, 116.66876761696767, 122.6789143406786])[:, None, None]
     options = []
@@ -111,7 +117,7 @@ def test_caffes_weights_see_what_its_transformer_gives(caffemodel, tmp_path, cap
     close(logits(name, run, pixels(name)), other_programs.caffe(weights_of(name), x)["fc8"])
 
 
-def test_caffes_weights_from_a_file_that_does_not_tell_bgr_from_rgb(caffemodel, tmp_path, capsys):
+def test_caffes_weights_from_a_file_that_does_not_tell_bgr_from_rgb(caffemodel, tmp_path, capsys, logits):
     np.savez(tmp_path / "net.npz", **other_programs.state_dict(weights_of("caffe_alexnet"), {}))
     assert imported("caffe_alexnet", caffemodel, tmp_path / "a") == 0
     assert imported("caffe_alexnet", tmp_path / "net.npz", tmp_path / "b", "--channels=bgr") == 0

@@ -1,5 +1,6 @@
 """docs/weights.md: its torch program computes our logits from an exported file, and its commands are commands."""
 
+import functools
 import re
 import shlex
 
@@ -16,7 +17,7 @@ from alexnet_jax.weights import formats, layouts
 TEXT = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
 
 
-def test_the_torch_program_computes_our_logits(narrow, tmp_path, monkeypatch):
+def test_the_torch_program_computes_our_logits(narrow, compiled, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     table = narrow("alexnet", image=(99, 131, 3))
     parameters = reference.random_parameters(shapes(table), dtype=np.float32)
@@ -26,7 +27,8 @@ def test_the_torch_program_computes_our_logits(narrow, tmp_path, monkeypatch):
     names = {}
     exec(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1], names)
     found = names["logits"](torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
-    expected = np.asarray(model.logits(table, columns.make_mesh(), parameters, images))
+    run = compiled(functools.partial(model.logits, table, columns.make_mesh()))
+    expected = np.asarray(run(parameters, images))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
