@@ -24,7 +24,7 @@ from alexnet_jax.metrics import Metrics, read_metrics
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
-from alexnet_jax.workdir import RANKS, RESULT, Workdir
+from alexnet_jax.workdir import RANKS, RESULT, STATISTICS, Workdir
 
 
 def summarize(request: Request) -> None:
@@ -42,7 +42,7 @@ def train(request: Request) -> None:
     request, data_set = _find_data(request)
     workdir = Workdir(request.workdir)
     workdir.check_continues(request.experiment, restored_from, overwrite=request.overwrite)
-    trainer, *splits = make_trainer(request.experiment, data_set)
+    trainer, *splits = make_trainer(request.experiment, data_set, _trained_with(restored_from))
     with workdir.locked():
         if request.overwrite:  # only now: whatever could be wrong with the command has been found
             workdir.clear()
@@ -63,6 +63,11 @@ def _restored_from(request: Request) -> str | None:
             "or checkpoint to start a new run from its parameters, or --mode=eval to evaluate this checkpoint."
         )
     return str(find_step(restore, request.workdir))
+
+
+def _trained_with(step_folder: str | Path | None) -> Statistics | None:
+    """The statistics that lie with the run of a checkpoint: a network sees images as it was trained to. None: none do."""
+    return None if step_folder is None else statistics.restore(Path(step_folder).parents[1] / STATISTICS)
 
 
 def _find_data(request: Request) -> tuple[Request, DataSet]:
@@ -125,7 +130,9 @@ def make_trainer(
     table = networks.build(experiment.network, len(data_set.classes))
     _check_image(experiment, data_set, table)
     per_epoch = order.steps_per_epoch(len(training), options.batch)
-    stats = stats or statistics.measure(training, experiment.data)
+    if stats is None or (experiment.data.colour != "none" and stats.colour is None):
+        measured = statistics.measure(training, experiment.data)
+        stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
     mesh = columns.make_mesh(data, column)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
@@ -163,6 +170,7 @@ def _run(
     identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
     _check_same_data(workdir, identity)
     workdir.write_record(experiment, identity, environment, restored_from)
+    statistics.save(trainer.stats, workdir.path / STATISTICS)
     evaluator = make_evaluator(trainer)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
@@ -277,7 +285,7 @@ def evaluate(request: Request) -> None:
     set_up_devices(request.experiment)
     step = find_step(request.restore or "latest", request.workdir)
     data_set = sources.load(request.experiment.data)
-    trainer, _, _ = make_trainer(request.experiment, data_set)
+    trainer, _, _ = make_trainer(request.experiment, data_set, _trained_with(step))
     started = time.monotonic()
     parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
     evaluator = make_evaluator(trainer)

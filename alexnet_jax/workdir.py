@@ -15,7 +15,9 @@ from alexnet_jax.experiment import Experiment, differences, from_json, to_json
 RECORD, RESULT = "experiment.json", "result.json"
 RANKS = "test_ranks.npy"
 """uint16 [test images]: how many classes stood before the right one at the end of the run; 0 is a right answer."""
-CONTENTS = (RECORD, RESULT, RANKS, "metrics.jsonl", "report.md", "checkpoints", "tensorboard", "figures")
+STATISTICS = "statistics.npz"
+"""What was subtracted from and divided out of every image (data/statistics.py)."""
+CONTENTS = (RECORD, RESULT, RANKS, STATISTICS, "metrics.jsonl", "report.md", "checkpoints", "tensorboard", "figures")
 """Everything a run writes; `--overwrite` deletes these and nothing else."""
 
 
