@@ -112,7 +112,8 @@ def _write_plan(request: SweepRequest) -> None:
         if request.overwrite:
             for name in (PLAN, "report.md", "arms.csv", "trials.csv"):
                 (workdir.path / name).unlink(missing_ok=True)
-        before, plan = workdir.read(PLAN) or {}, _merged(request)
+        before = workdir.read(PLAN) or {}
+        plan = _merged(request.plan, before)
         arms = [dataclasses.asdict(arm) for arm in plan.arms]
         history = before.get("history", [])
         if not before or (plan.seeds, arms) != (before["seeds"], before["arms"]):
@@ -132,11 +133,9 @@ def _fixed(plan: Plan) -> dict[str, Any]:
     return fixed | {"base": to_json(plan.base)}
 
 
-def _merged(request: SweepRequest) -> Plan:
-    """The plan of the command together with the one in the folder. Raises UsageError when they contradict each other."""
-    plan = request.plan
-    before = Workdir(plan.folder).read(PLAN)
-    if before is None:
+def _merged(plan: Plan, before: dict[str, Any]) -> Plan:
+    """A command's plan with what sweep.json held `before`, if anything. Raises UsageError when they contradict each other."""
+    if not before:
         return plan
     if not {"base", "arms", "seeds", "command"} <= set(before):
         raise RunError(f"{plan.folder / PLAN} is damaged. Delete it to plan anew; the trials are kept.")
@@ -172,7 +171,8 @@ def _comparable(fixed: dict[str, Any]) -> dict[str, Any]:
 
 def _report(request: SweepRequest) -> Path:
     """Of all that was ever planned in the folder, by whichever process."""
-    plan, saved = _merged(request), Workdir(request.plan.folder).read(PLAN) or {}
+    saved = Workdir(request.plan.folder).read(PLAN) or {}
+    plan = _merged(request.plan, saved)
     every = list(plan.trials())
     cells = [trials.cell(trial, plan.sweep.milestone) for trial in every]
     records = [Workdir(t.folder).record() or {} for t, c in zip(every, cells, strict=True) if c.status == "finished"]
