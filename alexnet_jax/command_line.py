@@ -108,6 +108,8 @@ def _sweep_request(
     sweep: Sweep, base: Experiment, shipped: Experiment, line: CommandLine, workdir: Path, arguments: list[str]
 ) -> tuple[str, SweepRequest]:
     options = line.sweep
+    # No trial may go on with other data than the rest, should it not be found half-way.
+    base = changed(base, {"data.fallback": "error"})
     if options.epochs is not None:
         base = changed(base, {"train.epochs": options.epochs})
     check(base)

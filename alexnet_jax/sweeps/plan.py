@@ -139,8 +139,8 @@ class Plan:
     def trial(self, arm: Arm, seed: int) -> Trial:
         """One training; one that cannot be says why."""
         problem, experiment = self.problems.get(arm.name, ""), self.base
-        if not problem:  # no trial may go on with other data than the rest, should it not be found half-way
-            experiment = changed(self.base, arm.changes | {"train.seed": seed, "data.fallback": "error"})
+        if not problem:
+            experiment = changed(self.base, arm.changes | {"train.seed": seed})
         title = f"{self.base.name}: {arm.name}, seed {seed}"
         experiment = dataclasses.replace(experiment, name=title)
         key = digest(experiment) if not problem else f"{arm.name}-impossible"  # nothing is ever written there

@@ -213,7 +213,7 @@ def _facts(plan: Plan, arm: Arm) -> ArmFacts:
     table = None if trial.problem else _table(trial.experiment)
     parameters = None if table is None else parameter_count(table)
     operations = None if table is None else operation_count(table)
-    usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed, "data.fallback": "error"}
+    usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed}
     changes = (
         {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]} if not trial.problem else arm.changes
     )
