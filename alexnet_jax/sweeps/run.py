@@ -15,7 +15,7 @@ from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Tria
 from alexnet_jax.sweeps.power import reach
 from alexnet_jax.sweeps.report import write_report
 from alexnet_jax.sweeps.study import ArmFacts, Study
-from alexnet_jax.table import Table, operation_count, parameter_count
+from alexnet_jax.table import operation_count, parameter_count
 from alexnet_jax.workdir import Workdir
 
 PLAN = "sweep.json"
@@ -210,18 +210,11 @@ def _one_data_set(records: list[dict[str, Any]]) -> str | None:
 
 def _facts(plan: Plan, arm: Arm) -> ArmFacts:
     trial = plan.trial(arm, plan.seeds_of(arm.name)[0])
-    table = None if trial.problem else _table(trial.experiment)
-    parameters = None if table is None else parameter_count(table)
-    operations = None if table is None else operation_count(table)
-    usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed}
-    changes = (
-        {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]} if not trial.problem else arm.changes
+    if trial.problem:
+        return ArmFacts(**vars(arm))
+    table = networks.build(trial.experiment.network, CLASSES[trial.experiment.data.name])
+    usual = flatten(plan.base) | {"train.seed": trial.seed}
+    changes = {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]}
+    return ArmFacts(
+        arm.name, changes, arm.reason, arm.published, arm.effect, parameter_count(table), operation_count(table)
     )
-    return ArmFacts(arm.name, changes, arm.reason, arm.published, arm.effect, parameters, operations)
-
-
-def _table(experiment: Experiment) -> Table | None:
-    try:
-        return networks.build(experiment.network, CLASSES[experiment.data.name])
-    except UsageError:
-        return None
