@@ -43,9 +43,9 @@ def run(request: SweepRequest) -> None:
             engines.here(todo, request.shipped)
     finally:
         print(f"\n{_report(request)}")
-    lost = [trials.cell(trial, None) for trial in asked if trial.arm == BASE]
-    if all(cell.status in ("failed", "diverged") for cell in lost):
-        raise RunError(f"No trial of the base could be finished, so nothing was compared: {lost[0].message}")
+    base = [trials.state(trial) for trial in asked if trial.arm == BASE]
+    if all(status in ("failed", "diverged") for status, _ in base):
+        raise RunError(f"No trial of the base could be finished, so nothing was compared: {base[0][1]}")
 
 
 def report(request: SweepRequest) -> None:
@@ -61,9 +61,9 @@ def dry_run(request: SweepRequest) -> None:
     """List the trials and say how long those will take that are not done. Nothing is written."""
     asked = list(request.plan.trials())
     for trial in asked:
-        state = trials.cell(trial, None).status if not trial.problem else f"impossible: {trial.problem}"
+        state = f"impossible: {trial.problem}" if trial.problem else trials.state(trial)[0]
         print(f"{trial.arm:24s} seed {trial.seed:<6d} {state:10s} {trial.folder}")
-    todo = [trial for trial in asked if not (trials.ended(trial) or trial.problem)]
+    todo = [trial for trial in asked if not trials.ended(trial)]
     print(f"{len(asked)} trials, {len(asked) - len(todo)} of them need nothing. {_outlook(request, todo)}")
 
 
@@ -117,7 +117,7 @@ def _write_plan(request: SweepRequest) -> None:
         arms = [dataclasses.asdict(arm) for arm in plan.arms]
         history = before.get("history", [])
         if not before or (plan.seeds, arms) != (before["seeds"], before["arms"]):
-            finished = sum(trials.cell(trial, None).status == "finished" for trial in plan.trials())
+            finished = sum(trials.state(trial)[0] == "finished" for trial in plan.trials())
             when, names = time.strftime("%Y-%m-%d %H:%M"), [arm.name for arm in plan.arms]
             history = [*history, {"time": when, "seeds": plan.seeds, "arms": names, "finished": finished}]
         whole = not before or (plan.arms, plan.seeds) == (request.plan.arms, request.plan.seeds)

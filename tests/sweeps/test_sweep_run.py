@@ -231,6 +231,15 @@ def test_a_damaged_note_is_told(tmp_path):
         trials.ended(one)
 
 
+def test_a_finished_trial_whose_files_are_damaged_is_told_when_they_are_read(tmp_path):
+    one = trial(tmp_path)
+    one.folder.mkdir(parents=True)
+    (one.folder / "result.json").write_text("{")
+    assert trials.ended(one) and trials.state(one) == ("finished", "")
+    found = trials.cell(one, None)
+    assert found.status == "failed" and f"delete {one.folder} to train it again" in found.message
+
+
 def test_the_first_epoch_at_a_training_error():
     lines = [{"kind": "train", "epoch": i / 2, "mean_error": error} for i, error in enumerate((0.9, 0.5, 0.6, 0.2))]
     lines.insert(1, {"kind": "validation", "epoch": 0.1, "top1_error": 0.0})
