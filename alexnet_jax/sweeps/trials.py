@@ -5,7 +5,6 @@ diverged, failed, or that the process died in it time and again.
 """
 
 import json
-import os
 import time
 import traceback
 from pathlib import Path
@@ -18,7 +17,7 @@ from alexnet_jax.experiment import Experiment, Request
 from alexnet_jax.metrics import read_metrics
 from alexnet_jax.sweeps.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial
-from alexnet_jax.workdir import RANKS, RESULT, Workdir
+from alexnet_jax.workdir import RANKS, RESULT, Workdir, write_whole
 
 DEATHS = 3
 """So many processes may die in a trial without a new checkpoint (killed for memory, say); then it counts as failed."""
@@ -108,12 +107,10 @@ def _note(trial: Trial) -> dict[str, Any]:
 
 def _write(trial: Trial, **values: Any) -> None:
     path = _note_path(trial)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     values |= {"arm": trial.arm, "seed": trial.seed, "time": time.time()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(values, indent=2) + "\n")
     except OSError as problem:
         raise RunError(f"Cannot write {path} ({problem}). Is the disk full? The same command goes on.") from problem
 
