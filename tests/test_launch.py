@@ -349,7 +349,7 @@ def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
         (("--sweep.base=lrn_sweep",), "lrn_sweep is a sweep; expected an experiment, such as alexnet_cifar"),
         (("--sweep.engine=slurm",), "invalid choice 'slurm'"),
         (("--sweep.address=auto",), "expected only with --sweep.engine=ray"),
-        (("--mode=eval",), "a sweep's trials are runs of their own"),
+        (("--mode=eval",), "--mode=eval is not for sweeps"),
         (("--restore=best",), "a sweep's trials are runs of their own"),
         (("--train.batch=100", "--mesh.data=3"), "--train.batch=100"),
     ],
