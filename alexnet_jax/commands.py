@@ -15,6 +15,7 @@ from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.compiled import keep_compiled
 from alexnet_jax.data import order, pipeline, sources, statistics
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import DataNotFoundError, UsageError
@@ -30,13 +31,13 @@ from alexnet_jax.workdir import RANKS, RESULT, STATISTICS, Workdir
 def summarize(request: Request) -> None:
     """Print the table of layers."""
     experiment = request.experiment
-    print(summary(networks.build(experiment.network, sources.class_count(experiment.data))))
+    print(summary(networks.build(experiment.network, class_count(experiment.data))))
 
 
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
     set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
-    networks.build(request.experiment.network, sources.class_count(request.experiment.data))
+    networks.build(request.experiment.network, class_count(request.experiment.data))
     restored_from = _restored_from(request)
     Workdir(request.workdir).check_continues(request.experiment, restored_from, overwrite=request.overwrite)
     request, data_set = _find_data(request)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from alexnet_jax import networks
-from alexnet_jax.experiment import CLASSES, Experiment
+from alexnet_jax.data.classes import class_count
+from alexnet_jax.experiment import Data, Experiment
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 from alexnet_jax.table import operation_count
@@ -48,8 +49,17 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
 
 def _operations(experiment: Experiment) -> float:
     """Of a whole training: a backward pass costs two forward ones."""
-    table = networks.build(experiment.network, CLASSES[experiment.data.name])
-    return 3.0 * operation_count(table) * IMAGES[experiment.data.name] * experiment.train.epochs
+    table = networks.build(experiment.network, class_count(experiment.data))
+    return 3.0 * operation_count(table) * _images(experiment.data) * experiment.train.epochs
+
+
+def _images(data: Data) -> int:
+    """Training images of an epoch, held-out ones not left out where pictures have to be counted."""
+    if data.name in IMAGES:
+        return IMAGES[data.name]
+    from alexnet_jax.data import sources
+
+    return len(sources.load(data).train)
 
 
 def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:

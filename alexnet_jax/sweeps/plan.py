@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from alexnet_jax import networks
 from alexnet_jax.checks import check
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import CLASSES, MAY_DIFFER, Experiment, flatten
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 
 BASE, CONTROL = "base", "control"
 """Two arms every sweep has: the base as it is, and the base once more with other seeds (an A/A control)."""
@@ -127,7 +128,7 @@ class Plan:
             try:
                 experiment = changed(self.base, arm.changes | {"train.seed": self.seeds_of(arm.name)[-1]})
                 check(experiment)
-                networks.build(experiment.network, CLASSES[experiment.data.name])
+                networks.build(experiment.network, class_count(experiment.data))
             except UsageError as problem:
                 found[arm.name] = str(problem)
                 continue

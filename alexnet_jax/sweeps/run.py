@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax import networks
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
-from alexnet_jax.experiment import CLASSES, MAY_DIFFER, Experiment, flatten, from_json, to_json
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
 from alexnet_jax.sweeps import engines, trials
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
@@ -212,7 +213,7 @@ def _facts(plan: Plan, arm: Arm) -> ArmFacts:
     trial = plan.trial(arm, plan.seeds_of(arm.name)[0])
     if trial.problem:
         return ArmFacts(**vars(arm))
-    table = networks.build(trial.experiment.network, CLASSES[trial.experiment.data.name])
+    table = networks.build(trial.experiment.network, class_count(trial.experiment.data))
     usual = flatten(plan.base) | {"train.seed": trial.seed}
     changes = {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]}
     return ArmFacts(

@@ -11,6 +11,7 @@ import tfds_files
 from photographs import KINDS, SIDE, TEST, TRAIN, photograph, write_folder, write_imagenet
 
 from alexnet_jax.data import sources
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.images import square
 from alexnet_jax.data.records import TfrecordFile
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
@@ -59,7 +60,7 @@ def test_some_of_a_split_are_those_records(tmp_path):
 def test_a_folder_with_train_and_val(tmp_path):
     write_folder(tmp_path / "animals")
     data = folder(tmp_path / "animals")
-    assert data.classes == KINDS and sources.class_count(Data("folder", dir=str(tmp_path / "animals"))) == 3
+    assert data.classes == KINDS and class_count(Data("folder", dir=str(tmp_path / "animals"))) == 3
     assert data.title == "animals (23 + 9 pictures of 3 classes, test pictures from val/)"
     assert_pictures(data.train, by_class(range(TRAIN)), [i % 3 for i in by_class(range(TRAIN))])
     assert_pictures(data.test, by_class(range(100, 109)), [i % 3 for i in by_class(range(100, 109))])
