@@ -19,6 +19,8 @@ MODES = {
     "summary": ("commands", "summarize"),
     "report": ("commands", "write_report_again"),
     "prepare": ("data.prepare", "run"),
+    "import": ("weights.exchange", "import_weights"),
+    "export": ("weights.exchange", "export_weights"),
 }
 """{mode: (module of alexnet_jax, function of a request)}"""
 

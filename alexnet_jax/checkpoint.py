@@ -48,14 +48,19 @@ class Checkpoints:
         """The step with the lowest validation error among those kept."""
         return self._manager.best_step()
 
-    def save(self, step: int, parameters: Any, optimizer: Any, validation_error: float | None = None) -> None:
+    def save(
+        self, step: int, parameters: Any, optimizer: Any | None = None, validation_error: float | None = None
+    ) -> None:
         """Start saving; training goes on meanwhile. A step that is there already is left as it is.
+
+        Imported parameters come without an optimizer.
 
         Raises RunError when this save cannot start or the one before it failed.
         """
         if step in self._manager.all_steps():
             return
-        items = {PARAMETERS: ocp.args.PyTreeSave(_copy(parameters)), OPTIMIZER: ocp.args.PyTreeSave(_copy(optimizer))}
+        trees = {PARAMETERS: parameters} | ({} if optimizer is None else {OPTIMIZER: optimizer})
+        items = {name: ocp.args.PyTreeSave(_copy(tree)) for name, tree in trees.items()}
         with _failures("save", self.folder):
             self._manager.check_for_errors()
             metrics = None if validation_error is None else {BEST: validation_error}
@@ -123,8 +128,8 @@ def remove_stray_steps(folder: Path) -> None:
             shutil.rmtree(step)
 
 
-def restore_tree(step_folder: Path, item: str, expected: Any) -> Any:
-    """One tree of a checkpoint, placed as `expected` says.
+def restore_tree(step_folder: Path, item: str, expected: Any, skip: tuple[str, ...] = ()) -> Any:
+    """One tree of a checkpoint, placed as `expected` says; without the layers of `skip`, whatever they are there.
 
     Raises UsageError naming the first leaf whose presence, shape or type differs, RunError when the files are damaged.
     """
@@ -132,15 +137,22 @@ def restore_tree(step_folder: Path, item: str, expected: Any) -> Any:
     if not path.is_dir():
         raise RunError(f"The checkpoint {step_folder} has no {item!r}. Choose another with --restore, or start anew.")
     with ocp.PyTreeCheckpointer() as checkpointer, _failures("read", step_folder):
-        saved = _leaves(checkpointer.metadata(path).item_metadata.tree)
-        _compare(saved, _leaves(expected), path)
+        saved = _without(checkpointer.metadata(path).item_metadata.tree, skip)
+        expected = _without(expected, skip)
+        _compare(_leaves(saved), _leaves(expected), path)
         restored = checkpointer.restore(
             path,
             args=ocp.args.PyTreeRestore(
-                item=expected, restore_args=ocp.checkpoint_utils.construct_restore_args(expected)
+                item=expected,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(expected),
+                partial_restore=bool(skip),
             ),
         )
         return jax.tree.map(lambda like, x: x.astype(like.dtype), expected, restored)
+
+
+def _without(tree: Any, skip: tuple[str, ...]) -> Any:
+    return {layer: leaves for layer, leaves in tree.items() if layer not in skip} if skip else tree
 
 
 def _leaves(tree: Any) -> dict[str, tuple]:
@@ -176,6 +188,11 @@ def find_step(restore: str, run_folder: Path) -> Path:
         folder, wanted = run_folder / "checkpoints", restore
     else:
         folder, wanted = Path(restore), "latest"
+        if folder.is_file():
+            raise UsageError(
+                f"--restore={restore} is a file. Weights of other programs come in with --mode=import --weights={restore}; "
+                "--restore then takes the folder made of them."
+            )
         if (folder / PARAMETERS).is_dir():
             return folder.absolute()
         folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder

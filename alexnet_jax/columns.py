@@ -8,7 +8,8 @@
 Every parameter has a leading axis [columns, ...] that is spread over the mesh axis 'column'; every batch is spread over
 'data'. The network runs inside one `jax.shard_map`, so each device sees only its own columns and its own images, and
 nothing moves between devices unless a line below says so: `gather` before conv3, fc6 and fc7, `sum_columns` after fc8,
-`mean_over_data` around the loss. A device that holds both columns loops over them. Nothing but this file names a mesh axis.
+`mean_over_data` around the loss, and in Caffe's network alone `bordered` around its normalization. A device that holds both
+columns loops over them. Nothing but this file names a mesh axis.
 """
 
 from collections.abc import Callable
@@ -121,6 +122,19 @@ def sum_columns(partial: jax.Array) -> jax.Array:
     return lax.psum(partial.sum(0), COLUMN)
 
 
+def bordered(h: jax.Array, reach: int) -> jax.Array:
+    """Each column's maps between the `reach` nearest of the columns beside it, zeros where there is none.
+
+    [own columns, maps, ...] -> [own columns, reach + maps + reach, ...]. Backward each border goes home the same way.
+    """
+    forth = [(device, device + 1) for device in range(lax.axis_size(COLUMN) - 1)]
+    back = [(after, before) for before, after in forth]
+    first, last = h[:, :reach], h[:, -reach:]
+    before = jnp.concatenate([lax.ppermute(last[-1:], COLUMN, forth), last[:-1]])
+    after = jnp.concatenate([first[1:], lax.ppermute(first[:1], COLUMN, back)])
+    return jnp.concatenate([before, h, after], axis=1)
+
+
 def for_each_share(parameter: jax.Array) -> jax.Array:
     """The same values, to be used on a share of the batch. Its transpose adds the gradients of the shares up.
 
@@ -159,16 +173,12 @@ def forward(table: Table, parameters: dict, images: jax.Array, masks: dict[str, 
             elif shared:
                 h = for_each_column(h)
             mask = masks.get(spec.name) if masks is not None else None
-            h = _own_columns(
-                spec, parameters[spec.name], h.astype(images.dtype), shared, mask, training=masks is not None
-            )
+            h = _own_columns(spec, parameters[spec.name], h.astype(images.dtype), shared, mask)
             shared = spec.crossing == "sum"
     return h
 
 
-def _own_columns(
-    spec: Layer, parameters: dict, h: jax.Array, shared: bool, mask: jax.Array | None, *, training: bool
-) -> jax.Array:
+def _own_columns(spec: Layer, parameters: dict, h: jax.Array, shared: bool, mask: jax.Array | None) -> jax.Array:
     """One layer on this device's columns: [own columns, out, ...], or [out, ...] where the columns are summed."""
     kernel, bias = for_each_share(parameters["kernel"]).astype(h.dtype), for_each_share(parameters["bias"])
     each = _all_see(spec, h, kernel) if shared else _each_its_own(spec, h, kernel)
@@ -179,7 +189,7 @@ def _own_columns(
     sums += bias.reshape(*bias.shape, *(1,) * (sums.ndim - bias.ndim))
     if spec.crossing != "sum":
         sums = sums.astype(h.dtype)
-    return _after(spec, sums, mask, training)
+    return _after(spec, sums, mask)
 
 
 def _all_see(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -200,22 +210,30 @@ def _linear(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return layers.dense(x.reshape(-1, x.shape[-1]), kernel)
 
 
-def _after(spec: Layer, x: jax.Array, mask: jax.Array | None, training: bool) -> jax.Array:
+def _lrn_across(part: LRN, x: jax.Array) -> jax.Array:
+    reach = part.size // 2
+    normalized: jax.Array = layers.lrn(bordered(x, reach), part)
+    return normalized[:, reach:-reach]
+
+
+def _after(spec: Layer, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     for part in spec.after:
-        x = _part(part, x, mask, training)
+        x = _part(part, x, mask)
     return x
 
 
-def _part(part: Part, x: jax.Array, mask: jax.Array | None, training: bool) -> jax.Array:
+def _part(part: Part, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     match part:
         case MaxPool():
             return layers.max_pool(x, part)
         case AvgPool():
             return layers.avg_pool(x, part)
+        case LRN() if part.across:
+            return _lrn_across(part, x)
         case LRN() | MapNorm():
             return layers.lrn(x, part)
         case Dropout():
-            return layers.dropout(x, part.probability, mask if training else None)
+            return layers.dropout(x, part, None if mask is None else mask.reshape(x.shape))
         case Tanh():
             return layers.tanh(x)
         case _:

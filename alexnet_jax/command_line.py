@@ -32,15 +32,28 @@ class CommandLine:
     train: tyro.conf.FlagConversionOff[Train]
     mesh: tyro.conf.FlagConversionOff[Mesh]
     sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
-    mode: Literal["train", "eval", "summary", "report", "prepare"] = "train"
+    mode: Literal["train", "eval", "summary", "report", "prepare", "import", "export"] = "train"
     """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep. report:
-    write the report again, of a sweep also while it runs. prepare: store large pictures as small ones, for fast epochs."""
+    write the report again, of a sweep also while it runs. prepare: store large pictures as small ones, for fast epochs.
+    import: a run's folder from a file of weights; export: such a file from a checkpoint (docs/weights.md)."""
     workdir: Path | None = None
-    """Folder of the run. Default: runs/EXP. The trials of a sweep go into `trials` beside it."""
+    """Folder of the run. Default: runs/EXP, or runs/EXP-imported in import mode. The trials of a sweep go into `trials`
+    beside it."""
     restore: str | None = None
-    """eval: latest, best, a step or a path. train: the path of a run or checkpoint to start a new run from."""
+    """eval, export: latest, best, a step or a path. train: the path of a run or checkpoint to start a new run from."""
+    restore_skip: str = ""
+    """train: layers that a run with --restore starts anew, such as fc8 or fc7,fc8; their rate: --optim.new_rate."""
+    weights: Path | None = None
+    """import: a .npz, .safetensors, .pt, .pth or .caffemodel file. export: the .safetensors file to write."""
+    layout: Literal["columns", "grouped"] = "columns"
+    """export: kernels as here, [columns, out, in, ...], or as one device has them, [out, in / groups, ...]."""
+    channels: Literal["file", "rgb", "bgr"] = "file"
+    """import: what the inputs of conv1 stand for. file: bgr in a .caffemodel, rgb in all others."""
+    mean_image: Path | None = None
+    """import: Caffe's mean image, a .binaryproto, in place of its mean colour."""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Delete the run in the folder and start anew. Of a sweep only the plan is forgotten; its trials are kept."""
+    """Delete the run in the folder and start anew; in export mode replace the file. Of a sweep only the plan is forgotten;
+    its trials are kept."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """List the trials of a sweep and estimate their time; nothing is run or written."""
 
@@ -55,18 +68,20 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         raise UsageError("--exp=NAME is missing, such as --exp=alexnet_cifar. python launch.py --list shows the names.")
     found = experiments.find(known.exp or "alexnet_cifar")
     digits = isinstance(found, Sweep) and known.data_name == "digits"
-    workdir = Path(known.workdir or Path("runs") / (f"{found.name}-on-digits" if digits else found.name))
+    suffix = "-on-digits" if digits else "-imported" if known.mode == "import" else ""
+    workdir = Path(known.workdir or Path("runs") / f"{found.name}{suffix}")
     if isinstance(found, Sweep):
         shipped, base = _base(found, known.sweep_base, digits)
     else:
         shipped = base = found
-        if known.mode == "eval":
+        if known.mode in ("eval", "export"):
             base = _trained(workdir) or base
     sections = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "name"}
     default = CommandLine(known.exp or "alexnet_cifar", **sections, workdir=workdir)
     line = tyro.cli(CommandLine, args=arguments, default=default, prog="launch.py", use_underscores=True)
     experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
     workdir = line.workdir or workdir
+    _check_modes(line)
     if isinstance(found, Sweep):
         return _sweep_request(found, experiment, shipped, line, workdir, arguments)
     if line.sweep != SweepOptions() or line.dry_run:
@@ -74,7 +89,36 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
             f"--sweep.* and --dry_run are for sweeps; {found.name} is one experiment. --list shows the sweeps."
         )
     check(experiment)
-    return line.mode, Request(experiment, shipped, workdir, line.restore, line.overwrite)
+    skip = tuple(name.strip() for name in line.restore_skip.split(",") if name.strip())
+    exchange = (line.weights, line.layout, line.channels, line.mean_image)
+    return line.mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, *exchange)
+
+
+MODES_OF = {
+    "restore": ("train", "eval", "export"),
+    "restore_skip": ("train",),
+    "weights": ("import", "export"),
+    "layout": ("export",),
+    "channels": ("import",),
+    "mean_image": ("import",),
+}
+"""{option: the modes that read it}"""
+
+
+def _check_modes(line: CommandLine) -> None:
+    """Raise UsageError for an option that would change nothing."""
+    for option, modes in MODES_OF.items():
+        value, usual = getattr(line, option), next(f.default for f in dataclasses.fields(line) if f.name == option)
+        if value != usual and line.mode not in modes:
+            raise UsageError(f"--{option}={value}: expected only with --mode={' or '.join(modes)}.")
+    if line.restore_skip and line.restore is None:
+        raise UsageError(
+            f"--restore_skip={line.restore_skip}: expected only with --restore=PATH, the run to start from."
+        )
+    if line.optim.new_rate != 1 and not line.restore_skip and line.mode == "train":
+        raise UsageError(
+            f"--optim.new_rate={line.optim.new_rate:g}: expected only with --restore_skip, the layers whose rate it is."
+        )
 
 
 def _first_look(arguments: list[str]) -> argparse.Namespace:

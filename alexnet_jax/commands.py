@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import columns, networks, report
+from alexnet_jax import columns, networks, optim, report
 from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.compiled import keep_compiled
@@ -37,13 +37,15 @@ def summarize(request: Request) -> None:
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
     set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
-    networks.build(request.experiment.network, class_count(request.experiment.data))
+    _check_skipped(request, networks.build(request.experiment.network, class_count(request.experiment.data)))
     restored_from = _restored_from(request)
-    Workdir(request.workdir).check_continues(request.experiment, restored_from, overwrite=request.overwrite)
+    _check_continues(request, restored_from)
     request, data_set = _find_data(request)
     workdir = Workdir(request.workdir)
-    workdir.check_continues(request.experiment, restored_from, overwrite=request.overwrite)
-    trainer, *splits = make_trainer(request.experiment, data_set, _trained_with(restored_from))
+    _check_continues(request, restored_from)
+    trainer, *splits = make_trainer(request.experiment, data_set, _statistics(request, restored_from))
+    faster = optim.with_rate(trainer.table, request.restore_skip, request.experiment.optim.new_rate)
+    trainer = dataclasses.replace(trainer, table=faster)
     with workdir.locked():
         if request.overwrite:  # only now: whatever could be wrong with the command has been found
             workdir.clear()
@@ -52,6 +54,19 @@ def train(request: Request) -> None:
             print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
             return
         _run(request, trainer, data_set, splits, workdir, restored_from)
+
+
+def _check_continues(request: Request, restored_from: str | None) -> None:
+    Workdir(request.workdir).check_continues(
+        request.experiment, restored_from, request.restore_skip, overwrite=request.overwrite
+    )
+
+
+def _check_skipped(request: Request, table: Table) -> None:
+    names = [spec.name for spec in table.layers]
+    for name in request.restore_skip:
+        if name not in names:
+            raise UsageError(f"--restore_skip={name}: {table.name} has no such layer. There are: {', '.join(names)}.")
 
 
 def _restored_from(request: Request) -> str | None:
@@ -66,9 +81,15 @@ def _restored_from(request: Request) -> str | None:
     return str(find_step(restore, request.workdir))
 
 
-def _trained_with(step_folder: str | Path | None) -> Statistics | None:
+def _statistics(request: Request, restored_from: str | None) -> Statistics | None:
+    """Those the run began with, else those of the run it starts from; None: they have to be measured."""
+    own = None if request.overwrite else statistics.restore(Path(request.workdir) / STATISTICS)
+    return own or (None if restored_from is None else _trained_with(Path(restored_from)))
+
+
+def _trained_with(step_folder: Path) -> Statistics | None:
     """The statistics that lie with the run of a checkpoint: a network sees images as it was trained to. None: none do."""
-    return None if step_folder is None else statistics.restore(Path(step_folder).parents[1] / STATISTICS)
+    return statistics.restore(step_folder.parents[1] / STATISTICS)
 
 
 def _find_data(request: Request) -> tuple[Request, DataSet]:
@@ -170,12 +191,12 @@ def _run(
     environment = report.environment()
     identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
     _check_same_data(workdir, identity)
-    workdir.write_record(experiment, identity, environment, restored_from)
+    workdir.write_record(experiment, identity, environment, restored_from, request.restore_skip)
     statistics.save(trainer.stats, workdir.path / STATISTICS)
     evaluator = make_evaluator(trainer)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
-        state = _first_state(trainer, checkpoints, restored_from)
+        state = _first_state(trainer, checkpoints, restored_from, request.restore_skip)
         print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0])))
         with Metrics(
             workdir.path,
@@ -207,16 +228,16 @@ def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
         )
 
 
-def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str | None) -> State:
-    """The latest checkpoint's state, or step 0 from fresh or given parameters."""
+def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str | None, skip: tuple[str, ...]) -> State:
+    """The latest checkpoint's state, or step 0 from fresh or given parameters; of the latter without the layers of `skip`."""
     abstract = trainer.abstract_state()
     steps = checkpoints.steps()
     if steps:
         parameters, optimizer = checkpoints.restore(steps[-1], abstract.parameters, abstract.optimizer)
         return State(parameters, optimizer, jax.device_put(np.int32(steps[-1]), abstract.step.sharding))
-    if restored_from is not None:
-        return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters))
-    return trainer.initial_state()
+    if restored_from is None:
+        return trainer.initial_state()
+    return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters, skip))
 
 
 def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, examples: int) -> str:

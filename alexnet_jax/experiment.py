@@ -25,9 +25,11 @@ class Network:
         "cuda_convnet_18pct",
         "cuda_convnet_13pct",
         "cuda_convnet_11pct",
+        "caffe_alexnet",
+        "torchvision_alexnet",
     ] = "alexnet_cifar"
-    """alexnet: the paper's, 224x224. alexnet_cifar: the same, 32x32. The others are fixed tables of one column (baselines.py),
-    which no other option changes."""
+    """alexnet: the paper's, 224x224. alexnet_cifar: the same, 32x32. The others are fixed tables (baselines.py, foreign.py),
+    which no other option changes; all but caffe_alexnet have one column."""
     width: float = 1.0
     """Factor on the maps of conv1 to conv5; 1 is the paper's 96-256-384-384-256."""
     fc_units: int = 4096
@@ -134,6 +136,8 @@ class Optim:
     """Of the schedules drops and plateau."""
     patience: int = 5
     """Of the schedule plateau: validations, one per epoch, without a lower error before the rate drops."""
+    new_rate: float = 1.0
+    """Factor on the rate of the layers that --restore_skip starts anew."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,11 @@ class Request:
     workdir: Path
     restore: str | None = None
     overwrite: bool = False
+    restore_skip: tuple[str, ...] = ()  # layers that a run with `restore` starts anew
+    weights: Path | None = None  # the file that import mode reads, export mode writes
+    layout: Literal["columns", "grouped"] = "columns"
+    channels: Literal["file", "rgb", "bgr"] = "file"
+    mean_image: Path | None = None
 
 
 MAY_DIFFER = frozenset(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.table import LRN, AvgPool, MapNorm, MaxPool, Pool, pooled
+from alexnet_jax.table import LRN, AvgPool, Dropout, MapNorm, MaxPool, Pool, pooled
 from alexnet_jax.winograd import winograd
 
 CHWN = ("CHWN", "OIHW", "CHWN")
@@ -120,9 +120,15 @@ def tanh(x: jax.Array) -> jax.Array:
     return jnp.tanh(x)
 
 
-def dropout(x: jax.Array, probability: float, mask: jax.Array | None) -> jax.Array:
-    """Paper, section 4.2. With a mask (training): x where it is true, else 0. Without (test): x * (1 - probability)."""
-    return x * (1 - probability) if mask is None else jnp.where(mask, x, 0)
+def dropout(x: jax.Array, part: Dropout, mask: jax.Array | None) -> jax.Array:
+    """Paper, section 4.2. With a mask (training): x where it is true, else 0. Without (test): x * (1 - probability).
+
+    inverted: the former divided by 1 - probability, and the latter x itself.
+    """
+    kept = 1 - part.probability
+    if mask is None:
+        return x if part.inverted else x * kept
+    return jnp.where(mask, x / kept if part.inverted else x, 0)
 
 
 # --- pooling ---------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def _draw(table: Table, key: jax.Array) -> Parameters:
 
 
 def dropout_masks(table: Table, key: jax.Array, batch: int) -> dict[str, jax.Array]:
-    """{layer: bool [columns, units, batch]}, True where a unit is kept; layer i draws from fold_in(key, i).
+    """{layer: bool [columns, units, batch]}, True where a unit, or a pixel of a map, is kept; layer i: fold_in(key, i).
 
     Drawn with global shapes outside the split: a key used inside it would give every device the same mask.
     """
@@ -48,7 +48,7 @@ def dropout_masks(table: Table, key: jax.Array, batch: int) -> dict[str, jax.Arr
     for i, shape in enumerate(shapes(table)):
         for part in shape.spec.after:
             if isinstance(part, Dropout):
-                units = (table.columns, *shape.outputs, batch)
+                units = (table.columns, math.prod(shape.outputs), batch)
                 masks[shape.spec.name] = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - part.probability, units)
     return masks
 

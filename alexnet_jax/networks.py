@@ -9,6 +9,7 @@ from alexnet_jax.baselines import BASELINES
 from alexnet_jax.checks import check_width
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
+from alexnet_jax.foreign import FOREIGN
 from alexnet_jax.table import LRN, Conv, Dense, Dropout, MapNorm, MaxPool, Part, ReLU, Table, shapes
 
 ORDERS: dict[str, dict[str, tuple[Part, ...]]] = {
@@ -40,12 +41,15 @@ HALF_MAPS = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256
 """The paper's one-GPU net (section 3.2): half as many kernels, but not in conv5, to keep the parameters comparable."""
 
 
+FIXED = BASELINES | FOREIGN
+"""Networks that no option changes: {name: its table for a number of classes}."""
+
+
 def build(network: Network, classes: int) -> Table:
     """The table a record describes, for `classes` outputs. Raises UsageError when its numbers do not fit together."""
     check_width(network)
-    table = (
-        BASELINES[network.name](classes) if network.name in BASELINES else ablate(_alexnet(network, classes), network)
-    )
+    fixed = FIXED.get(network.name)
+    table = fixed(classes) if fixed else ablate(_alexnet(network, classes), network)
     try:
         list(shapes(table))
     except ValueError as problem:

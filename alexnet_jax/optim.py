@@ -1,5 +1,6 @@
 """The paper's update rule, the original program's and the libraries', from optax parts; the schedules of their rates."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,12 @@ def optimizer(
     rule = optax.partition(rules, lambda _: labels) if len(rules) > 1 else next(iter(rules.values()))
     rule = optax.with_extra_args_support(rule)
     return _with_plateau(optim, rule) if optim.schedule == "plateau" else rule
+
+
+def with_rate(table: Table, layers: tuple[str, ...], factor: float) -> Table:
+    """The table with the rate of these layers times `factor`: a new last layer learns faster than those it stands on."""
+    changed = (dataclasses.replace(s, rate=factor * s.rate) if s.name in layers else s for s in table.layers)
+    return dataclasses.replace(table, layers=tuple(changed))
 
 
 def _label(optim: Optim, spec: Layer, kind: str) -> str:

@@ -2,7 +2,7 @@
 
 import math
 
-from alexnet_jax.table import LayerShape, Table, shapes
+from alexnet_jax.table import LRN, LayerShape, Table, shapes
 
 HEADINGS = ("layer", "sees per column", "gives per column", "parameters", "operations", "from the other column")
 
@@ -38,8 +38,12 @@ def _row(table: Table, layer: LayerShape) -> tuple[str, ...]:
 
 
 def _crossing(table: Table, layer: LayerShape) -> str:
-    if layer.spec.crossing is None or table.columns == 1:
+    if not layer.received:
         return "-"
+    if layer.spec.crossing is None:
+        maps = sum(part.size // 2 for part in layer.spec.after if isinstance(part, LRN) and part.across)
+        side = math.isqrt(layer.received // maps)
+        return f"{maps:,} maps of {side}x{side} for LRN"
     if layer.spec.crossing == "sum":
         return f"partial sums of {layer.received:,} units"
     maps = layer.inputs[0] * (table.columns - 1) // table.columns

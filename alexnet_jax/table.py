@@ -22,12 +22,16 @@ class Tanh:
 
 @dataclass(frozen=True)
 class LRN:
-    """Local response normalization across neighbouring maps of a column, section 3.3: x / (k + alpha * sum x^2)^beta."""
+    """Local response normalization across neighbouring maps of a column, section 3.3: x / (k + alpha * sum x^2)^beta.
+
+    across: a window at the edge of a column reaches into the next one, as in programs that hold all maps on one device.
+    """
 
     size: int = 5
     k: float = 2.0
     alpha: float = 1e-4
     beta: float = 0.75
+    across: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,13 @@ class AvgPool:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Section 4.2: units are zeroed with this probability in training; outputs are scaled by 1 - probability at test."""
+    """Section 4.2: units are zeroed with this probability in training; outputs are scaled by 1 - probability at test.
+
+    inverted: those kept are divided by it in training instead, as in Caffe, PyTorch and most libraries.
+    """
 
     probability: float = 0.5
+    inverted: bool = False
 
 
 Pool = MaxPool | AvgPool
@@ -208,14 +216,28 @@ def _layer_shape(table: Table, spec: Layer, seen: tuple[int, ...], shared: bool)
         bias = (columns, own)
         if spec.local:
             kernel, bias = kernel + convolved[1:], bias + convolved[1:]
+    received += _bordering(table, spec, convolved)
     return LayerShape(spec, inputs, convolved, _after(spec, convolved), kernel, bias, received)
+
+
+def _bordering(table: Table, spec: Layer, shape: tuple[int, ...]) -> int:
+    """Numbers of the columns beside a column that its normalization across columns sees."""
+    neighbours, seen = min(table.columns - 1, 2), 0
+    for part in spec.after:
+        if isinstance(part, LRN) and part.across:
+            seen += neighbours * (part.size // 2) * math.prod(shape[1:])
+        shape = _after_part(part, shape)
+    return seen
 
 
 def _after(spec: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:
     for part in spec.after:
-        if isinstance(part, Pool):
-            shape = (shape[0], *(pooled(n, part) for n in shape[1:]))
+        shape = _after_part(part, shape)
     return shape
+
+
+def _after_part(part: Part, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], *(pooled(n, part) for n in shape[1:])) if isinstance(part, Pool) else shape
 
 
 def parameter_count(table: Table) -> int:

@@ -90,9 +90,10 @@ class Trainer:
         return State(parameters, jax.tree.map_with_path(beside, abstract), whole)
 
     def initial_state(self, parameters: Parameters | None = None) -> State:
-        """Step 0, from fresh parameters or from given ones."""
-        if parameters is None:
-            parameters = initialize(self.table, stream(self.experiment.train.seed, INIT), self.mesh)
+        """Step 0, from given parameters; layers that are not among them start fresh."""
+        parameters = parameters or {}
+        if len(parameters) < len(self.table.layers):
+            parameters = initialize(self.table, stream(self.experiment.train.seed, INIT), self.mesh) | parameters
         rule, places = self.optimizer(), self.places
         velocities = jax.jit(rule.init, out_shardings=places.optimizer)(parameters)
         return State(parameters, velocities, jax.device_put(np.int32(0), places.step))

@@ -16,8 +16,18 @@ RECORD, RESULT = "experiment.json", "result.json"
 RANKS = "test_ranks.npy"
 """uint16 [test images]: how many classes stood before the right one at the end of the run; 0 is a right answer."""
 STATISTICS = "statistics.npz"
-"""What was subtracted from and divided out of every image (data/statistics.py)."""
-CONTENTS = (RECORD, RESULT, RANKS, STATISTICS, "metrics.jsonl", "report.md", "checkpoints", "tensorboard", "figures")
+"""What is subtracted from and divided out of every image that the parameters see (data/statistics.py)."""
+CONTENTS = (
+    RECORD,
+    RESULT,
+    RANKS,
+    STATISTICS,
+    "metrics.jsonl",
+    "report.md",
+    "checkpoints",
+    "tensorboard",
+    "figures",
+)
 """Everything a run writes; `--overwrite` deletes these and nothing else."""
 
 
@@ -65,7 +75,7 @@ class Workdir:
             yield
 
     def record(self) -> dict[str, Any] | None:
-        """experiment.json: {'experiment', 'data', 'environment', 'restored_from'}, or None before a first run."""
+        """experiment.json: {'experiment', 'data', 'environment', 'restored_from', 'restore_skip'}, or None before a first run."""
         return self.read(RECORD)
 
     def result(self) -> dict[str, Any] | None:
@@ -82,7 +92,12 @@ class Workdir:
         write_whole(self.path / name, json.dumps(values, indent=2) + "\n")
 
     def write_record(
-        self, experiment: Experiment, data: dict[str, str], environment: dict, restored_from: str | None
+        self,
+        experiment: Experiment,
+        data: dict[str, str],
+        environment: dict,
+        restored_from: str | None,
+        restore_skip: tuple[str, ...] = (),
     ) -> None:
         """experiment.json, written before the first step."""
         values = {
@@ -90,10 +105,18 @@ class Workdir:
             "data": data,
             "environment": environment,
             "restored_from": restored_from,
+            "restore_skip": list(restore_skip),
         }
         self.write(RECORD, values)
 
-    def check_continues(self, experiment: Experiment, restored_from: str | None, *, overwrite: bool) -> None:
+    def check_continues(
+        self,
+        experiment: Experiment,
+        restored_from: str | None,
+        restore_skip: tuple[str, ...] = (),
+        *,
+        overwrite: bool,
+    ) -> None:
         """Raise UsageError unless `experiment` may start here or go on with what is here."""
         others = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
         if overwrite and RECORD in others:  # damaged or not
@@ -107,6 +130,9 @@ class Workdir:
         differing = differences(from_json(record["experiment"]), experiment)
         if record.get("restored_from") != restored_from:
             differing["restore"] = (record.get("restored_from"), restored_from)
+        skipped = record.get("restore_skip", [])  # no run before it had this option left layers out
+        if skipped != list(restore_skip):
+            differing["restore_skip"] = (",".join(skipped) or None, ",".join(restore_skip) or None)
         if differing:
             listed = "\n".join(f"  --{name}: {old} there, {new} asked for" for name, (old, new) in differing.items())
             raise UsageError(

@@ -81,14 +81,16 @@ def _after(part, x, columns, mask):
             inside = _pool(part, jnp.ones_like(x), lax.add, 0)
             return _pool(part, x, lax.add, 0) / inside
         case LRN():
-            own = x.reshape(x.shape[0], columns, -1, *x.shape[2:])
+            own = x.reshape(x.shape[0], 1 if part.across else columns, -1, *x.shape[2:])
             return _normalized(part, own, (1, 1, part.size, 1, 1)).reshape(x.shape)
         case MapNorm():
             return _normalized(part, x, (1, 1, part.size, part.size))
         case Dropout():
+            kept = 1 - part.probability
             if mask is None:
-                return x * (1 - part.probability)
-            return jnp.where(mask.reshape(x.shape[::-1]).T, x, 0)
+                return x if part.inverted else x * kept
+            x = x / kept if part.inverted else x
+            return jnp.where(jnp.moveaxis(mask.reshape(*x.shape[1:], -1), -1, 0), x, 0)
     raise TypeError(part)
 
 

@@ -55,7 +55,7 @@ def after(part: Any, columns: int) -> nn.Module:
             return nn.ReLU(inplace=True)
         case MaxPool():
             return nn.MaxPool2d(part.window, part.stride, ceil_mode=True)
-        case LRN():
+        case LRN(across=False):
             return ColumnLRN(part, columns)
         case Dropout():
             return nn.Dropout(part.probability)

@@ -7,6 +7,7 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 import numpy as np
+import other_programs
 import pytest
 import reference
 from jax import lax
@@ -16,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns, layers, networks, train
 from alexnet_jax.errors import UsageError
+from alexnet_jax.foreign import FOREIGN
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.table import Dense, ReLU, shapes
 from benchmarks import plain
@@ -213,6 +215,21 @@ def test_what_is_gathered_is_what_the_table_says_each_column_receives():
     received = {s.spec.name: s.received for s in shapes(networks.ALEXNET) if s.received}
     assert {layer: np.prod(shape) // 8 for layer, shape in forward.items()} == received
     assert received == {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
+
+
+def test_caffes_normalization_hears_two_maps_of_the_other_column_and_nothing_else_is_added():
+    table = other_programs.narrowed(FOREIGN["caffe_alexnet"](10))
+    borders = Counter(
+        {(layer, direction, "ppermute"): 2 for layer in ("conv1", "conv2") for direction in ("forward", "backward")}
+    )
+    assert between_columns(table) == implied(table) + borders
+    forth = [
+        shape
+        for layer, direction, kind, shape in sent(table, "column")
+        if (layer, direction, kind) == ("conv1", "forward", "ppermute")
+    ]
+    conv1 = next(iter(shapes(table)))
+    assert {np.prod(shape) // BATCH for shape in forth} == {conv1.received} == {2 * np.prod(conv1.convolved[1:])}
 
 
 def test_data_parallel_devices_share_loss_and_error_in_one_sum_and_add_up_each_gradient_once():

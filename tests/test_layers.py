@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax import columns, layers, networks
 from alexnet_jax.layers import convolution_form
 from alexnet_jax.model import dropout_masks
-from alexnet_jax.table import LRN, AvgPool, Conv, MapNorm, MaxPool, Table, pooled, shapes
+from alexnet_jax.table import LRN, AvgPool, Conv, Dropout, MapNorm, MaxPool, Table, pooled, shapes
 from alexnet_jax.winograd import winograd
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -357,19 +357,27 @@ def test_dense_is_weights_times_inputs():
 
 def test_dropout_zeroes_in_training_and_scales_at_test():
     x, mask = np.array([1.0, 2.0, 3.0]), np.array([True, False, True])
-    y, (dx,) = value_and_pullback(lambda x: layers.dropout(x, 0.2, mask), np.ones(3), x)
+    y, (dx,) = value_and_pullback(lambda x: layers.dropout(x, Dropout(0.2), mask), np.ones(3), x)
     np.testing.assert_array_equal(y, [1, 0, 3])
     np.testing.assert_array_equal(dx, [1, 0, 1])
-    np.testing.assert_allclose(layers.dropout(x, 0.2, None), [0.8, 1.6, 2.4], rtol=1e-12)
+    np.testing.assert_allclose(layers.dropout(x, Dropout(0.2), None), [0.8, 1.6, 2.4], rtol=1e-12)
 
 
-@pytest.mark.parametrize("probability", [0.5, 0.2])
-def test_a_thousand_training_passes_of_a_linear_layer_average_to_its_test_output(probability, narrow):
-    table = narrow(dropout=probability)
+def test_inverted_dropout_scales_in_training_and_leaves_the_test_alone():
+    x, mask, part = np.array([1.0, 2.0, 3.0]), np.array([True, False, True]), Dropout(0.2, inverted=True)
+    y, (dx,) = value_and_pullback(lambda x: layers.dropout(x, part, mask), np.ones(3), x)
+    np.testing.assert_allclose(y, [1.25, 0, 3.75], rtol=1e-12)
+    np.testing.assert_allclose(dx, [1.25, 0, 1.25], rtol=1e-12)
+    np.testing.assert_array_equal(layers.dropout(x, part, None), x)
+
+
+@pytest.mark.parametrize("part", [Dropout(0.5), Dropout(0.2), Dropout(0.2, inverted=True)], ids=str)
+def test_a_thousand_training_passes_of_a_linear_layer_average_to_its_test_output(part, narrow):
+    table = narrow(dropout=part.probability)
     mask = np.concatenate(dropout_masks(table, jax.random.key(0), 1000)["fc6"])  # [units, passes]
     x, weights = normal(len(mask)), normal(5, len(mask), seed=1)
-    passes = layers.dense(layers.dropout(jnp.broadcast_to(x[:, None], mask.shape), probability, mask), weights)
-    test = layers.dense(layers.dropout(x[:, None], probability, None), weights)[:, 0]
+    passes = layers.dense(layers.dropout(jnp.broadcast_to(x[:, None], mask.shape), part, mask), weights)
+    test = layers.dense(layers.dropout(x[:, None], part, None), weights)[:, 0]
     error = passes.std(1) / np.sqrt(1000)
     assert (np.abs(passes.mean(1) - test) < 5 * error).all()
     assert (error < 0.1 * np.abs(weights).sum(1)).all()  # close enough to tell scaling by p from scaling by 1 - p

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from alexnet_jax.experiment import Optim
-from alexnet_jax.optim import after_validation, optimizer, plateau_scale, schedule
+from alexnet_jax.optim import after_validation, optimizer, plateau_scale, schedule, with_rate
 from alexnet_jax.table import Conv, Dense, Table
 
 ONE_LAYER = Table("one layer", (1, 1, 1), 1, (Conv("conv1", 1, 1),))
@@ -196,6 +196,19 @@ def test_a_linear_or_cosine_rate_is_zero_only_after_the_last_step():
         rates = schedule(SCHEDULES[name], PER_EPOCH, STEPS)
         assert float(rates(STEPS - 1)) > 0
         assert abs(float(rates(STEPS))) < 1e-12
+
+
+@pytest.mark.parametrize("rule", ["paper", "sgd"])
+def test_a_new_layers_rate_is_a_factor_on_its_own(rule):
+    table = Table("new", (1, 1, 1), 1, (Conv("conv1", 1, 1), Dense("fc2", 1, rate=0.5)))
+    faster = with_rate(table, ("fc2",), 10)
+    assert [spec.rate for spec in faster.layers] == [1, 5]
+    numbers = {name: tree(1, 1)["conv1"] for name in ("conv1", "fc2")}
+    gradients = [jax.tree.map(lambda x: 0.5 * x, numbers)] * 3
+    optim = Optim(rule=rule, weight_decay=0.0, schedule="constant")
+    slow, fast = (trained(optimizer(optim, t, 1, 3), numbers, gradients) for t in (table, faster))
+    np.testing.assert_allclose(1 - fast["fc2"]["kernel"], 10 * (1 - slow["fc2"]["kernel"]), rtol=1e-12)
+    assert fast["conv1"]["kernel"] == slow["conv1"]["kernel"]
 
 
 # --- the schedules that large trainings use --------------------------------------------------------------------------

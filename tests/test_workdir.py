@@ -131,7 +131,7 @@ def test_clear_deletes_what_a_run_wrote_and_nothing_else(workdir, tmp_path):
     for name in ("checkpoints", "tensorboard"):
         (workdir.path / name / "deep").mkdir(parents=True)
     (workdir.path / "figures").symlink_to(kept)
-    for name in ("result.json", "test_ranks.npy", "metrics.jsonl", "report.md", "notes.txt"):
+    for name in ("result.json", "test_ranks.npy", "statistics.npz", "metrics.jsonl", "report.md", "notes.txt"):
         (workdir.path / name).write_text("{}")
     assert {path.name for path in workdir.path.iterdir()} >= set(CONTENTS)
     workdir.clear()

@@ -1,0 +1,128 @@
+"""A new run from trained parameters with some layers new: which values they start with, their rate, and continuing."""
+
+import json
+import re
+import shutil
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from running import command, epochs, main, numbers, state, train
+
+from alexnet_jax import commands
+from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax.model import initialize
+from alexnet_jax.train import INIT, stream
+
+pytest_plugins = ["running"]
+
+
+class StopHereError(Exception):
+    pass
+
+
+@pytest.fixture
+def first_state(monkeypatch):
+    """A function: options of a training -> (its trainer, the state before its first step)."""
+    found = []
+
+    def stop(self, state):
+        found.append((self.trainer, state))
+        raise StopHereError
+
+    def run(workdir, **options):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(StopHereError):
+            patch.setattr(commands.Loop, "run", stop)
+            train(workdir, **options)
+        return found.pop()
+
+    return run
+
+
+def fresh(trainer):
+    """What a run of this seed begins with."""
+    return initialize(trainer.table, stream(trainer.experiment.train.seed, INIT), trainer.mesh)
+
+
+@pytest.mark.parametrize("skip", ["fc8", "fc7, fc8"])
+def test_skipped_layers_start_fresh_and_all_others_as_they_were(learned, tmp_path, first_state, skip):
+    trainer, begun = first_state(tmp_path / "run", restore=learned, restore_skip=skip, train__seed=5)
+    assert trainer.experiment.train.seed == 5
+    expected = state(learned)[0] | {name: fresh(trainer)[name] for name in skip.split(", ")}
+    jax.tree.map(np.testing.assert_array_equal, begun.parameters, expected)
+    assert not np.array_equal(begun.parameters["fc8"]["kernel"], state(learned)[0]["fc8"]["kernel"])
+    assert int(begun.step) == 0 and not any(np.any(leaf) for leaf in jax.tree.leaves(begun.optimizer))
+
+
+def test_the_source_may_have_other_classes(learned, tmp_path, first_state):
+    """As weights of 1000 classes have, for a data set of ten."""
+    parameters, source = state(learned)[0], tmp_path / "source"
+    wider = {"kernel": np.ones((2, 25, 16), np.float32), "bias": np.ones(25, np.float32)}
+    with closing(Checkpoints(source / "checkpoints")) as checkpoints:
+        checkpoints.save(7, parameters | {"fc8": wider})
+        checkpoints.wait()
+    trainer, begun = first_state(tmp_path / "run", restore=source, restore_skip="fc8")
+    expected = parameters | {"fc8": fresh(trainer)["fc8"]}
+    jax.tree.map(np.testing.assert_array_equal, begun.parameters, expected)
+    assert train(tmp_path / "other", restore=source) == 2  # not silently
+
+
+def test_skipped_layers_have_a_rate_of_their_own(learned, tmp_path, first_state):
+    trainer, _ = first_state(tmp_path / "run", restore=learned, restore_skip="fc7,fc8", optim__new_rate=10)
+    assert {s.name: s.rate for s in trainer.table.layers if s.rate != 1} == {"fc7": 10, "fc8": 10}
+
+
+def test_it_learns_and_goes_on_with_the_same_command_only(learned, tmp_path, compile_cache, capsys):
+    run, options = tmp_path / "run", {"restore": learned, "restore_skip": "fc8", "optim__new_rate": 10}
+    assert train(run, **options, train__epochs=epochs(3)) == 0
+    record = json.loads((run / "experiment.json").read_text())
+    assert record["restore_skip"] == ["fc8"] and record["experiment"]["optim"]["new_rate"] == 10.0
+    assert train(run, **options, train__epochs=epochs(30)) == 0  # velocities of two rates come back
+    assert numbers(run)[-1]["step"] == 30
+    assert (
+        numbers(run, "validation")[0]["loss"] < 1.5
+    )  # after three steps a fresh network would still be at ln(10) = 2.3
+    capsys.readouterr()
+    for other, told in (
+        ({"restore_skip": "fc7,fc8"}, "--restore_skip: fc8 there, fc7,fc8 asked for"),
+        ({"optim__new_rate": 5}, "--optim.new_rate: 10.0 there, 5.0 asked for"),
+    ):
+        assert train(run, **options | other, train__epochs=epochs(30)) == 2
+        assert told in capsys.readouterr().err
+    assert main(command(run, restore=learned, train__epochs=epochs(30))) == 2
+    assert "--restore_skip: fc8 there, None asked for" in capsys.readouterr().err
+    assert main(command(run, mode="eval")) == 0
+
+
+def test_runs_from_before_this_option_go_on(learned, tmp_path, compile_cache, capsys):
+    run = shutil.copytree(learned, tmp_path / "run")
+    record = json.loads((run / "experiment.json").read_text())
+    del record["restore_skip"], record["experiment"]["optim"]["new_rate"]
+    (run / "experiment.json").write_text(json.dumps(record))
+    assert train(run, train__epochs=3) == 0
+    assert "This run is finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--restore=.", "--restore_skip=fc9"),
+            "--restore_skip=fc9: alexnet_cifar has no such layer. There are: conv1,",
+        ),
+        (("--restore_skip=fc8",), "--restore_skip=fc8: expected only with --restore=PATH"),
+        (("--optim.new_rate=10",), "--optim.new_rate=10: expected only with --restore_skip"),
+        (("--optim.new_rate=10", "--restore=."), "--optim.new_rate=10: expected only with --restore_skip"),
+        (
+            ("--optim.new_rate=0", "--restore=.", "--restore_skip=fc8"),
+            "--optim.new_rate=0.0: expected a positive number",
+        ),
+        (("--mode=eval", "--restore=best", "--restore_skip=fc8"), "expected only with --mode=train"),
+    ],
+)
+def test_wrong_usage(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--exp=alexnet_digits", *options]) == 2
+    assert message in " ".join(re.sub(r"\s+", " ", capsys.readouterr().err).split())
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,330 @@
+"""Random foreign weights through a reference forward pass and through our network: the same numbers after every layer."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import other_programs
+import pytest
+import reference
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax import columns, networks
+from alexnet_jax.errors import UsageError
+from alexnet_jax.experiment import Network
+from alexnet_jax.foreign import FOREIGN
+from alexnet_jax.table import LRN, Dense, shapes
+from alexnet_jax.weights import layouts
+
+CLASSES = 10
+FORWARD = {"caffe_alexnet": other_programs.caffe, "torchvision_alexnet": other_programs.torchvision}
+
+
+def table_of(name):
+    return other_programs.narrowed(FOREIGN[name](CLASSES))
+
+
+def images_for(name):
+    """[batch, height, width, RGB], as they stand after the mean: hundreds for Caffe, ones for torchvision."""
+    generator = np.random.default_rng(1)
+    scale = {"caffe_alexnet": 60.0, "torchvision_alexnet": 1.0}[name]
+    return (scale * generator.normal(size=(2, *other_programs.IMAGES[name]))).astype(np.float32)
+
+
+def imported(name, weights):
+    """Our parameters, as the importer makes them."""
+    table = table_of(name)
+    parameters = layouts.from_file(table, other_programs.state_dict(weights, {}), "a file")
+    return layouts.flip_channels(table, parameters) if name == "caffe_alexnet" else parameters
+
+
+@pytest.fixture(scope="module")
+def ours(compiled):
+    """A function: (table, parameters, images, mesh) -> {layer: its output [batch, maps or units, ...] over all columns}."""
+
+    @functools.cache
+    def program(table, shape):
+        upto = {s.name: dataclasses.replace(table, layers=table.layers[: i + 1]) for i, s in enumerate(table.layers)}
+        places = {
+            s.name: columns.LOGITS if s.crossing == "sum" else columns.MASKS if isinstance(s, Dense) else MAPS
+            for s in table.layers
+        }
+        run = lambda parameters, images: {n: columns.forward(t, parameters, images) for n, t in upto.items()}  # noqa: E731
+        specs = (columns.parameter_specs(table), columns.BATCH_LAST)
+        return compiled(columns.split(run, columns.make_mesh(*shape), specs, places))
+
+    def outputs(table, parameters, images, mesh=(1, 1)):
+        found = jax.device_get(program(table, mesh)(parameters, images.transpose(3, 1, 2, 0)))
+        joined = {n: x if n == "fc8" else x.reshape(-1, *x.shape[2:]) for n, x in found.items()}
+        return {name: np.moveaxis(x, -1, 0) for name, x in joined.items()}
+
+    return outputs
+
+
+MAPS = P("column", None, None, None, "data")
+
+
+def foreign_outputs(name, weights, images):
+    """What the program computes of the same images, in the order of channels that it wants."""
+    planes = images.transpose(0, 3, 1, 2)
+    return FORWARD[name](weights, planes[:, ::-1] if name == "caffe_alexnet" else planes)
+
+
+def differences(found, expected):
+    """{layer: largest difference, relative to the largest number of the layer}"""
+    assert list(found) == list(expected)
+    for name, x in expected.items():
+        assert found[name].shape == x.shape, name
+    return {name: np.abs(found[name] - x).max() / np.abs(x).max() for name, x in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "mesh"), [("caffe_alexnet", (1, 1)), ("caffe_alexnet", (1, 2)), ("torchvision_alexnet", (1, 1))]
+)
+def test_every_layer_computes_what_the_other_program_does(name, mesh, ours):
+    weights, images = other_programs.random_weights(name, CLASSES), images_for(name)
+    expected = foreign_outputs(name, weights, images)
+    found = ours(table_of(name), imported(name, weights), images, mesh)
+    assert expected["conv5"].shape[2:] == (2, 3)
+    assert max(differences(found, expected).values()) < 1e-5  # 1e-4 is asked for; this is rounding in 32 bits
+    for layer, x in expected.items():  # and number by number
+        np.testing.assert_allclose(found[layer], x, rtol=1e-4, atol=1e-5 * np.abs(x).max(), err_msg=layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake", "layer"),
+    [
+        ("caffe_alexnet", "BGR", "conv1"),
+        ("caffe_alexnet", "LRN within columns", "conv1"),
+        ("caffe_alexnet", "columns exchanged", "conv2"),
+        ("caffe_alexnet", "NHWC", "fc6"),
+        ("caffe_alexnet", "columns interleaved", "fc8"),
+        ("torchvision_alexnet", "NHWC", "fc6"),
+    ],
+)
+def test_a_mistake_would_be_found_at_its_layer(name, mistake, layer, ours):
+    weights, images = other_programs.random_weights(name, CLASSES), images_for(name)
+    table, parameters = wrong(table_of(name), imported(name, weights), mistake)
+    found = differences(ours(table, parameters, images), foreign_outputs(name, weights, images))
+    before = list(found)[: list(found).index(layer)]
+    assert found[layer] > 1e-2 and all(found[name] < 1e-5 for name in before)
+
+
+def wrong(table, parameters, mistake):
+    """The table and parameters of an importer that makes a mistake."""
+    kernel = {name: both["kernel"].copy() for name, both in parameters.items()}
+    match mistake:
+        case "BGR":
+            kernel["conv1"] = kernel["conv1"][:, :, ::-1]
+        case "columns exchanged":
+            kernel["conv2"] = kernel["conv2"][::-1]
+        case "NHWC":
+            fc6 = kernel["fc6"]
+            kernel["fc6"] = fc6.reshape(*fc6.shape[:2], -1, 2, 3).transpose(0, 1, 3, 4, 2).reshape(fc6.shape)
+        case "columns interleaved":
+            kernel["fc8"] = kernel["fc8"].transpose(1, 2, 0).reshape(CLASSES, 2, -1).transpose(1, 0, 2)
+        case "LRN within columns":
+            table = each_part(table, lambda part: dataclasses.replace(part, across=False), LRN)
+    return table, {name: both | {"kernel": np.ascontiguousarray(kernel[name])} for name, both in parameters.items()}
+
+
+def each_part(table, change, kind):
+    layers = (
+        dataclasses.replace(s, after=tuple(change(p) if isinstance(p, kind) else p for p in s.after))
+        for s in table.layers
+    )
+    return dataclasses.replace(table, layers=tuple(layers))
+
+
+# --- the reference itself, and other frameworks ----------------------------------------------------------------------
+
+
+def plain_torch(torch, table):
+    """The grouped network on one device, from torch's own layers; LRN and dropout are the table's, by hand."""
+    nn = torch.nn
+    maps, groups = 3, table.columns
+    layers = {}
+    for shape in shapes(table):
+        spec = shape.spec
+        if isinstance(spec, Dense):
+            layers[spec.name] = nn.Linear(
+                int(np.prod(shape.inputs)) * (groups if spec.crossing == "sum" else 1), spec.units
+            )
+        else:
+            own = groups if spec.crossing is None and maps != 3 else 1
+            layers[spec.name] = nn.Conv2d(maps, spec.maps, spec.kernel, spec.stride, groups=own)
+            maps = spec.maps
+    return nn.ModuleDict(layers)
+
+
+def through_torch(torch, table, network, images):
+    """Logits of images [batch, height, width, RGB], ten lines that any framework has."""
+    functional = torch.nn.functional
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    for spec in table.layers:
+        if isinstance(spec, Dense):
+            x = network[spec.name](x.flatten(1))
+        else:
+            before, behind = spec.padding
+            x = network[spec.name](functional.pad(x, (before, behind, before, behind)))
+        for part in spec.after:
+            match type(part).__name__:
+                case "ReLU":
+                    x = x.relu()
+                case "MaxPool":
+                    x = functional.max_pool2d(x, part.window, part.stride, ceil_mode=True)
+                case "LRN":
+                    one = lambda y, p=part: functional.local_response_norm(y, p.size, p.size * p.alpha, p.beta, p.k)  # noqa: E731
+                    x = one(x) if part.across else torch.cat([one(y) for y in x.chunk(table.columns, 1)], 1)
+                case "Dropout":
+                    x = x if part.inverted else x * (1 - part.probability)
+    return x.detach().numpy()
+
+
+@pytest.mark.parametrize("name", ["alexnet_cifar", *FOREIGN])
+def test_the_grouped_layout_is_a_state_dict_of_torchs_own_layers(name, narrow, ours):
+    torch = pytest.importorskip("torch")
+    table = narrow(order="paper", dropout=0.25) if name == "alexnet_cifar" else table_of(name)
+    parameters = reference.random_parameters(shapes(table), dtype=np.float32)
+    plain_names = dataclasses.replace(table, name="any")  # conv1 rather than torchvision's features.0
+    network = plain_torch(torch, table)
+    exported = layouts.to_file(plain_names, parameters, "grouped")
+    network.load_state_dict({key: torch.from_numpy(tensor.copy()) for key, tensor in exported.items()})
+    images = np.random.default_rng(2).normal(size=(2, *table.image)).astype(np.float32) * 50
+    expected = through_torch(torch, table, network, images)
+    found = ours(table, parameters, images)["fc8"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_reference_computes_what_torchvision_writes():
+    """Its module, from memory of its file, at the narrow sizes."""
+    torch = pytest.importorskip("torch")
+    nn, name = torch.nn, "torchvision_alexnet"
+    m, weights = other_programs.MAPS[name], other_programs.random_weights(name, CLASSES)
+    features = nn.Sequential(
+        *(nn.Conv2d(3, m["conv1"], 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(m["conv1"], m["conv2"], 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(m["conv2"], m["conv3"], 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(m["conv3"], m["conv4"], 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(m["conv4"], m["conv5"], 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
+    )
+    classifier = nn.Sequential(
+        *(nn.Dropout(), nn.Linear(m["conv5"] * 6, m["fc6"]), nn.ReLU()),
+        *(nn.Dropout(), nn.Linear(m["fc6"], m["fc7"]), nn.ReLU(), nn.Linear(m["fc7"], CLASSES)),
+    )
+    network = nn.Sequential(*[*features, nn.Flatten(), *classifier]).double().eval()
+    both = nn.ModuleDict({"features": features, "classifier": classifier})
+    named = other_programs.state_dict(weights)
+    both.load_state_dict({key: torch.from_numpy(tensor) for key, tensor in named.items()})
+    images = images_for(name)
+    found = network(torch.from_numpy(images.transpose(0, 3, 1, 2)).double()).detach().numpy()
+    np.testing.assert_allclose(foreign_outputs(name, weights, images)["fc8"], found, rtol=1e-10)
+
+
+def test_the_references_normalization_is_torchs():
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(2, 9, 3, 4)) * 100
+    expected = torch.nn.functional.local_response_norm(torch.from_numpy(x), 5, 1e-4, 0.75, 1.0)
+    np.testing.assert_allclose(other_programs.normalize(x), expected, rtol=1e-12)
+
+
+# --- there and back --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["columns", "grouped"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("alexnet", {"image": (67, 67, 3)}),
+        ("alexnet_cifar", {"order": "original"}),
+        ("alexnet_cifar", {"columns": 1}),
+        ("alexnet_cifar", {"crossings": "conv4_for_conv3", "without": "fc7"}),
+        ("caffe_alexnet", {}),
+        ("torchvision_alexnet", {}),
+    ],
+    ids=str,
+)
+def test_there_and_back_is_exact(name, options, layout, narrow):
+    table = table_of(name) if name in FOREIGN else narrow(name, **options)
+    parameters = reference.random_parameters(shapes(table), dtype=np.float32)
+    exported = layouts.to_file(table, parameters, layout)
+    back = layouts.from_file(table, exported, "a file")
+    assert jax.tree.structure(back) == jax.tree.structure(parameters)
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        found = back[path[0].key][path[1].key]
+        assert found.shape == leaf.shape and found.dtype == leaf.dtype
+        assert found.tobytes() == leaf.tobytes(), path
+    assert jax.tree.all(jax.tree.map(np.array_equal, layouts.to_file(table, back, layout), exported))
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_their_weights_leave_as_they_came(name):
+    weights = other_programs.random_weights(name, CLASSES)
+    names = other_programs.TORCHVISION if name == "torchvision_alexnet" else {}
+    given = other_programs.state_dict(weights, names)
+    parameters = layouts.from_file(table_of(name), given, "a file")
+    exported = layouts.to_file(table_of(name), parameters, "grouped")
+    assert list(exported) == list(given)
+    assert all(
+        exported[key].tobytes() == given[key].tobytes() and exported[key].shape == given[key].shape for key in given
+    )
+
+
+def test_channels_flipped_twice_are_as_before():
+    parameters = imported("torchvision_alexnet", other_programs.random_weights("torchvision_alexnet", CLASSES))
+    table = table_of("torchvision_alexnet")
+    once = layouts.flip_channels(table, parameters)
+    np.testing.assert_array_equal(once["conv1"]["kernel"][:, :, 0], parameters["conv1"]["kernel"][:, :, 2])
+    assert jax.tree.all(jax.tree.map(np.array_equal, layouts.flip_channels(table, once), parameters))
+
+
+# --- what does not fit -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "layer"), [("cuda_convnet_13pct", "local3"), ("none_before_fc8", "fc6")])
+def test_what_other_programs_lack_is_said_and_leaves_as_columns(name, layer, narrow):
+    if name == "none_before_fc8":
+        table = narrow(crossings=name)
+    else:
+        table = networks.build(Network(name, columns=1), CLASSES)
+    parameters = reference.random_parameters(shapes(table), dtype=np.float32)
+    with pytest.raises(UsageError, match=f"{layer} has .*--layout=columns"):
+        layouts.to_file(table, parameters, "grouped")
+    exported = layouts.to_file(table, parameters, "columns")
+    assert jax.tree.all(jax.tree.map(np.array_equal, layouts.from_file(table, exported, "a file"), parameters))
+
+
+def spoilt(how):
+    tensors = other_programs.state_dict(other_programs.random_weights("torchvision_alexnet", CLASSES))
+    match how:
+        case "missing":
+            del tensors["classifier.4.weight"]
+        case "unknown":
+            tensors["features.1.running_mean"] = np.zeros(8, np.float32)
+        case "turned":
+            tensors["classifier.1.weight"] = tensors["classifier.1.weight"].T
+        case "another":
+            tensors = {"blocks.0.attention.qkv": np.zeros((3, 3), np.float32)}
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", "a file lacks fc7.weight. Expected the weights of torchvision_alexnet"),
+        ("unknown", "a file has features.1.running_mean, which torchvision_alexnet does not know"),
+        ("turned", r"fc6.weight is \[72, 32\]; torchvision_alexnet expects \[32, 72\]"),
+        ("another", "a file lacks conv1.weight, .* and has blocks.0.attention.qkv"),
+    ],
+)
+def test_weights_of_another_network_are_refused_by_name(how, message):
+    with pytest.raises(UsageError, match=message):
+        layouts.from_file(table_of("torchvision_alexnet"), spoilt(how), "a file")
+
+
+def test_a_column_of_another_width_is_refused_by_name(narrow):
+    table, wider = narrow(), narrow(width=1 / 8)
+    exported = layouts.to_file(wider, reference.random_parameters(shapes(wider), dtype=np.float32), "columns")
+    with pytest.raises(UsageError, match=r"conv1.kernel is \[2, 6, 3, 5, 5\]; alexnet_cifar expects \[2, 3, 3, 5, 5\]"):
+        layouts.from_file(table, exported, "a file")

@@ -1,0 +1,44 @@
+"""docs/weights.md: its torch program computes our logits from an exported file, and its commands are commands."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+import reference
+from running import ROOT
+
+from alexnet_jax import columns, model
+from alexnet_jax.command_line import read
+from alexnet_jax.table import shapes
+from alexnet_jax.weights import formats, layouts
+
+TEXT = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+
+
+def test_the_torch_program_computes_our_logits(narrow, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    table = narrow("alexnet", image=(99, 131, 3))
+    parameters = reference.random_parameters(shapes(table), dtype=np.float32)
+    formats.write(tmp_path / "alexnet.safetensors", layouts.to_file(table, parameters, "grouped"), {})
+    images = reference.random_examples(table, 2, dtype=np.float32)[0]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1], names)
+    found = names["logits"](torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
+    expected = np.asarray(model.logits(table, columns.make_mesh(), parameters, images))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def commands():
+    lines = TEXT.replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("python launch.py")]
+
+
+def test_the_commands_are_read_as_they_stand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(commands()) == 5
+    for _, _, *arguments in commands():
+        mode, request = read(arguments)
+        assert f"--mode={mode}" in arguments or mode == "train"
+        assert request.workdir.parts[0] == "runs"
