@@ -71,7 +71,7 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
     suffix = "-on-digits" if digits else "-imported" if known.mode == "import" else ""
     workdir = Path(known.workdir or Path("runs") / f"{found.name}{suffix}")
     if isinstance(found, Sweep):
-        shipped, base = _base(found, known)
+        shipped, base = _base(found, known.sweep_base, digits)
     else:
         shipped = base = found
         if known.mode in ("eval", "export"):
@@ -137,13 +137,11 @@ def _trained(workdir: Path) -> Experiment | None:
     return Workdir(workdir).experiment()
 
 
-def _base(sweep: Sweep, known: argparse.Namespace) -> tuple[Experiment, Experiment]:
+def _base(sweep: Sweep, name: str | None, digits: bool) -> tuple[Experiment, Experiment]:
     """(as its file has it, with what all arms of the sweep have in common): the experiment that the sweep starts from."""
-    digits = known.data_name == "digits"
-    name = known.sweep_base or ("alexnet_digits" if digits else sweep.base)
-    shipped = experiments.experiment(name)
+    shipped = experiments.experiment(name or ("alexnet_digits" if digits else sweep.base))
     base = changed(shipped, sweep.common)
-    if digits and known.sweep_base is None:
+    if digits and name is None:
         base = changed(base, {"train.epochs": DIGITS_EPOCHS, "optim.warmup": 1.0})
     return shipped, base
 
@@ -152,6 +150,8 @@ def _sweep_request(
     sweep: Sweep, base: Experiment, shipped: Experiment, line: CommandLine, workdir: Path, arguments: list[str]
 ) -> tuple[str, SweepRequest]:
     options = line.sweep
+    # No trial may go on with other data than the rest, should it not be found half-way.
+    base = changed(base, {"data.fallback": "error"})
     if options.epochs is not None:
         base = changed(base, {"train.epochs": options.epochs})
     check(base)

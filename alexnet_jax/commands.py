@@ -15,6 +15,7 @@ from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.compiled import keep_compiled
 from alexnet_jax.data import order, pipeline, sources, statistics
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import DataNotFoundError, UsageError
@@ -24,25 +25,25 @@ from alexnet_jax.metrics import Metrics, read_metrics
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
-from alexnet_jax.workdir import RANKS, RESULT, Workdir
+from alexnet_jax.workdir import RANKS, RESULT, STATISTICS, Workdir
 
 
 def summarize(request: Request) -> None:
     """Print the table of layers."""
     experiment = request.experiment
-    print(summary(networks.build(experiment.network, sources.class_count(experiment.data))))
+    print(summary(networks.build(experiment.network, class_count(experiment.data))))
 
 
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
     set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
-    _check_skipped(request, networks.build(request.experiment.network, sources.class_count(request.experiment.data)))
+    _check_skipped(request, networks.build(request.experiment.network, class_count(request.experiment.data)))
     restored_from = _restored_from(request)
     _check_continues(request, restored_from)
     request, data_set = _find_data(request)
     workdir = Workdir(request.workdir)
     _check_continues(request, restored_from)
-    trainer, *splits = make_trainer(request.experiment, data_set)
+    trainer, *splits = make_trainer(request.experiment, data_set, _statistics(request, restored_from))
     faster = optim.with_rate(trainer.table, request.restore_skip, request.experiment.optim.new_rate)
     trainer = dataclasses.replace(trainer, table=faster)
     with workdir.locked():
@@ -78,6 +79,17 @@ def _restored_from(request: Request) -> str | None:
             "or checkpoint to start a new run from its parameters, or --mode=eval to evaluate this checkpoint."
         )
     return str(find_step(restore, request.workdir))
+
+
+def _statistics(request: Request, restored_from: str | None) -> Statistics | None:
+    """Those the run began with, else those of the run it starts from; None: they have to be measured."""
+    own = None if request.overwrite else statistics.restore(Path(request.workdir) / STATISTICS)
+    return own or (None if restored_from is None else _trained_with(Path(restored_from)))
+
+
+def _trained_with(step_folder: Path) -> Statistics | None:
+    """The statistics that lie with the run of a checkpoint: a network sees images as it was trained to. None: none do."""
+    return statistics.restore(step_folder.parents[1] / STATISTICS)
 
 
 def _find_data(request: Request) -> tuple[Request, DataSet]:
@@ -140,7 +152,9 @@ def make_trainer(
     table = networks.build(experiment.network, len(data_set.classes))
     _check_image(experiment, data_set, table)
     per_epoch = order.steps_per_epoch(len(training), options.batch)
-    stats = stats or statistics.measure(training, experiment.data)
+    if stats is None or (experiment.data.colour != "none" and stats.colour is None):
+        measured = statistics.measure(training, experiment.data)
+        stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
     mesh = columns.make_mesh(data, column)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
@@ -178,6 +192,7 @@ def _run(
     identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
     _check_same_data(workdir, identity)
     workdir.write_record(experiment, identity, environment, restored_from, request.restore_skip)
+    statistics.save(trainer.stats, workdir.path / STATISTICS)
     evaluator = make_evaluator(trainer)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
@@ -292,7 +307,7 @@ def evaluate(request: Request) -> None:
     set_up_devices(request.experiment)
     step = find_step(request.restore or "latest", request.workdir)
     data_set = sources.load(request.experiment.data)
-    trainer, _, _ = make_trainer(request.experiment, data_set)
+    trainer, _, _ = make_trainer(request.experiment, data_set, _trained_with(step))
     started = time.monotonic()
     parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
     evaluator = make_evaluator(trainer)

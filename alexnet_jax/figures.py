@@ -1,5 +1,6 @@
 """Pictures of a run, drawn from its metrics.jsonl and never shown: matplotlib's objects are used without pyplot."""
 
+import io
 import math
 import textwrap
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet_jax.workdir import write_whole
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAIN, VALIDATION, TEST, RATE = "#4477aa", "#cc3311", "#228833", "#777777"
 """Colours that stay apart for colour-blind readers (Paul Tol's bright scheme) and in grey."""
@@ -40,8 +44,15 @@ def learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_
     errors.tick_params(labelbottom=False)
     losses.set_xlabel("epoch")
     rate.set_xlabel("epoch")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, format="png")
+    save(figure, path)
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a picture as a PNG, whole or not at all. Parent folders are made."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=DPI, format="png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, picture.getvalue())
 
 
 def _draw_losses(axes: "Axes", metrics: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from alexnet_jax.errors import RunError
+from alexnet_jax.workdir import write_whole
 
 
 class Metrics:
@@ -189,9 +190,7 @@ class _Lines:
         return self._path.open("a", encoding="ascii")
 
     def _replace(self, lines: list[dict[str, Any]]) -> None:
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="ascii")
-        os.replace(temporary, self._path)
+        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 class _Events:

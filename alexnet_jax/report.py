@@ -10,6 +10,7 @@ from typing import Any
 
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.figures import learning_curves
+from alexnet_jax.workdir import write_whole
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 """The distributions whose versions can change a result."""
@@ -46,7 +47,7 @@ def write_report(
         _validations(metrics),
     ]
     path = folder / "report.md"
-    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    write_whole(path, "\n\n".join(sections) + "\n")
     return path
 
 

@@ -31,6 +31,19 @@ CONTENTS = (
 """Everything a run writes; `--overwrite` deletes these and nothing else."""
 
 
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, text as UTF-8: beside its place first, under a name with this process's number.
+
+    Raises OSError when it cannot be written; what was there before is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 class Workdir:
     """`runs/<experiment>/`, or wherever --workdir (or another option that messages should name) says."""
 
@@ -76,9 +89,7 @@ class Workdir:
 
     def write(self, name: str, values: dict[str, Any]) -> None:
         """Write a JSON file whole or not at all."""
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-        os.replace(temporary, self.path / name)
+        write_whole(self.path / name, json.dumps(values, indent=2) + "\n")
 
     def write_record(
         self,

@@ -13,6 +13,7 @@ import launch
 from alexnet_jax import commands, networks
 from alexnet_jax.checks import check
 from alexnet_jax.data import sources
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.experiment import DIGITS
 from alexnet_jax.sweeps.plan import Sweep
@@ -87,8 +88,8 @@ def test_experiment_or_sweep_is_complete(name):
     if name in SWEEPS:
         return
     check(found)
-    table = networks.build(found.network, sources.class_count(found.data))
-    assert table.classes == sources.class_count(found.data)
+    table = networks.build(found.network, class_count(found.data))
+    assert table.classes == class_count(found.data)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - SWEEPS))
@@ -351,7 +352,7 @@ def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
         (("--sweep.base=lrn_sweep",), "lrn_sweep is a sweep; expected an experiment, such as alexnet_cifar"),
         (("--sweep.engine=slurm",), "invalid choice 'slurm'"),
         (("--sweep.address=auto",), "expected only with --sweep.engine=ray"),
-        (("--mode=eval",), "a sweep's trials are runs of their own"),
+        (("--mode=eval",), "--mode=eval is not for sweeps"),
         (("--restore=best",), "a sweep's trials are runs of their own"),
         (("--train.batch=100", "--mesh.data=3"), "--train.batch=100"),
     ],

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from alexnet_jax.experiment import Optim
-from alexnet_jax.optim import optimizer, schedule, with_rate
+from alexnet_jax.optim import after_validation, optimizer, plateau_scale, schedule, with_rate
 from alexnet_jax.table import Conv, Dense, Table
 
 ONE_LAYER = Table("one layer", (1, 1, 1), 1, (Conv("conv1", 1, 1),))
@@ -209,3 +209,72 @@ def test_a_new_layers_rate_is_a_factor_on_its_own(rule):
     slow, fast = (trained(optimizer(optim, t, 1, 3), numbers, gradients) for t in (table, faster))
     np.testing.assert_allclose(1 - fast["fc2"]["kernel"], 10 * (1 - slow["fc2"]["kernel"]), rtol=1e-12)
     assert fast["conv1"]["kernel"] == slow["conv1"]["kernel"]
+
+
+# --- the schedules that large trainings use --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layer", "drops"), [("conv1", {25: 0.1, 51: 0.1, 67: 0.1, 72: 0.0}), ("conv2", {25: 0.1, 51: 0.1, 79: 0.1})]
+)
+def test_net_145s_rates_are_its_authors(layer, drops):
+    table = Table("two layers", (1, 1, 1), 1, (Conv("conv1", 1, 1), Dense("conv2", 1)))
+    optim = Optim(rule="original", schedule="original", momentum=0.0, weight_decay=0.0)
+    values = {spec.name: {"kernel": jnp.zeros(1), "bias": jnp.zeros(1)} for spec in table.layers}
+    gradient = jax.tree.map(jnp.ones_like, values)
+    rule = optimizer(optim, table, 1, 91)
+    state, update = rule.init(values), jax.jit(rule.update)
+    expected = 0.01
+    for epoch in range(91):
+        expected *= drops.get(epoch, 1.0)
+        change, state = update(gradient, state, values)
+        np.testing.assert_allclose(change[layer]["kernel"], -expected, rtol=1e-5)
+        np.testing.assert_allclose(change[layer]["bias"], -0.02, rtol=1e-6)
+
+
+ERRORS = [0.9, 0.8, 0.8, 0.85, 0.7, 0.75, 0.7, 0.71, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
+"""After each epoch; with a patience of 2 the second and third without a lower one are at epochs 3, 6, 8 and 10."""
+
+
+@pytest.mark.parametrize("rule", ["paper", "sgd"])
+def test_a_plateau_lowers_the_rate_three_times_at_most(rule):
+    optim = Optim(rule=rule, schedule="plateau", patience=2, learning_rate=0.01)
+    ours, state = optimizer(optim, ONE_LAYER, 1, len(ERRORS)), None
+    values = tree(1, 1)
+    state, update = ours.init(values), jax.jit(ours.update)
+    weight, velocity, rate, best, worse, drops = 1.0, 0.0, 0.01, math.inf, 0, 0
+    rates = []
+    for error in ERRORS:
+        change, state = update(tree(0.5, 0.5), state, values)
+        values = optax.apply_updates(values, change)
+        if rule == "paper":
+            velocity = 0.9 * velocity - rate * (5e-4 * weight + 0.5)
+            weight += velocity
+        else:
+            velocity = 0.9 * velocity + 5e-4 * weight + 0.5
+            weight -= rate * velocity
+        np.testing.assert_allclose(values["conv1"]["kernel"], weight, rtol=1e-6)
+        state = after_validation(optim, state, error)
+        worse = 0 if error < best else worse + 1
+        best = min(best, error)
+        if worse == 2 and drops < 3:
+            rate, worse, drops = rate / 10, 0, drops + 1
+        rates.append(float(plateau_scale(state)) * optim.learning_rate)
+        np.testing.assert_allclose(rates[-1], rate, rtol=1e-5)
+    assert len({round(math.log10(rate)) for rate in rates}) == 4  # 1e-2 to 1e-5
+
+
+def test_biases_of_the_original_rule_know_no_plateau():
+    optim = Optim(rule="original", schedule="plateau", patience=1)
+    rule = optimizer(optim, ONE_LAYER, 1, 9)
+    state = rule.init(tree(1, 1))
+    for _ in range(2):
+        state = after_validation(optim, state, 0.5)
+    change, _ = rule.update(tree(1, 1), state, tree(0, 0))
+    np.testing.assert_allclose(change["conv1"]["kernel"], -0.001, rtol=1e-6)
+    np.testing.assert_allclose(change["conv1"]["bias"], -0.02, rtol=1e-6)
+
+
+def test_other_schedules_do_not_hear_of_the_error():
+    state = optimizer(DROP_AT_3, ONE_LAYER, 1, 6).init(tree(1, 1))
+    assert after_validation(DROP_AT_3, state, 0.5) is state and plateau_scale(state) == 1.0

@@ -71,7 +71,7 @@ def batches(source: Training | Evaluation, workers: int) -> Generator[Batch]:
     """
     if not flags.FLAGS.is_parsed():  # grain's worker processes read a flag of their own
         flags.FLAGS.mark_as_parsed()
-    threads = os.cpu_count() or 1
+    threads = cores()
     ahead = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=2 if workers else threads + 1)
     random_access: Any = source  # len() and [] are all grain needs
     dataset: Any = grain.MapDataset.source(random_access).to_iter_dataset(ahead)
@@ -82,6 +82,11 @@ def batches(source: Training | Evaluation, workers: int) -> Generator[Batch]:
         yield from iterator
     finally:
         iterator.close()
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_worker(index: int, count: int) -> None:

@@ -1,7 +1,6 @@
 """What reaches the devices: a small split as a whole, of which a batch is a list of indices; a large one batch by batch."""
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class Streamed:
     def __init__(self, stream: Stream, mesh: DeviceMesh, workers: int | None = None):
         self._stream, self._place = stream, columns.place(mesh, columns.BATCH_FIRST)
         accelerated = mesh.devices.flat[0].platform != "cpu"  # a CPU's cores are busy with the network
-        self._workers = (os.cpu_count() or 2) // 2 * accelerated if workers is None else workers
+        self._workers = loader.cores() // 2 * accelerated if workers is None else workers
 
     def __len__(self) -> int:
         return len(self._stream)

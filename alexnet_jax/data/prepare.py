@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.data import prepared, source
+from alexnet_jax.data import loader, prepared, source
 from alexnet_jax.data.images import encode
 from alexnet_jax.data.prepared import MANIFEST, SPLITS
 from alexnet_jax.data.records import LABEL
 from alexnet_jax.data.split import DataSet, Stream
 from alexnet_jax.errors import RunError, UsageError
-from alexnet_jax.experiment import Request
+from alexnet_jax.experiment import Data, Request
 from alexnet_jax.workdir import Workdir
 
 JOURNAL = "parts.jsonl"
@@ -60,7 +60,11 @@ def run(request: Request) -> None:
         )
     found = source.find(data)
     folder = Path(data.prepared).expanduser() if data.prepared is not None else prepared.default_folder(data, found)
-    folder = folder.absolute()
+    prepare(found, folder.absolute(), data, data.workers or loader.cores())
+
+
+def prepare(found: source.Source, folder: Path, data: Data, workers: int) -> None:
+    """Prepare the pictures of a source in `folder`, by so many worker processes. Raises as `run`."""
     identity, whole = prepared.describe(data, found), found.data_set(data.side)
     with Workdir(folder, "--data.prepared").locked():
         if (folder / MANIFEST).exists():
@@ -70,7 +74,6 @@ def run(request: Request) -> None:
         todo = [part for part in parts if part.file not in done]
         _check_room(folder, sum(map(len, todo)), data.side)
         print(f"{found.title}: {len(parts) - len(todo)} of {len(parts)} files are done; writing to {folder}")
-        workers = data.workers or os.cpu_count() or 1
         _write_all(folder, todo, done, workers)
         _verify(folder, parts, done, workers)
         files = {split: [[p.file, len(p), done[p.file]] for p in parts if p.split == split] for split in SPLITS}

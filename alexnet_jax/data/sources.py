@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from alexnet_jax.data import cifar10, digits, prepared, source
+from alexnet_jax.data import cifar10, digits, prepared
 from alexnet_jax.data.split import DataSet
-from alexnet_jax.experiment import CLASSES, Data
+from alexnet_jax.experiment import Data
 
 
 def load(data: Data, *, log: Callable[[str], None] = print) -> DataSet:
@@ -20,8 +20,3 @@ def load(data: Data, *, log: Callable[[str], None] = print) -> DataSet:
             return cifar10.load(data, log)
         case "imagenet2012" | "folder":
             return prepared.load(data)
-
-
-def class_count(data: Data) -> int:
-    """How many classes, without reading a picture. Raises UsageError where a folder of classes is not there."""
-    return CLASSES[data.name] if data.name in CLASSES else len(source.class_names(data))

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +102,7 @@ def _of_stream(stream: Stream, workers: int | None, log: Callable[[str], None]) 
     arrays = cache.read(path, expected, log)
     if arrays is None:
         log(f"The mean of {len(stream):,} training images is measured once; later starts read {path}.")
-        found = _read_through(stream, os.cpu_count() or 1 if workers is None else workers)
+        found = _read_through(stream, loader.cores() if workers is None else workers)
         arrays = {"count": np.int64(found.count), "total": found.total, "products": found.products}
         cache.write(path, arrays, log)
     return Moments(int(arrays["count"]), arrays["total"], arrays["products"])

@@ -15,6 +15,7 @@ from alexnet_jax.errors import RunError
 from alexnet_jax.sweeps import inference
 from alexnet_jax.sweeps.power import ALPHA
 
+Status = Literal["finished", "diverged", "failed", "planned"]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 
@@ -24,7 +25,7 @@ class Cell:
 
     arm: str
     seed: int
-    status: Literal["finished", "diverged", "failed", "planned"]
+    status: Status
     message: str = ""
     """Why it diverged or failed."""
     folder: str = ""

@@ -31,8 +31,9 @@ def here(todo: Sequence[Trial], shipped: Experiment) -> None:
                 trials.run(trial, shipped)
             except Busy:
                 print("Another process is working at this trial; it is left to it.")
-            if (lost := trials.cell(trial, None)).status in ("failed", "diverged"):
-                print(f"{lost.status}: {lost.message}", flush=True)
+            status, message = trials.state(trial)
+            if status in ("failed", "diverged"):
+                print(f"{status}: {message}", flush=True)
 
 
 def with_ray(todo: Sequence[Trial], shipped: Experiment, address: str | None) -> None:
@@ -101,9 +102,9 @@ def _collect(running: dict) -> None:
                     ray.get(task)
                 except RayError as problem:
                     trials.failed(trial, f"{type(problem).__name__}: {str(problem).splitlines()[0]}")
-                found = trials.cell(trial, None)
-                state = f"[{total - len(running)}/{total}] {trial.arm}, seed {trial.seed}: {found.status}"
-                print(f"{state} {found.message}, {trial.folder}", flush=True)
+                status, message = trials.state(trial)
+                number = f"[{total - len(running)}/{total}]"
+                print(f"{number} {trial.arm}, seed {trial.seed}: {status} {message}, {trial.folder}", flush=True)
 
 
 def _in_worker(trial: Trial, shipped: Experiment, threads: int | None) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from alexnet_jax import networks
-from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import CLASSES, Experiment
+from alexnet_jax.data.classes import class_count
+from alexnet_jax.experiment import Data, Experiment
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 from alexnet_jax.table import operation_count
@@ -25,7 +25,7 @@ START = 20.0
 
 
 def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
-    """A sentence on how long `todo` will take one after another, and what that was derived from."""
+    """A sentence on how long `todo`, trials without a problem, will take one after another, and what that was derived from."""
     work = [_operations(trial.experiment) for trial in todo]
     if not work:
         return "Nothing is left to train."
@@ -49,11 +49,17 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
 
 def _operations(experiment: Experiment) -> float:
     """Of a whole training: a backward pass costs two forward ones."""
-    try:
-        table = networks.build(experiment.network, CLASSES[experiment.data.name])
-    except UsageError:
-        return 0.0
-    return 3.0 * operation_count(table) * IMAGES[experiment.data.name] * experiment.train.epochs
+    table = networks.build(experiment.network, class_count(experiment.data))
+    return 3.0 * operation_count(table) * _images(experiment.data) * experiment.train.epochs
+
+
+def _images(data: Data) -> int:
+    """Training images of an epoch, held-out ones not left out where pictures have to be counted."""
+    if data.name in IMAGES:
+        return IMAGES[data.name]
+    from alexnet_jax.data import sources
+
+    return len(sources.load(data).train)
 
 
 def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:

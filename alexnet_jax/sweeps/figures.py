@@ -4,14 +4,13 @@
 """
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax.figures import DPI
+from alexnet_jax.figures import save
 from alexnet_jax.sweeps.comparison import Cell, Comparison, measured, paired, points
 
 if TYPE_CHECKING:
@@ -232,8 +231,4 @@ def _save(figure: Any, axes: "Axes", path: Path, any_data: bool) -> None:
         _tidy(each)
     if not any_data:
         axes.text(0.5, 0.5, "nothing finished yet", transform=axes.transAxes, ha="center", va="center", color=QUIET)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, dpi=DPI, format="png")
-    os.replace(temporary, path)
+    save(figure, path)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from alexnet_jax import networks
 from alexnet_jax.checks import check
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 
@@ -126,6 +128,7 @@ class Plan:
             try:
                 experiment = changed(self.base, arm.changes | {"train.seed": self.seeds_of(arm.name)[-1]})
                 check(experiment)
+                networks.build(experiment.network, class_count(experiment.data))
             except UsageError as problem:
                 found[arm.name] = str(problem)
                 continue
@@ -139,8 +142,8 @@ class Plan:
     def trial(self, arm: Arm, seed: int) -> Trial:
         """One training; one that cannot be says why."""
         problem, experiment = self.problems.get(arm.name, ""), self.base
-        if not problem:  # no trial may go on with other data than the rest, should it not be found half-way
-            experiment = changed(self.base, arm.changes | {"train.seed": seed, "data.fallback": "error"})
+        if not problem:
+            experiment = changed(self.base, arm.changes | {"train.seed": seed})
         title = f"{self.base.name}: {arm.name}, seed {seed}"
         experiment = dataclasses.replace(experiment, name=title)
         key = digest(experiment) if not problem else f"{arm.name}-impossible"  # nothing is ever written there

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare, points, spread
 from alexnet_jax.sweeps.study import Study
 from alexnet_jax.sweeps.text import PICTURES, sections
+from alexnet_jax.workdir import write_whole
 
 TRIAL = ("arm", "seed", "status", "top1_error", "top5_error", "seconds", "milestone", "folder", "message")
 """The columns of trials.csv: fields of a cell."""
@@ -30,9 +30,11 @@ def write_report(folder: Path, study: Study) -> Path:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     _draw(folder / "figures", study, cells, found)
     arms = [_arm_line(study, name, cells[name], found) for name in cells]
-    _write(folder / "arms.csv", _csv(list(arms[0]), arms))
-    _write(folder / "trials.csv", _csv(TRIAL, [{key: getattr(cell, key) for key in TRIAL} for cell in study.cells]))
-    _write(folder / "report.md", "\n\n".join(part for part in sections(study, cells, found) if part) + "\n")
+    write_whole(folder / "arms.csv", _csv(list(arms[0]), arms))
+    write_whole(
+        folder / "trials.csv", _csv(TRIAL, [{key: getattr(cell, key) for key in TRIAL} for cell in study.cells])
+    )
+    write_whole(folder / "report.md", "\n\n".join(part for part in sections(study, cells, found) if part) + "\n")
     return folder / "report.md"
 
 
@@ -69,9 +71,3 @@ def _csv(columns: Sequence[str], lines: list[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax import networks
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
-from alexnet_jax.experiment import CLASSES, MAY_DIFFER, Experiment, flatten, from_json, to_json
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
 from alexnet_jax.sweeps import engines, trials
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
 from alexnet_jax.sweeps.power import reach
 from alexnet_jax.sweeps.report import write_report
 from alexnet_jax.sweeps.study import ArmFacts, Study
-from alexnet_jax.table import Table, operation_count, parameter_count
+from alexnet_jax.table import operation_count, parameter_count
 from alexnet_jax.workdir import Workdir
 
 PLAN = "sweep.json"
@@ -43,9 +44,9 @@ def run(request: SweepRequest) -> None:
             engines.here(todo, request.shipped)
     finally:
         print(f"\n{_report(request)}")
-    lost = [trials.cell(trial, None) for trial in asked if trial.arm == BASE]
-    if all(cell.status in ("failed", "diverged") for cell in lost):
-        raise RunError(f"No trial of the base could be finished, so nothing was compared: {lost[0].message}")
+    base = [trials.state(trial) for trial in asked if trial.arm == BASE]
+    if all(status in ("failed", "diverged") for status, _ in base):
+        raise RunError(f"No trial of the base could be finished, so nothing was compared: {base[0][1]}")
 
 
 def report(request: SweepRequest) -> None:
@@ -61,9 +62,9 @@ def dry_run(request: SweepRequest) -> None:
     """List the trials and say how long those will take that are not done. Nothing is written."""
     asked = list(request.plan.trials())
     for trial in asked:
-        state = trials.cell(trial, None).status if not trial.problem else f"impossible: {trial.problem}"
+        state = f"impossible: {trial.problem}" if trial.problem else trials.state(trial)[0]
         print(f"{trial.arm:24s} seed {trial.seed:<6d} {state:10s} {trial.folder}")
-    todo = [trial for trial in asked if not (trials.ended(trial) or trial.problem)]
+    todo = [trial for trial in asked if not trials.ended(trial)]
     print(f"{len(asked)} trials, {len(asked) - len(todo)} of them need nothing. {_outlook(request, todo)}")
 
 
@@ -112,11 +113,12 @@ def _write_plan(request: SweepRequest) -> None:
         if request.overwrite:
             for name in (PLAN, "report.md", "arms.csv", "trials.csv"):
                 (workdir.path / name).unlink(missing_ok=True)
-        before, plan = workdir.read(PLAN) or {}, _merged(request)
+        before = workdir.read(PLAN) or {}
+        plan = _merged(request.plan, before)
         arms = [dataclasses.asdict(arm) for arm in plan.arms]
         history = before.get("history", [])
         if not before or (plan.seeds, arms) != (before["seeds"], before["arms"]):
-            finished = sum(trials.cell(trial, None).status == "finished" for trial in plan.trials())
+            finished = sum(trials.state(trial)[0] == "finished" for trial in plan.trials())
             when, names = time.strftime("%Y-%m-%d %H:%M"), [arm.name for arm in plan.arms]
             history = [*history, {"time": when, "seeds": plan.seeds, "arms": names, "finished": finished}]
         whole = not before or (plan.arms, plan.seeds) == (request.plan.arms, request.plan.seeds)
@@ -132,11 +134,9 @@ def _fixed(plan: Plan) -> dict[str, Any]:
     return fixed | {"base": to_json(plan.base)}
 
 
-def _merged(request: SweepRequest) -> Plan:
-    """The plan of the command together with the one in the folder. Raises UsageError when they contradict each other."""
-    plan = request.plan
-    before = Workdir(plan.folder).read(PLAN)
-    if before is None:
+def _merged(plan: Plan, before: dict[str, Any]) -> Plan:
+    """A command's plan with what sweep.json held `before`, if anything. Raises UsageError when they contradict each other."""
+    if not before:
         return plan
     if not {"base", "arms", "seeds", "command"} <= set(before):
         raise RunError(f"{plan.folder / PLAN} is damaged. Delete it to plan anew; the trials are kept.")
@@ -172,7 +172,8 @@ def _comparable(fixed: dict[str, Any]) -> dict[str, Any]:
 
 def _report(request: SweepRequest) -> Path:
     """Of all that was ever planned in the folder, by whichever process."""
-    plan, saved = _merged(request), Workdir(request.plan.folder).read(PLAN) or {}
+    saved = Workdir(request.plan.folder).read(PLAN) or {}
+    plan = _merged(request.plan, saved)
     every = list(plan.trials())
     cells = [trials.cell(trial, plan.sweep.milestone) for trial in every]
     records = [Workdir(t.folder).record() or {} for t, c in zip(every, cells, strict=True) if c.status == "finished"]
@@ -210,18 +211,11 @@ def _one_data_set(records: list[dict[str, Any]]) -> str | None:
 
 def _facts(plan: Plan, arm: Arm) -> ArmFacts:
     trial = plan.trial(arm, plan.seeds_of(arm.name)[0])
-    table = None if trial.problem else _table(trial.experiment)
-    parameters = None if table is None else parameter_count(table)
-    operations = None if table is None else operation_count(table)
-    usual = flatten(plan.base) | {"train.seed": trial.experiment.train.seed, "data.fallback": "error"}
-    changes = (
-        {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]} if not trial.problem else arm.changes
+    if trial.problem:
+        return ArmFacts(**vars(arm))
+    table = networks.build(trial.experiment.network, class_count(trial.experiment.data))
+    usual = flatten(plan.base) | {"train.seed": trial.seed}
+    changes = {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]}
+    return ArmFacts(
+        arm.name, changes, arm.reason, arm.published, arm.effect, parameter_count(table), operation_count(table)
     )
-    return ArmFacts(arm.name, changes, arm.reason, arm.published, arm.effect, parameters, operations)
-
-
-def _table(experiment: Experiment) -> Table | None:
-    try:
-        return networks.build(experiment.network, CLASSES[experiment.data.name])
-    except UsageError:
-        return None

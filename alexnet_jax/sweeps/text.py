@@ -192,38 +192,27 @@ def _reading(study: Study) -> str:
 
 def _made_with(study: Study) -> str:
     several = study.environments
-    versions = {"python": _all(several, "python")}
-    for name in dict.fromkeys(name for one in several for name in one.get("versions", {})):
-        versions[name] = _all([one["versions"] for one in several], name)
-    commits = _all(
-        [
-            {"commit": f"`{one['commit']}`" + " with uncommitted changes" * bool(one.get("dirty"))}
-            for one in several
-            if one.get("commit")
-        ],
-        "commit",
+    versions = [{"python": one.get("python"), **one.get("versions", {})} for one in several]
+    names = dict.fromkeys(["python", *(name for one in versions for name in one)])
+    commits = (
+        f"`{one['commit']}`" + " with uncommitted changes" * bool(one.get("dirty"))
+        for one in several
+        if one.get("commit")
     )
-    devices = _all(
-        [
-            {"kind": f"{one['device_count']} x {', '.join(one['device_kinds'])}"}
-            for one in several
-            if one.get("device_kinds")
-        ],
-        "kind",
-    )
+    kinds = (f"{one['device_count']} x {', '.join(one['device_kinds'])}" for one in several if one.get("device_kinds"))
     hours = sum(cell.seconds for cell in study.cells if cell.seconds is not None) / 3600
     lines = {
-        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "Commit": commits,
-        "Devices": f"{devices}; processor {_all(several, 'processor')}",
+        "Versions": ", ".join(f"{name} {_all(one.get(name) for one in versions)}" for name in names),
+        "Commit": _all(commits),
+        "Devices": f"{_all(kinds)}; processor {_all(one.get('processor') for one in several)}",
         "Time": f"{hours:.1f} h, all trials together",
     }
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
 
-def _all(several: list[dict[str, Any]], key: str) -> str:
+def _all(values: Iterable[str | None]) -> str:
     """Every different value, for trials may have run on several machines and versions."""
-    return " and ".join(dict.fromkeys(str(one[key]) for one in several if one.get(key))) or "not known"
+    return " and ".join(dict.fromkeys(value for value in values if value)) or "not known"
 
 
 def _table(head: str, rows: list[list[str]]) -> str:

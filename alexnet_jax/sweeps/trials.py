@@ -5,7 +5,6 @@ diverged, failed, or that the process died in it time and again.
 """
 
 import json
-import os
 import time
 import traceback
 from pathlib import Path
@@ -16,9 +15,9 @@ import numpy as np
 from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment, Request
 from alexnet_jax.metrics import read_metrics
-from alexnet_jax.sweeps.comparison import Cell
+from alexnet_jax.sweeps.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial
-from alexnet_jax.workdir import RANKS, RESULT, Workdir
+from alexnet_jax.workdir import RANKS, RESULT, Workdir, write_whole
 
 DEATHS = 3
 """So many processes may die in a trial without a new checkpoint (killed for memory, say); then it counts as failed."""
@@ -26,7 +25,17 @@ DEATHS = 3
 
 def ended(trial: Trial) -> bool:
     """Whether nothing is left to do: finished, diverged or failed."""
-    return bool(trial.problem) or _finished(trial) or "status" in _note(trial)
+    return state(trial)[0] != "planned"
+
+
+def state(trial: Trial) -> tuple[Status, str]:
+    """(status, why it diverged or failed), told from the names of its files and its note: what a run wrote is not read."""
+    if trial.problem:
+        return "failed", trial.problem
+    if (trial.folder / RESULT).exists():
+        return "finished", ""
+    note = _note(trial)
+    return note.get("status", "planned"), note.get("message", "")
 
 
 def forget(trial: Trial) -> None:
@@ -83,10 +92,6 @@ def failed(trial: Trial, message: str) -> None:
     _write(trial, status="failed", message=message)
 
 
-def _finished(trial: Trial) -> bool:
-    return (trial.folder / RESULT).exists()
-
-
 def _note_path(trial: Trial) -> Path:
     return trial.folder.with_name(f"{trial.folder.name}.json")
 
@@ -102,28 +107,24 @@ def _note(trial: Trial) -> dict[str, Any]:
 
 def _write(trial: Trial, **values: Any) -> None:
     path = _note_path(trial)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     values |= {"arm": trial.arm, "seed": trial.seed, "time": time.time()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(values, indent=2) + "\n")
     except OSError as problem:
         raise RunError(f"Cannot write {path} ({problem}). Is the disk full? The same command goes on.") from problem
 
 
 def cell(trial: Trial, milestone: float | None) -> Cell:
-    """What is known of a trial."""
-    note, folder = _note(trial), trial.folder
-    shown = "/".join(folder.parts[-3:])  # under the folder that the sweep's own is in, wherever both are moved
-    if trial.problem:
-        return Cell(trial.arm, trial.seed, "failed", trial.problem)
-    if not _finished(trial):
-        return Cell(trial.arm, trial.seed, note.get("status", "planned"), note.get("message", ""), shown)
+    """What is known of a trial, with all that it measured when it is finished."""
+    status, message = state(trial)
+    shown = "/".join(trial.folder.parts[-3:])  # under the folder that the sweep's own is in, wherever both are moved
+    if status != "finished":
+        return Cell(trial.arm, trial.seed, status, message, "" if trial.problem else shown)
     try:
         return _finished_cell(trial, shown, milestone)
     except (RunError, OSError, ValueError, KeyError) as problem:
-        message = f"its files are damaged ({problem}); delete {folder} to train it again"
+        message = f"its files are damaged ({problem}); delete {trial.folder} to train it again"
         return Cell(trial.arm, trial.seed, "failed", message, shown)
 
 

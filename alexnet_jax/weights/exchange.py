@@ -11,7 +11,8 @@ import numpy as np
 
 from alexnet_jax import columns, networks, report
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
-from alexnet_jax.data import sources, statistics
+from alexnet_jax.data import statistics
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Request, to_json
@@ -28,7 +29,7 @@ def import_weights(request: Request) -> None:
     """
     file, source = formats.read(_path(request)), f"--weights={request.weights}"
     tensors, found = inputs.split(file.tensors, source)
-    expected = sources.class_count(request.experiment.data)
+    expected = class_count(request.experiment.data)
     table = networks.build(request.experiment.network, expected)
     table = networks.build(request.experiment.network, layouts.classes(table, tensors))
     _check_order(table, file, source)
@@ -47,7 +48,7 @@ def export_weights(request: Request) -> None:
     Raises UsageError when the checkpoint is another network's or the file is there, RunError when it cannot be written.
     """
     experiment, path = request.experiment, _path(request)
-    table = networks.build(experiment.network, sources.class_count(experiment.data))
+    table = networks.build(experiment.network, class_count(experiment.data))
     step = find_step(request.restore or "latest", request.workdir)
     parameters = jax.device_get(restore_tree(step, PARAMETERS, _abstract(table)))
     stats = statistics.restore(step.parents[1] / STATISTICS)

@@ -162,22 +162,37 @@ def test_the_colours_components_are_those_of_the_pixels(photographs):
     assert measured(photographs, Data()).colour is None
 
 
-@pytest.mark.parametrize("scale", [1.0, 50.0])
-def test_colour_noise_has_a_tenth_of_the_components_and_is_one_draw_per_image(scale):
+def test_the_papers_reading_takes_eigenvalues_of_colours_between_0_and_1(photographs):
+    found = measured(photographs, Data(colour="paper")).colour / 255
+    covariance = np.cov(photographs.reshape(-1, 3).T / 255.0, bias=True)
+    np.testing.assert_allclose(found @ found.T, covariance @ covariance, rtol=1e-4)  # P diag(l^2) P^T
+
+
+@pytest.mark.parametrize(("scale", "reading"), [(1.0, "original"), (50.0, "original"), (1.0, "paper")])
+def test_colour_noise_has_a_tenth_of_the_components_and_is_one_draw_per_image(scale, reading):
     vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     colour = (vectors * np.array([90.0, 20.0, 5.0])).astype(np.float32)
     stats = Statistics(np.zeros((1, 1, 3), np.float32), scale, colour)
-    data = Data(crop_padding=0, mirror=False, colour="original")
+    data = Data(crop_padding=0, mirror=False, colour=reading)
     images = np.zeros((20_000, 2, 2, 3), np.float32)
     noise = np.asarray(jax.jit(lambda x, k: augment(x, k, data, stats))(images, jax.random.key(1)), np.float64)
     np.testing.assert_array_equal(noise, np.broadcast_to(noise[:, :1, :1], noise.shape))
-    shift = noise[:, 0, 0] * 1.1 * scale
+    shift = noise[:, 0, 0] * (1.1 if reading == "original" else 1.0) * scale
     expected = 0.01 * colour @ colour.T
     error = 5 * np.sqrt(2 / 20_000) * np.abs(expected).max()
     np.testing.assert_allclose(shift.mean(0), 0, atol=5 * np.sqrt(expected.max() / 20_000))
     np.testing.assert_allclose(np.cov(shift.T), expected, atol=error)
     other = np.asarray(augment(images[:9], jax.random.key(2), data, stats))
     assert not np.isclose(other[:, 0, 0], noise[:9, 0, 0]).any()
+
+
+@pytest.mark.parametrize("reading", ["original", "paper"])
+def test_without_noise_in_late_epochs_images_stay_as_they_are(reading):
+    stats = Statistics(np.zeros((1, 1, 3), np.float32), 1.0, np.eye(3, dtype=np.float32))
+    data = Data(crop_padding=0, mirror=False, colour=reading)
+    change = jax.jit(lambda recoloured: augment(pixels(2), jax.random.key(0), data, stats, recoloured))
+    np.testing.assert_array_equal(change(False), pixels(2))
+    assert (np.asarray(change(True)) != pixels(2)).all()
 
 
 def test_the_images_are_divided_by_eleven_tenths_beside_the_noise():

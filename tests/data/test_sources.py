@@ -10,7 +10,6 @@ import json
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import tarfile
@@ -19,7 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from tfds_files import (
+    CLASSES,
+    TEST,
+    TEST_LABELS,
+    TRAIN,
+    TRAIN_LABELS,
+    encode,
+    example,
+    pictures,
+    prepare,
+    records,
+    write_array_record,
+    write_tfrecord,
+)
 
 from alexnet_jax.data import cache, cifar10, digits, sources, tfds_download, tfds_prepare, tfds_sets
 from alexnet_jax.data.sources import load
@@ -27,7 +39,6 @@ from alexnet_jax.data.split import DataSet, check_labels
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import Data
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 REAL_DATA = os.environ.get("TFDS_DATA_DIR")
 REPOSITORY = Path(sources.__file__).parents[2]
 
@@ -44,105 +55,6 @@ def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setattr(tfds_download, "unreachable", lambda url, seconds: "no network in tests")
-
-
-def example(image: bytes, label: int, identity: str = "x") -> bytes:
-    """One serialized tf.Example, as tensorflow-datasets writes them."""
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    record = tf_example_pb2.Example()
-    record.features.feature["image"].bytes_list.value.append(image)
-    record.features.feature["label"].int64_list.value.append(label)
-    record.features.feature["id"].bytes_list.value.append(identity.encode())
-    return record.SerializeToString()
-
-
-def encode(image: np.ndarray, file_format: str = "PNG") -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, file_format)
-    return stream.getvalue()
-
-
-def pictures(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
-
-
-TRAIN, TEST = pictures(23, 1), pictures(11, 2)
-TRAIN_LABELS, TEST_LABELS = [i % 10 for i in range(23)], [9 - i % 10 for i in range(11)]
-
-
-def records(images: np.ndarray, labels: list[int]) -> list[bytes]:
-    return [example(encode(image), label) for image, label in zip(images, labels, strict=True)]
-
-
-def write_array_record(path: Path, values: list[bytes]) -> None:
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    for value in values:
-        writer.write(value)
-    writer.close()
-
-
-def crc32c(data: bytes) -> int:
-    """The checksum of the TFRecord format, masked as that format wants it."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def write_tfrecord(path: Path, values: list[bytes]) -> None:
-    with path.open("wb") as file:
-        for value in values:
-            length = struct.pack("<Q", len(value))
-            file.write(length + struct.pack("<I", crc32c(length)) + value + struct.pack("<I", crc32c(value)))
-
-
-WRITERS = {"array_record": write_array_record, "tfrecord": write_tfrecord}
-
-
-def prepare(
-    folder: Path,
-    train: list[bytes] | None = None,
-    test: list[bytes] | None = None,
-    *,
-    file_format: str = "array_record",
-    shards: int = 2,
-    encoding: str = "png",
-    shape: tuple[int, ...] = (32, 32, 3),
-) -> Path:
-    """A small CIFAR-10 as tensorflow-datasets would prepare it in `folder`; the version folder is returned."""
-    version_folder = folder / "cifar10" / "3.0.2"
-    version_folder.mkdir(parents=True)
-    splits = []
-    for name, values in (
-        ("train", train or records(TRAIN, TRAIN_LABELS)),
-        ("test", test or records(TEST, TEST_LABELS)),
-    ):
-        parts = [values[: len(values) // 2], values[len(values) // 2 :]] if shards == 2 else [values]
-        for i, part in enumerate(parts):
-            file = version_folder / f"cifar10-{name}.{file_format}-{i:05d}-of-{shards:05d}"
-            WRITERS[file_format](file, part)
-        template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-        lengths = [str(len(part)) for part in parts]
-        splits.append({"name": name, "shardLengths": lengths, "numBytes": "1", "filepathTemplate": template})
-    info = {"name": "cifar10", "version": "3.0.2", "fileFormat": file_format, "splits": splits}
-    (version_folder / "dataset_info.json").write_text(json.dumps(info))
-    package = "tensorflow_datasets.core.features"
-    image = {"dtype": "uint8", "encodingFormat": encoding, "shape": {"dimensions": [str(n) for n in shape]}}
-    features = {
-        "id": {"pythonClassName": f"{package}.text_feature.Text", "text": {}},
-        "image": {"pythonClassName": f"{package}.image_feature.Image", "image": image},
-        "label": {"pythonClassName": f"{package}.class_label_feature.ClassLabel", "classLabel": {"numClasses": "10"}},
-    }
-    whole = {"pythonClassName": f"{package}.features_dict.FeaturesDict", "featuresDict": {"features": features}}
-    (version_folder / "features.json").write_text(json.dumps(whole))
-    (version_folder / "label.labels.txt").write_text("\n".join(CLASSES) + "\n")
-    return version_folder
 
 
 def load_from(folder: Path) -> tuple[DataSet, list[str]]:

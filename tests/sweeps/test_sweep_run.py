@@ -18,6 +18,7 @@ from alexnet_jax.experiment import Network
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.estimate import estimate, matrix_speed
 from alexnet_jax.sweeps.plan import Arm, Trial
+from alexnet_jax.sweeps.run import _merged
 from alexnet_jax.workdir import Workdir
 from experiments import update_rule_sweep
 
@@ -126,6 +127,15 @@ def test_another_base_in_the_same_folder_is_refused(swept, capsys):
     assert "optim.momentum: 0.9 there, 0.6 asked for" in error and "--overwrite" in error
 
 
+def test_no_trial_may_go_on_with_other_data_and_plans_that_allowed_it_continue(swept):
+    _, request = read(sweep(swept, data__fallback="digits"))
+    assert {trial.experiment.data.fallback for trial in request.plan.trials() if not trial.problem} == {"error"}
+    saved = json.loads((swept / "update_rule_sweep" / "sweep.json").read_text())
+    assert saved["base"]["data"]["fallback"] == "error"
+    saved["base"]["data"]["fallback"] = "digits"
+    assert _merged(request.plan, saved) == request.plan
+
+
 def test_a_dry_run_lists_what_is_left_and_writes_nothing(swept, tmp_path, capsys):
     before = contents(swept)
     assert main(sweep(swept, "--dry_run", sweep__seeds=3)) == 0
@@ -219,6 +229,15 @@ def test_a_damaged_note_is_told(tmp_path):
     one.folder.with_name("seed0.json").write_text("{")
     with pytest.raises(RunError, match="Delete it to run the trial again"):
         trials.ended(one)
+
+
+def test_a_finished_trial_whose_files_are_damaged_is_told_when_they_are_read(tmp_path):
+    one = trial(tmp_path)
+    one.folder.mkdir(parents=True)
+    (one.folder / "result.json").write_text("{")
+    assert trials.ended(one) and trials.state(one) == ("finished", "")
+    found = trials.cell(one, None)
+    assert found.status == "failed" and f"delete {one.folder} to train it again" in found.message
 
 
 def test_the_first_epoch_at_a_training_error():

@@ -1,0 +1,182 @@
+"""`--mode=prepare`: what it stores, that it goes on where it was stopped, and that no damage goes unnoticed."""
+
+import json
+import shutil
+
+import numpy as np
+import photographs
+import pytest
+from photographs import KINDS, SIDE, TEST, TRAIN, photograph, write_folder, write_imagenet
+
+import launch
+from alexnet_jax.data import prepare, prepared, sources
+from alexnet_jax.data.images import decode, encode, square
+from alexnet_jax.errors import RunError, UsageError
+from alexnet_jax.experiment import Data
+
+own_cache = pytest.fixture(autouse=True)(photographs.own_cache.__wrapped__)
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """The tasks of the worker processes run in this one, where they can be watched and are faster."""
+
+    def each(task, folder, parts, workers, title):
+        return ((part, task(folder, part)) for part in parts)
+
+    monkeypatch.setattr(prepare, "_each", each)
+
+
+def command(root, **options):
+    named = {
+        "exp": "alexnet_imagenet_debug",
+        "mode": "prepare",
+        "data.side": SIDE,
+        "data.crop": 32,
+        "data.dir": root,
+    } | options
+    return [f"--{name.replace('__', '.')}={value}" for name, value in named.items()]
+
+
+def run(root, **options):
+    return launch.main(command(root, **options))
+
+
+def stored(pixels):
+    return decode(encode(pixels), "it")
+
+
+@pytest.mark.parametrize("kind", ["imagenet2012", "folder"])
+def test_what_was_prepared_is_found_and_is_each_picture_as_a_small_jpeg(tmp_path, kind, capsys):
+    (write_imagenet if kind == "imagenet2012" else write_folder)(tmp_path / "data")
+    data = Data(kind, dir=str(tmp_path / "data"), side=SIDE)
+    plain = sources.load(data)
+    assert run(tmp_path / "data", data__name=kind) == 0
+    assert f"{TRAIN + TEST} pictures of 40x40" in capsys.readouterr().out
+    found = sources.load(data)
+    assert found.title == f"{plain.title}, prepared at 40x40" and found.classes == KINDS
+    assert found.fingerprint != plain.fingerprint
+    for ours, theirs in ((found.train, plain.train), (found.test, plain.test)):
+        assert len(ours) == len(theirs)
+        for index in range(len(theirs)):
+            np.testing.assert_array_equal(ours[index][0], stored(theirs[index][0]))
+            assert ours[index][1] == theirs[index][1]
+    assert run(tmp_path / "data", data__name=kind) == 0
+    assert "is there" in capsys.readouterr().out
+
+
+def test_prepared_pictures_need_their_source_no_more(tmp_path):
+    write_imagenet(tmp_path / "data")
+    assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 0
+    shutil.rmtree(tmp_path / "data")
+    found = sources.load(Data("imagenet2012", side=SIDE, prepared=str(tmp_path / "small")))
+    np.testing.assert_array_equal(found.train[7][0], stored(square(photograph(7), SIDE, "it")))
+
+
+def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("alexnet_jax.data.records.PART", 4)
+    write_folder(tmp_path / "data")
+    options = {"data__name": "folder"}
+    assert run(tmp_path / "data", data__prepared=tmp_path / "whole", **options) == 0
+    write, done = prepare._write, []
+
+    def dies_after_three(folder, part):
+        if len(done) == 3:
+            (folder / f".{part.file}.part").write_bytes(b"half")
+            raise KeyboardInterrupt
+        done.append(part.file)
+        return write(folder, part)
+
+    monkeypatch.setattr(prepare, "_write", dies_after_three)
+    assert run(tmp_path / "data", data__prepared=tmp_path / "stopped", **options) == 130
+    with (tmp_path / "stopped" / prepare.JOURNAL).open("a") as journal:
+        journal.write('["train.array_record-0')  # the process died while it wrote this line
+    again = []
+    monkeypatch.setattr(prepare, "_write", lambda folder, part: again.append(part.file) or write(folder, part))
+    assert run(tmp_path / "data", data__prepared=tmp_path / "stopped", **options) == 0
+    assert len(done) == 3 and not set(done) & set(again) and len(again) == 9 - 3
+    texts = [(tmp_path / name / prepared.MANIFEST).read_text() for name in ("whole", "stopped")]
+    assert texts[0] == texts[1]
+    assert not list((tmp_path / "stopped").glob(".*.part"))
+
+
+def test_damaged_pictures_are_all_named_and_the_rest_is_done(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("alexnet_jax.data.records.PART", 4)
+    root = write_folder(tmp_path / "data")
+    broken = [root / "train" / "cat" / "003.jpg", root / "val" / "eel" / "101.jpg"]
+    originals = [path.read_bytes() for path in broken]
+    for path in broken:
+        path.write_bytes(b"no picture")
+    options = {"data__name": "folder", "data__prepared": tmp_path / "small"}
+    assert run(root, **options) == 1
+    said = capsys.readouterr().err
+    assert all(str(path) in said for path in broken) and "the same command goes on" in said
+    with pytest.raises(UsageError, match="no prepared pictures there"):
+        sources.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small")))
+    for path, original in zip(broken, originals, strict=True):
+        path.write_bytes(original)
+    assert run(root, **options) == 2  # the pictures are others now, by their size
+
+
+def test_a_file_that_reads_back_otherwise_is_made_again(tmp_path, monkeypatch, capsys):
+    write_imagenet(tmp_path / "data")
+    write = prepare._write
+
+    def on_a_bad_disk(folder, part):
+        answer = write(folder, part)
+        if "train" in part.file and part.file.endswith("00000-of-00002"):
+            path = folder / part.file
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        return answer
+
+    monkeypatch.setattr(prepare, "_write", on_a_bad_disk)
+    options = {"data__prepared": tmp_path / "small"}
+    assert run(tmp_path / "data", **options) == 1
+    assert "read back otherwise" in capsys.readouterr().err
+    monkeypatch.setattr(prepare, "_write", write)
+    assert run(tmp_path / "data", **options) == 0
+
+
+def test_folders_that_hold_something_else_are_left_alone(tmp_path, capsys):
+    write_imagenet(tmp_path / "data")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    assert run(tmp_path / "data", data__prepared=tmp_path / "full") == 2
+    assert "thesis.tex" in capsys.readouterr().err
+    assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 0
+    assert run(tmp_path / "data", data__prepared=tmp_path / "small", data__side=64) == 2
+    assert "side" in capsys.readouterr().err
+    (tmp_path / "small" / prepared.MANIFEST).unlink()
+    assert run(tmp_path / "data", data__prepared=tmp_path / "small", data__side=64) == 2
+    assert "another preparation" in capsys.readouterr().err
+
+
+def test_no_room_is_said_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    write_imagenet(tmp_path / "data")
+    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
+    assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 2
+    assert "free" in capsys.readouterr().err
+    assert not list((tmp_path / "small").glob("*.array_record*"))
+
+
+def test_data_in_memory_is_not_prepared(capsys):
+    assert launch.main(["--exp=alexnet_digits", "--mode=prepare"]) == 2
+    assert "only imagenet2012 and folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["a missing file", "no JSON", "half a manifest"])
+def test_damaged_prepared_data_is_named(tmp_path, damage):
+    write_imagenet(tmp_path / "data")
+    small = tmp_path / "small"
+    assert run(tmp_path / "data", data__prepared=small) == 0
+    manifest = small / prepared.MANIFEST
+    if damage == "a missing file":
+        next(small.glob("train*")).unlink()
+    elif damage == "no JSON":
+        manifest.write_text("{")
+    else:
+        manifest.write_text(json.dumps({k: v for k, v in json.loads(manifest.read_text()).items() if k != "files"}))
+    with pytest.raises(RunError, match=r"is missing, but|prepared\.json is damaged"):
+        sources.load(Data("imagenet2012", side=SIDE, prepared=str(small)))

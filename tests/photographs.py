@@ -1,0 +1,62 @@
+"""Pictures of several sizes in folders of classes, or in the layout of tensorflow-datasets' ImageNet; as a pytest plugin."""
+
+import io
+
+import numpy as np
+import pytest
+import tfds_files
+from PIL import Image
+
+SIDE = 40
+KINDS = ("cat", "dog", "eel")
+TRAIN, TEST = 23, 9
+
+
+def photograph(number):
+    """JPEG bytes of picture `number`: smooth, of a size of its own, every fifth grey."""
+    rng = np.random.default_rng(number)
+    height, width = rng.integers(20, 90, 2)
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = rng.uniform(0.02, 0.2, (3, 2))
+    pixels = np.stack([127 + 100 * np.sin(a * rows + b * columns) for a, b in waves], -1)
+    picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
+    file = io.BytesIO()
+    (picture.convert("L") if number % 5 == 4 else picture).save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+def write_folder(root, train=TRAIN, test=TEST):
+    """root/train/<class>/<number>.jpg and root/val/..., picture i in class i % 3."""
+    for split, numbers in (("train", range(train)), ("val", range(100, 100 + test))):
+        for number in numbers:
+            folder = root / split / KINDS[number % 3]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number:03d}.jpg").write_bytes(photograph(number))
+    return root
+
+
+def write_imagenet(root, file_format="array_record", train=TRAIN, test=TEST):
+    """A version folder of imagenet2012 with three classes; picture i has label i % 3."""
+    splits = [
+        [tfds_files.example(photograph(i), i % 3) for i in numbers]
+        for numbers in (range(train), range(100, 100 + test))
+    ]
+    return tfds_files.prepare(
+        root,
+        *splits,
+        file_format=file_format,
+        encoding="jpeg",
+        shape=(None, None, 3),
+        title="imagenet2012",
+        version="5.1.0",
+        test_name="validation",
+        classes=KINDS,
+    )
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    return tmp_path / "cache"
