@@ -51,20 +51,16 @@ class Evaluator:
             return logits(table, mesh, parameters, seen).T
 
         @jax.jit
-        def judge(
-            scores: list[jax.Array], examples: OnDevice, indices: jax.Array | None
-        ) -> tuple[jax.Array, jax.Array]:
-            labels, mean = examples.take(indices).labels, average(scores)
-            return cross_entropy(mean, labels), rank(mean, labels)
+        def judge(scores: jax.Array, examples: OnDevice, indices: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+            labels = examples.take(indices).labels
+            return cross_entropy(scores, labels), rank(scores, labels)
 
-        self._data, self._see, self._judge = data, see, judge
+        self._data, self._see, self._average, self._judge = data, see, jax.jit(average), judge
 
-    def _step(
-        self, parameters: Parameters, examples: OnDevice, indices: np.ndarray | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """(losses [batch], ranks [batch]); the views one after another, through one program."""
+    def scores(self, parameters: Parameters, examples: OnDevice, indices: np.ndarray | None = None) -> jax.Array:
+        """Logits [classes, batch] whose softmax is the mean over the views; these one after another, through one program."""
         places = views(examples.images.shape[1], self._data)
-        return self._judge([self._see(parameters, examples, indices, place) for place in places], examples, indices)
+        return self._average([self._see(parameters, examples, indices, place) for place in places])
 
     def __call__(self, parameters: Parameters, split: Feed) -> Scores:
         """Raises Diverged when a loss is not finite."""
@@ -78,7 +74,8 @@ class Evaluator:
         losses, ranks = [], []
         with contextlib.closing(split.evaluation(self.batch)) as batches:
             for examples, indices, counted in batches:
-                loss, place = jax.device_get(self._step(parameters, examples, indices))
+                seen = self.scores(parameters, examples, indices)
+                loss, place = jax.device_get(self._judge(seen, examples, indices))
                 losses.append(loss[counted])
                 ranks.append(place[counted])
         place = np.concatenate(ranks)
