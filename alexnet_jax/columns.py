@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import layers
 from alexnet_jax.errors import UsageError
-from alexnet_jax.table import LRN, AvgPool, Conv, Dropout, Layer, MapNorm, MaxPool, Part, Table, Tanh
+from alexnet_jax.table import LRN, AvgPool, Conv, Dropout, Layer, MapNorm, MaxPool, Part, Table, Tanh, shapes
 
 DATA, COLUMN = "data", "column"
 
@@ -99,6 +99,12 @@ def parameter_specs(table: Table) -> dict[str, dict[str, P]]:
     }
 
 
+def output_spec(table: Table) -> P:
+    """Of what the last layer of a table gives: [columns, maps or units, ..., batch], or LOGITS where the columns are summed."""
+    *_, last = shapes(table)
+    return LOGITS if last.spec.crossing == "sum" else P(COLUMN, *(None for _ in last.outputs), DATA)
+
+
 def split(function: Callable, mesh: DeviceMesh, in_specs: Any, out_specs: Any) -> Callable:
     """`function` run once per device on its own columns and its own images; everything it communicates is written out."""
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
@@ -160,6 +166,7 @@ def mean_over_data(x: jax.Array) -> jax.Array:
 def forward(table: Table, parameters: dict, images: jax.Array, masks: dict[str, jax.Array] | None = None) -> jax.Array:
     """Logits [classes, batch] of images [channels, height, width, batch]; runs inside `split`.
 
+    Of a table whose last layer does not sum over the columns: what that gives, [own columns, maps or units, ..., batch].
     parameters: {layer: {'kernel': [own columns, out, in, ...], 'bias': [own columns, out]}}. masks: {layer: [own columns,
     units, batch]} in training, None at test. Between crossings an activation is [own columns, maps, height, width, batch].
     Kernels are taken in the type of the images, so bfloat16 images give bfloat16 products, and gathers of 16 bits; biases, and

@@ -12,12 +12,45 @@ import tyro
 import experiments
 from alexnet_jax.checks import check
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Request, Train
+from alexnet_jax.experiment import Data, Exchange, Experiment, Look, Mesh, Network, Optim, Request, Train
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
 
 DIGITS_EPOCHS = 5
 """Epochs of a sweep on the digits: enough to tell that a network learns, in seconds for each trial."""
+
+
+TRAINED = ("eval", "export", "kernels", "predict", "neighbours", "features", "gradcheck")
+"""Modes that work on what was trained: their defaults are the options of the run in the folder."""
+
+Mode = Literal[
+    "train",
+    "eval",
+    "summary",
+    "report",
+    "prepare",
+    "import",
+    "export",
+    "kernels",
+    "predict",
+    "neighbours",
+    "features",
+    "gradcheck",
+]
+
+READERS = {
+    "restore": ("train", *TRAINED),
+    "restore_skip": ("train",),
+    "weights": ("import", "export"),
+    "layout": ("export",),
+    "channels": ("import",),
+    "mean_image": ("import",),
+    "image": ("predict", "neighbours", "features"),
+    "layer": ("neighbours", "features"),
+    "split": ("features",),
+    "out": ("kernels", "predict", "neighbours", "features"),
+}
+"""{option: the modes that read it}"""
 
 
 @dataclass(frozen=True)
@@ -32,34 +65,32 @@ class CommandLine:
     train: tyro.conf.FlagConversionOff[Train]
     mesh: tyro.conf.FlagConversionOff[Mesh]
     sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
-    mode: Literal["train", "eval", "summary", "report", "prepare", "import", "export"] = "train"
+    mode: Mode = "train"
     """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep. report:
     write the report again, of a sweep also while it runs. prepare: store large pictures as small ones, for fast epochs.
-    import: a run's folder from a file of weights; export: such a file from a checkpoint (docs/weights.md)."""
+    import: a run's folder from a file of weights; export: such a file from a checkpoint (docs/weights.md). kernels: the first
+    layer's kernels as a picture, and how far the columns specialized. predict: the five likeliest classes of pictures.
+    neighbours: the nearest training images. features: the vectors of a layer, to a file. gradcheck: gradients against
+    differences of the loss, in 64 bits."""
     workdir: Path | None = None
     """Folder of the run. Default: runs/EXP, or runs/EXP-imported in import mode. The trials of a sweep go into `trials`
     beside it."""
     restore: str | None = None
-    """eval, export: latest, best, a step or a path. train: the path of a run or checkpoint to start a new run from."""
+    """eval, export, kernels, predict, neighbours, features: latest, best, a step or a path; default latest. train: the path of
+    a run or checkpoint to start a new run from. gradcheck: as eval; default fresh parameters."""
     restore_skip: str = ""
     """train: layers that a run with --restore starts anew, such as fc8 or fc7,fc8; their rate: --optim.new_rate."""
-    weights: Path | None = None
-    """import: a .npz, .safetensors, .pt, .pth or .caffemodel file. export: the .safetensors file to write."""
-    layout: Literal["columns", "grouped"] = "columns"
-    """export: kernels as here, [columns, out, in, ...], or as one device has them, [out, in / groups, ...]."""
-    channels: Literal["file", "rgb", "bgr"] = "file"
-    """import: what the inputs of conv1 stand for. file: bgr in a .caffemodel, rgb in all others."""
-    mean_image: Path | None = None
-    """import: Caffe's mean image, a .binaryproto, in place of its mean colour."""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Delete the run in the folder and start anew; in export mode replace the file. Of a sweep only the plan is forgotten;
     its trials are kept."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """List the trials of a sweep and estimate their time; nothing is run or written."""
+    look: Annotated[Look, tyro.conf.arg(name="")] = field(default_factory=Look)
+    exchange: Annotated[Exchange, tyro.conf.arg(name="")] = field(default_factory=Exchange)
 
 
 def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
-    """(mode, request) of a command line; `dry_run` counts as a mode. In eval mode the defaults are those of the trained run.
+    """(mode, request) of a command line; `dry_run` counts as a mode. In TRAINED modes the defaults are the trained run's.
 
     Raises UsageError, or SystemExit after tyro has told what is wrong.
     """
@@ -74,7 +105,7 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         shipped, base = _base(found, known.sweep_base, digits)
     else:
         shipped = base = found
-        if known.mode in ("eval", "export"):
+        if known.mode in TRAINED:
             base = _trained(workdir) or base
     sections = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "name"}
     default = CommandLine(known.exp or "alexnet_cifar", **sections, workdir=workdir)
@@ -90,27 +121,21 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         )
     check(experiment)
     skip = tuple(name.strip() for name in line.restore_skip.split(",") if name.strip())
-    exchange = (line.weights, line.layout, line.channels, line.mean_image)
-    return line.mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, *exchange)
-
-
-MODES_OF = {
-    "restore": ("train", "eval", "export"),
-    "restore_skip": ("train",),
-    "weights": ("import", "export"),
-    "layout": ("export",),
-    "channels": ("import",),
-    "mean_image": ("import",),
-}
-"""{option: the modes that read it}"""
+    look = {"look": line.look, "exchange": line.exchange}
+    return line.mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, **look)
 
 
 def _check_modes(line: CommandLine) -> None:
     """Raise UsageError for an option that would change nothing."""
-    for option, modes in MODES_OF.items():
-        value, usual = getattr(line, option), next(f.default for f in dataclasses.fields(line) if f.name == option)
-        if value != usual and line.mode not in modes:
-            raise UsageError(f"--{option}={value}: expected only with --mode={' or '.join(modes)}.")
+    values = vars(line) | vars(line.look) | vars(line.exchange)
+    usual = {f.name: f.default for record in (CommandLine, Look, Exchange) for f in dataclasses.fields(record)}
+    for option, modes in READERS.items():
+        value = values[option]
+        if value != usual[option] and line.mode not in modes:
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UsageError(f"--{option}={shown}: expected only with --mode={', '.join(modes)}, not {line.mode}.")
+    if line.look.image and line.look.split:
+        raise UsageError(f"--split={line.look.split}: expected without --image, which names other images.")
     if line.restore_skip and line.restore is None:
         raise UsageError(
             f"--restore_skip={line.restore_skip}: expected only with --restore=PATH, the run to start from."

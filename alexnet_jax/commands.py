@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -22,6 +23,7 @@ from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import DIGITS, Experiment, Request, from_json
 from alexnet_jax.metrics import Metrics, read_metrics
+from alexnet_jax.model import Parameters, abstract
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
@@ -302,18 +304,38 @@ def write_report_again(request: Request) -> None:
     print(f"{_result_line(result)}\n{path}")
 
 
-def evaluate(request: Request) -> None:
-    """Print the test error of a checkpoint."""
+@dataclass(frozen=True)
+class Trained:
+    """A network as a checkpoint has it, and the data it was trained on."""
+
+    checkpoint: Path
+    """The folder of its step."""
+    trainer: Trainer
+    parameters: Parameters
+    data_set: DataSet
+    splits: dict[str, Split | Stream]
+    """train (without the images held out), validation and test."""
+
+
+def load_trained(request: Request) -> Trained:
+    """The checkpoint that a request names, the latest by default, on the devices. Raises UsageError when there is none."""
     set_up_devices(request.experiment)
     step = find_step(request.restore or "latest", request.workdir)
     data_set = sources.load(request.experiment.data)
-    trainer, _, _ = make_trainer(request.experiment, data_set, _trained_with(step))
+    trainer, training, validation = make_trainer(request.experiment, data_set, _trained_with(step))
+    parameters = restore_tree(step, PARAMETERS, abstract(trainer.table, trainer.mesh))
+    splits = {"train": training, "validation": validation, "test": data_set.test}
+    return Trained(step, trainer, parameters, data_set, splits)
+
+
+def evaluate(request: Request) -> None:
+    """Print the test error of a checkpoint."""
+    trained = load_trained(request)
+    trainer, data_set = trained.trainer, trained.data_set
     started = time.monotonic()
-    parameters = restore_tree(step, PARAMETERS, trainer.abstract_state().parameters)
-    evaluator = make_evaluator(trainer)
     test = pipeline.feed(data_set.test, trainer.mesh, request.experiment.data.workers)
-    scores = evaluator(parameters, test)
-    print(f"Checkpoint: {step}\nData: {data_set.title}, test split")
+    scores = make_evaluator(trainer)(trained.parameters, test)
+    print(f"Checkpoint: {trained.checkpoint}\nData: {data_set.title}, test split")
     print(_result_line(dataclasses.asdict(scores)))
     print(
         f"Mean loss {scores.loss:.4f} (ln classes {math.log(trainer.table.classes):.4f}); {time.monotonic() - started:.0f} s."

@@ -191,6 +191,36 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What the modes that look into a trained network are asked for."""
+
+    image: tuple[Path, ...] = ()
+    """predict, neighbours, features: picture files, or folders of them. Default: images of the data set's test split; for
+    features what --split says."""
+    layer: str | None = None
+    """neighbours, features: the layer whose vectors are compared or written, such as fc6. Default: the last but one (fc7)."""
+    split: Literal["train", "validation", "test"] | None = None
+    """features: of which images. Default: test."""
+    out: Path | None = None
+    """features: the file to write, .npz or .parquet. kernels, predict, neighbours: the folder for pictures and numbers.
+    Default: features/ or figures/ in the folder of the checkpoint's run."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What import and export are asked for."""
+
+    weights: Path | None = None
+    """import: a .npz, .safetensors, .pt, .pth or .caffemodel file. export: the .safetensors file to write."""
+    layout: Literal["columns", "grouped"] = "columns"
+    """export: kernels as here, [columns, out, in, ...], or as one device has them, [out, in / groups, ...]."""
+    channels: Literal["file", "rgb", "bgr"] = "file"
+    """import: what the inputs of conv1 stand for. file: bgr in a .caffemodel, rgb in all others."""
+    mean_image: Path | None = None
+    """import: Caffe's mean image, a .binaryproto, in place of its mean colour."""
+
+
+@dataclass(frozen=True)
 class Request:
     """A command line, read and checked: what to do (beside its mode), where, and from what."""
 
@@ -200,10 +230,8 @@ class Request:
     restore: str | None = None
     overwrite: bool = False
     restore_skip: tuple[str, ...] = ()  # layers that a run with `restore` starts anew
-    weights: Path | None = None  # the file that import mode reads, export mode writes
-    layout: Literal["columns", "grouped"] = "columns"
-    channels: Literal["file", "rgb", "bgr"] = "file"
-    mean_image: Path | None = None
+    look: Look = field(default_factory=Look)
+    exchange: Exchange = field(default_factory=Exchange)
 
 
 MAY_DIFFER = frozenset(

@@ -26,12 +26,7 @@ def learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_
 
     `metrics` are the lines of `metrics.read_metrics`; any kind of line may be missing. Parent folders are made.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle("\n".join([title, *textwrap.wrap(data_title, 120)]), fontsize=11)
+    figure = canvas((11, 4.8), "\n".join([title, *textwrap.wrap(data_title, 120)]))
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
     losses = figure.add_subplot(grid[:, 0])
     errors = figure.add_subplot(grid[0, 1])
@@ -53,6 +48,17 @@ def save(figure: "Figure", path: Path) -> None:
     figure.savefig(picture, dpi=DPI, format="png")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, picture.getvalue())
+
+
+def canvas(size: tuple[float, float], title: str) -> "Figure":
+    """An empty figure of so many inches under a title."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    return figure
 
 
 def _draw_losses(axes: "Axes", metrics: list[dict[str, Any]]) -> None:

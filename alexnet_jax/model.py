@@ -26,6 +26,16 @@ def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
     return jax.jit(lambda key: _draw(table, key), out_shardings=places)(key)
 
 
+def abstract(table: Table, mesh: DeviceMesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes, types and places of the parameters that `initialize` makes, for restoring them. Raises UsageError as it does."""
+    columns.check_fits(mesh, table.columns)
+
+    def leaf(shape: jax.ShapeDtypeStruct, spec: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=columns.place(mesh, spec))
+
+    return jax.tree.map(leaf, jax.eval_shape(lambda: _draw(table, jax.random.key(0))), columns.parameter_specs(table))
+
+
 def _draw(table: Table, key: jax.Array) -> Parameters:
     """All kernels are cut from one draw, in the table's order: eight draws would take eight times as long to compile."""
     sizes = [math.prod(shape.kernel) for shape in shapes(table)]
@@ -115,13 +125,32 @@ def logits(
     table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None = None
 ) -> jax.Array:
     """The whole network on a mesh: images [batch, height, width, 3] -> logits [batch, classes]."""
+    return _outputs(table, mesh, parameters, images, masks)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 4))
+def activations(table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, layer: str) -> jax.Array:
+    """What a layer hands on at test time, all its parts applied: images [batch, height, width, 3] -> [batch, units].
+
+    The units of column 0 come first; in a convolutional layer they are maps, rows, columns of pixels. After dropout they are
+    what the next layer sees: fc7's [4096] are halved. Raises ValueError when the table has no such layer.
+    """
+    first = table.until(layer)
+    return _outputs(first, mesh, {spec.name: parameters[spec.name] for spec in first.layers}, images, None)
+
+
+def _outputs(
+    table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None
+) -> jax.Array:
+    """What the last layer of a table gives, [batch, units]."""
     specs = (columns.parameter_specs(table), columns.BATCH_LAST, columns.MASKS)
 
     def per_device(parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None) -> jax.Array:
         return columns.forward(table, parameters, images, masks)
 
-    run = columns.split(per_device, mesh, specs, columns.LOGITS)
-    return run(parameters, images.transpose(3, 1, 2, 0), masks).T
+    run = columns.split(per_device, mesh, specs, columns.output_spec(table))
+    outputs = run(parameters, images.transpose(3, 1, 2, 0), masks)
+    return outputs.reshape(-1, outputs.shape[-1]).T
 
 
 def loss_and_gradients(

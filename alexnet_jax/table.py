@@ -4,6 +4,7 @@ A network is a `Table`: frozen layer specs, top to bottom as in figure 2 of the 
 what it receives from the other column (`crossing`) and what follows the sum, in order (`after`).
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,6 +133,11 @@ class Table:
         """Number of outputs of the last layer."""
         last = self.layers[-1]
         return last.units if isinstance(last, Dense) else last.maps
+
+    def until(self, layer: str) -> "Table":
+        """The network up to and with the layer of this name. Raises ValueError when it has none."""
+        names = [spec.name for spec in self.layers]
+        return dataclasses.replace(self, layers=self.layers[: names.index(layer) + 1])
 
 
 @dataclass(frozen=True)

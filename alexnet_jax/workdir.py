@@ -27,6 +27,7 @@ CONTENTS = (
     "checkpoints",
     "tensorboard",
     "figures",
+    "features",
 )
 """Everything a run writes; `--overwrite` deletes these and nothing else."""
 

@@ -245,6 +245,33 @@ def test_one_column_network_in_two_columns(refused):
     assert "--network.columns=2: expected 1 for lenet5" in message
 
 
+@pytest.mark.parametrize(
+    ("mode", "options", "message"),
+    [
+        (
+            "train",
+            ("--image=a.png",),
+            "--image=a.png: expected only with --mode=predict, neighbours, features, not train",
+        ),
+        ("kernels", ("--image", "a.png", "b.png"), "--image=a.png b.png: expected only with --mode=predict"),
+        ("predict", ("--layer=fc6",), "--layer=fc6: expected only with --mode=neighbours, features, not predict"),
+        ("neighbours", ("--split=train",), "--split=train: expected only with --mode=features, not neighbours"),
+        ("gradcheck", ("--out=here",), "--out=here: expected only with --mode=kernels, predict, neighbours, features"),
+        ("features", ("--split=train", "--image=a.png"), "--split=train: expected without --image"),
+        ("features", ("--split=tests",), "invalid choice 'tests'"),
+        ("predict", ("--image=nowhere.png",), "--image=nowhere.png: there is no such file or folder"),
+        ("predict", ("--image=.",), "--image=.: no pictures in this folder or below"),
+    ],
+)
+def test_options_that_a_mode_does_not_read(refused, mode, options, message):
+    assert message in refused("--exp=alexnet_digits", f"--mode={mode}", *options)
+
+
+@pytest.mark.parametrize("mode", ["kernels", "predict", "neighbours", "features"])
+def test_looking_into_a_network_before_training(refused, mode):
+    assert "Train first" in refused("--exp=alexnet_digits", f"--mode={mode}")
+
+
 @pytest.mark.parametrize("restore", ["latest", "best", "39"])
 def test_training_does_not_start_from_a_step_of_its_own(refused, restore):
     message = refused("--exp=alexnet_digits", f"--restore={restore}")
@@ -354,6 +381,8 @@ def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
         (("--sweep.address=auto",), "expected only with --sweep.engine=ray"),
         (("--mode=eval",), "--mode=eval is not for sweeps"),
         (("--restore=best",), "a sweep's trials are runs of their own"),
+        (("--mode=predict",), "--mode=predict is not for sweeps"),
+        (("--out=here",), "--out=here: expected only with --mode=kernels"),
         (("--train.batch=100", "--mesh.data=3"), "--train.batch=100"),
     ],
 )

@@ -23,7 +23,7 @@ from alexnet_jax.data.statistics import measure
 from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
-from alexnet_jax.model import cross_entropy, dropout_masks, initialize, loss_and_gradients
+from alexnet_jax.model import abstract, activations, cross_entropy, dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
 from alexnet_jax.train import Trainer
 from benchmarks import plain
@@ -62,6 +62,29 @@ def test_at_224_pixels_its_logits_are_the_references(mesh, narrow, compiled, flo
     found = compiled(lambda state, images: nnx.merge(structure, state)(images))(state, images)
     assert found.shape == (2, 10)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("layer", ["conv3", "fc7"])
+def test_activations_of_a_layer_are_the_references(layer, mesh, narrow, compiled, float64):
+    table = narrow()
+    parameters = reference.random_parameters(shapes(table))
+    images, _ = reference.random_examples(table, 4)
+    cut = dataclasses.replace(table, layers=table.layers[: [s.name for s in table.layers].index(layer) + 1])
+    expected = np.asarray(compiled(functools.partial(plain.logits, cut))(parameters, images)).reshape(4, -1)
+    found = compiled(functools.partial(activations, table, make_mesh(*mesh), layer=layer))(parameters, images)
+    assert found.shape == (4, {"conv3": 24 * 4 * 4, "fc7": 32}[layer])
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
+def test_abstract_parameters_are_those_that_are_made(mesh):
+    mesh = make_mesh(*mesh)
+    made, described = initialize(TINY, jax.random.key(0), mesh), abstract(TINY, mesh)
+    assert jax.tree.structure(made) == jax.tree.structure(described)
+    for leaf, like in zip(jax.tree.leaves(made), jax.tree.leaves(described), strict=True):
+        assert (leaf.shape, leaf.dtype) == (like.shape, like.dtype)
+        assert leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (1, 2), (2, 1), (2, 2)])

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import experiments
+from alexnet_jax.command_line import READERS
 from alexnet_jax.sweeps.plan import Sweep, SweepOptions
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARTS = ("data", "sweeps", "weights", "qualitative")
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.evidence), 2])
@@ -31,7 +33,7 @@ def test_every_command_names_an_experiment_and_known_options() -> None:
     commands = re.findall(r"python launch\.py [^`#|\n]*", README)
     assert len(commands) > 8
     known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir", "--dry_run"}
-    known |= {"--restore_skip", "--weights", "--layout", "--channels", "--mean_image"}
+    known |= {f"--{option}" for option in READERS}
     for command in commands:
         options = dict(([*word.split("=", 1), ""])[:2] for word in shlex.split(command)[2:])
         assert options.get("--exp", "alexnet_cifar") in experiments.names(), command
@@ -50,14 +52,7 @@ def test_every_file_of_the_map_exists() -> None:
     for name in names:
         places = (
             ROOT / folder / name
-            for folder in (
-                ".",
-                "alexnet_jax",
-                "alexnet_jax/data",
-                "alexnet_jax/sweeps",
-                "alexnet_jax/weights",
-                "benchmarks",
-            )
+            for folder in (".", "alexnet_jax", *(f"alexnet_jax/{below}" for below in PARTS), "benchmarks")
         )
         assert any(place.exists() for place in places), name
 

@@ -175,3 +175,12 @@ def test_a_table_is_a_value():
     assert dataclasses.replace(networks.ALEXNET) == networks.ALEXNET
     assert len({networks.ALEXNET, dataclasses.replace(networks.ALEXNET), networks.ALEXNET_TUTORIAL}) == 2
     assert Conv("a", 4, 3) == Conv("a", 4, 3, after=(ReLU(),))
+
+
+def test_a_network_until_a_layer():
+    cut = networks.ALEXNET.until("conv3")
+    assert [spec.name for spec in cut.layers] == ["conv1", "conv2", "conv3"]
+    assert cut.layers == networks.ALEXNET.layers[:3] and cut.image == networks.ALEXNET.image
+    assert networks.ALEXNET.until("fc8") == networks.ALEXNET
+    with pytest.raises(ValueError):
+        networks.ALEXNET.until("conv6")

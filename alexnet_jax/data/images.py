@@ -1,12 +1,13 @@
 """From an encoded picture to a square of RGB pixels, as the paper prepares its images (section 2), and back to JPEG."""
 
+import contextlib
 import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import ExifTags, Image
 
 from alexnet_jax.errors import RunError
 
@@ -73,3 +74,25 @@ def pictures(folder: Path) -> list[Path]:
     """The picture files in a folder and below, sorted by path; hidden ones are left out."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def upright(encoded: bytes, side: int, where: str) -> np.ndarray:
+    """`square`, turned and mirrored as the camera noted: a picture as one sees it, uint8 [side, side, 3].
+
+    For pictures that users give. Turning a square afterwards is the same as cutting it out of the turned picture.
+    """
+    pixels = square(encoded, side, where)
+    orientation = _orientation(encoded)
+    if orientation in (5, 6, 7, 8):  # rows of the file are columns of the picture
+        pixels = pixels.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
+def _orientation(encoded: bytes) -> int:
+    """EXIF's orientation, 1 to 8; 1 where there is none, or where Pillow has turned the pixels already (TIFF)."""
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(encoded)) as picture:  # damaged EXIF raises all sorts
+        if picture.format != "TIFF":
+            return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax.figures import save
+from alexnet_jax.figures import canvas, save
 from alexnet_jax.sweeps.comparison import Cell, Comparison, measured, paired, points
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def curves(cells: Mapping[str, Sequence[Cell]], base: str, path: Path, title: st
 
 
 def _curves_together(found: dict[str, Curve], base: str, path: Path, title: str) -> None:
-    figure = _figure((11, 5.2), title)
+    figure = canvas((11, 5.2), title)
     whole, late = figure.subplots(1, 2)
     arms = [name for name in found if name != base]
     for axes in (whole, late):
@@ -119,7 +119,7 @@ def _curves_together(found: dict[str, Curve], base: str, path: Path, title: str)
 def _curves_apart(found: dict[str, Curve], base: str, path: Path, title: str) -> None:
     arms = [name for name in found if name != base]
     rows = math.ceil(len(arms) / 4)
-    figure = _figure((11, 0.8 + 2.1 * rows), title)
+    figure = canvas((11, 0.8 + 2.1 * rows), title)
     grid = figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False)
     for axes, name in zip(grid.flat, arms, strict=False):
         if base in found:
@@ -201,7 +201,7 @@ def _dots_of_arm(
 
 def _rows(title: str, names: list[str]) -> tuple[Any, "Axes"]:
     """A figure and its axes with a row for each name, the first on top; every other row is shaded."""
-    figure = _figure((9, 1.7 + 0.42 * max(len(names), 2)), title)
+    figure = canvas((9, 1.7 + 0.42 * max(len(names), 2)), title)
     axes = figure.subplots()
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
@@ -209,16 +209,6 @@ def _rows(title: str, names: list[str]) -> tuple[Any, "Axes"]:
         axes.axhspan(row - 0.5, row + 0.5, color="#f5f5f5", linewidth=0, zorder=-1)
     axes.tick_params(axis="y", length=0)
     return figure, axes
-
-
-def _figure(size: tuple[float, float], title: str) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
-    return figure
 
 
 def _tidy(axes: "Axes") -> None:

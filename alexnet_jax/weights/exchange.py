@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from alexnet_jax import columns, networks, report
@@ -16,7 +15,8 @@ from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Request, to_json
-from alexnet_jax.table import LRN, Pool, Table, parameter_count, shapes
+from alexnet_jax.model import abstract
+from alexnet_jax.table import LRN, Pool, Table, parameter_count
 from alexnet_jax.weights import formats, inputs, layouts
 from alexnet_jax.weights.formats import WeightFile
 from alexnet_jax.workdir import STATISTICS, Workdir
@@ -27,14 +27,14 @@ def import_weights(request: Request) -> None:
 
     Raises UsageError when the file cannot be read or is another network's, or the folder is in use.
     """
-    file, source = formats.read(_path(request)), f"--weights={request.weights}"
+    file, source = formats.read(_path(request)), f"--weights={request.exchange.weights}"
     tensors, found = inputs.split(file.tensors, source)
     expected = class_count(request.experiment.data)
     table = networks.build(request.experiment.network, expected)
     table = networks.build(request.experiment.network, layouts.classes(table, tensors))
     _check_order(table, file, source)
     parameters = layouts.from_file(table, tensors, source)
-    bgr = request.channels == "bgr" or (request.channels == "file" and file.channels == "bgr")
+    bgr = request.exchange.channels == "bgr" or (request.exchange.channels == "file" and file.channels == "bgr")
     if bgr:
         parameters = layouts.flip_channels(table, parameters)
     stats = _statistics(request, found or inputs.known(table.name))
@@ -50,26 +50,27 @@ def export_weights(request: Request) -> None:
     experiment, path = request.experiment, _path(request)
     table = networks.build(experiment.network, class_count(experiment.data))
     step = find_step(request.restore or "latest", request.workdir)
-    parameters = jax.device_get(restore_tree(step, PARAMETERS, _abstract(table)))
+    parameters = jax.device_get(restore_tree(step, PARAMETERS, abstract(table, columns.make_mesh())))
     stats = statistics.restore(step.parents[1] / STATISTICS)
-    tensors = inputs.join(layouts.to_file(table, parameters, request.layout), stats)
+    layout = request.exchange.layout
+    tensors = inputs.join(layouts.to_file(table, parameters, layout), stats)
     notes = {
         "program": "alexnet_jax",
-        "layout": request.layout,
+        "layout": layout,
         "channels": "rgb",
         "step": step.name,
         "experiment": json.dumps(to_json(experiment)),
     }
     formats.write(path, tensors, notes, overwrite=request.overwrite)
     print(
-        f"Checkpoint: {step}\nWrote {parameter_count(table):,} parameters of {table.name} to {path}, layout {request.layout}."
+        f"Checkpoint: {step}\nWrote {parameter_count(table):,} parameters of {table.name} to {path}, layout {layout}."
     )
 
 
 def _path(request: Request) -> Path:
-    if request.weights is None:
+    if request.exchange.weights is None:
         raise UsageError("--weights=FILE is missing: the file of weights to read or to write.")
-    return request.weights
+    return request.exchange.weights
 
 
 def _check_order(table: Table, file: WeightFile, source: str) -> None:
@@ -85,9 +86,11 @@ def _check_order(table: Table, file: WeightFile, source: str) -> None:
 
 
 def _statistics(request: Request, found: Statistics | None) -> Statistics | None:
-    if request.mean_image is None:
+    if request.exchange.mean_image is None:
         return found
-    return dataclasses.replace(found or Statistics(np.zeros(0), 1.0), mean=inputs.mean_image(request.mean_image))
+    return dataclasses.replace(
+        found or Statistics(np.zeros(0), 1.0), mean=inputs.mean_image(request.exchange.mean_image)
+    )
 
 
 def _save(request: Request, parameters: layouts.Numbers, stats: Statistics | None) -> None:
@@ -121,7 +124,7 @@ def _told(request: Request, table: Table, expected: int, stats: Statistics | Non
     """What was understood, and what one can do now."""
     again = f"python launch.py --exp={request.experiment.name}"
     lines = [
-        f"{request.weights}: {parameter_count(table):,} parameters of {table.name}, {table.classes} classes; conv1's "
+        f"{request.exchange.weights}: {parameter_count(table):,} parameters of {table.name}, {table.classes} classes; conv1's "
         f"channels were {'BGR, turned to RGB' if bgr else 'RGB'}.",
         f"Inputs: {_inputs(stats)}.",
         f"Saved as {request.workdir}.",
@@ -140,17 +143,3 @@ def _inputs(stats: Statistics | None) -> str:
     average, scale = stats.mean.mean((0, 1)), np.broadcast_to(stats.scale, (1, 1, 3))[0, 0]
     colours, scales = (", ".join(f"{number:g}" for number in x) for x in (average, scale))
     return f"mean {'x'.join(map(str, stats.mean.shape))} ({colours}), scale {scales}; RGB on the 0..255 scale"
-
-
-def _abstract(table: Table) -> dict:
-    """Shapes and places of the parameters on one device."""
-    mesh, specs = columns.make_mesh(), columns.parameter_specs(table)
-    return {
-        shape.spec.name: {
-            kind: jax.ShapeDtypeStruct(
-                getattr(shape, kind), jnp.float32, sharding=columns.place(mesh, specs[shape.spec.name][kind])
-            )
-            for kind in ("kernel", "bias")
-        }
-        for shape in shapes(table)
-    }

@@ -149,8 +149,8 @@ def test_a_trained_run_leaves_and_comes_back_bit_for_bit(learned, tmp_path, comp
 
 
 def parameters_of(run):
-    abstract = exchange._abstract(networks.build(Workdir(run).experiment().network, 10))
-    return restore_tree(find_step(str(run), run), PARAMETERS, abstract)
+    expected = model.abstract(networks.build(Workdir(run).experiment().network, 10), columns.make_mesh())
+    return restore_tree(find_step(str(run), run), PARAMETERS, expected)
 
 
 def error_line(capsys):

@@ -1,0 +1,51 @@
+"""A run of the narrowest network that was never trained, which is enough to compare what is shown of it with a plain network."""
+
+import jax
+import numpy as np
+import pytest
+from running import command, trainer
+
+from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax.command_line import read
+from alexnet_jax.data import pipeline, sources, statistics
+from alexnet_jax.workdir import Workdir
+from benchmarks import plain
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory, compile_cache):
+    """A run's folder with one checkpoint, of step 1. Tests must not write into it."""
+    run = tmp_path_factory.mktemp("untrained") / "run"
+    run.mkdir()
+    own = trainer()
+    state = own.initial_state()
+    Workdir(run).write_record(own.experiment, {"title": "digits", "fingerprint": ""}, {}, None)
+    checkpoints = Checkpoints(run / "checkpoints")
+    checkpoints.save(1, state.parameters, state.optimizer)
+    checkpoints.close()
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The digits' splits, {train, validation, test}."""
+    _, request = read(command("runs/none"))
+    data_set = sources.load(request.experiment.data)
+    training, validation = pipeline.hold_out(data_set, request.experiment.data.validation)
+    return {"train": training, "validation": validation, "test": data_set.test}
+
+
+@pytest.fixture(scope="session")
+def reference(untrained, digits, compile_cache):
+    """A function (images, layer) -> [n, units]: what a plain network hands on at a layer of the untrained run, fc8's logits."""
+    own = trainer()
+    parameters = jax.device_get(own.initial_state().parameters)
+    stats = statistics.measure(digits["train"], own.experiment.data)
+
+    def outputs(images, layer="fc8"):
+        table = own.table.until(layer)
+        seen = ((images - stats.mean) / stats.scale).astype(np.float32)
+        found = jax.jit(lambda parameters, seen: plain.logits(table, parameters, seen))(parameters, seen)
+        return np.asarray(found, np.float64).reshape(len(images), -1)
+
+    return outputs

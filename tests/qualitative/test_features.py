@@ -1,0 +1,73 @@
+"""What is written is what a plain network hands on, row by row, in both kinds of file and on several devices."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from running import command, main
+
+pytest_plugins = ["running"]
+
+
+def test_npz_of_a_split(untrained, digits, reference, tmp_path):
+    path = tmp_path / "vectors.npz"
+    assert main(command(untrained, mode="features", out=path)) == 0
+    with np.load(path) as found:
+        assert found["features"].dtype == np.float32 and found["features"].shape == (360, 32)
+        np.testing.assert_allclose(found["features"], reference(digits["test"].images, "fc7"), rtol=1e-3, atol=1e-5)
+        np.testing.assert_array_equal(found["label"], digits["test"].labels)
+        assert found["layer"] == "fc7" and found["classes"].tolist() == [str(i) for i in range(10)]
+        assert str(found["checkpoint"]) == str(untrained / "checkpoints" / "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npz"]
+
+
+def test_parquet_of_a_split_on_two_devices(untrained, digits, reference, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "vectors.parquet"
+    options = {"mode": "features", "out": path, "layer": "conv5", "split": "validation", "mesh__column": 2}
+    assert main(command(untrained, **options, mesh__data=2, train__eval_batch=50)) == 0
+    table = parquet.read_table(path)
+    found, expected = np.stack(table["features"].to_numpy()), reference(digits["validation"].images, "conv5")
+    assert expected.shape == (180, 16 * 4 * 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(table["label"].to_numpy(), digits["validation"].labels)
+    assert json.loads(table.schema.metadata[b"layer"]) == "conv5"
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors.parquet"]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_files_that_can_be_read_are_written_under_their_names(ending, untrained, digits, reference, tmp_path, capsys):
+    folder, path = tmp_path / "pictures", tmp_path / f"vectors{ending}"
+    folder.mkdir()
+    for i in (0, 2):
+        Image.fromarray(digits["test"].images[i]).save(folder / f"{i}.png")
+    (folder / "1.png").write_bytes(b"nothing")
+    assert main(command(untrained, mode="features", out=path, image=folder)) == 1
+    assert "1 of 3 pictures could not be read" in capsys.readouterr().err
+    if ending == ".npz":
+        with np.load(path) as file:
+            found, names = file["features"], file["path"].tolist()
+    else:
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        found, names = np.stack(table["features"].to_numpy()), table["path"].to_pylist()
+    assert names == [str(folder / f"{i}.png") for i in (0, 2)]
+    np.testing.assert_allclose(found, reference(digits["test"].images, "fc7")[[0, 2]], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_without_a_single_readable_picture_there_is_no_file(ending, untrained, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    path = tmp_path / f"vectors{ending}"
+    assert main(command(untrained, mode="features", out=path, image=tmp_path / "a.png")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_other_files_are_refused(untrained, tmp_path, capsys):
+    assert main(command(untrained, mode="features", out=tmp_path / "vectors.csv")) == 2
+    assert "expected a file that ends in .npz or .parquet" in capsys.readouterr().err
+
+
+def test_a_layer_that_is_not_there(untrained, tmp_path, capsys):
+    assert main(command(untrained, mode="features", out=tmp_path / "vectors.npz", layer="fc9")) == 2
+    assert "--layer=fc9: alexnet_cifar has no such layer; it has conv1, " in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""The nearest are the nearest, however the training split is cut into batches; each image is its own nearest one."""
+
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from running import command, main
+
+from alexnet_jax.data.split import Split
+from alexnet_jax.qualitative.examples import batches
+from alexnet_jax.qualitative.neighbours import nearest
+
+pytest_plugins = ["running"]
+
+
+@pytest.mark.parametrize("size", [4, 16, 100])
+def test_nearest_are_those_of_a_full_search(size):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (90, 2, 2, 3)).astype(np.uint8)
+    images[70] = images[20]  # equally near: the earlier stands first
+    split = Split(images, np.arange(90, dtype=np.int32))
+    flat = images.reshape(90, -1).astype(np.float64)
+    asked = np.concatenate([flat[[20, 5]], generator.normal(128, 50, (3, 12))])
+    expected = np.linalg.norm(flat[None] - asked[:, None], axis=-1)
+    order = np.argsort(expected, axis=1, kind="stable")[:, :6]
+
+    extract = lambda images: jnp.asarray(images.reshape(len(images), -1), jnp.float32)  # noqa: E731
+    distances, indices, kept = nearest(jnp.asarray(asked, jnp.float32), batches(split, size), extract, 6)
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_allclose(distances, np.take_along_axis(expected, order, 1), rtol=1e-6, atol=1e-6)
+    assert indices[0, :2].tolist() == [20, 70] and distances[0, :2].tolist() == [0, 0]
+    assert set(kept) == set(indices.flat)
+    for index, (image, label) in kept.items():
+        assert label == index
+        np.testing.assert_array_equal(image, images[index])
+
+
+@pytest.fixture(scope="module")
+def fc7(untrained, tmp_path_factory, digits):
+    """{split: vectors float64 [n, 32]} of the untrained run; test_features.py compares them with a plain network's."""
+    folder, found = tmp_path_factory.mktemp("features"), {}
+    for split in ("train", "test"):
+        assert main(command(untrained, mode="features", split=split, out=folder / f"{split}.npz")) == 0
+        with np.load(folder / f"{split}.npz") as file:
+            found[split] = file["features"].astype(np.float64)
+    return found
+
+
+def nearest_labels(line):
+    """Labels and distances of a line that was printed."""
+    pairs = [pair.split() for pair in line.split(", ")]
+    return [int(label) for label, _ in pairs], [float(distance) for _, distance in pairs]
+
+
+def test_neighbours_of_test_images(untrained, digits, fc7, tmp_path, capsys):
+    assert main(command(untrained, mode="neighbours", out=tmp_path)) == 0
+    test, training = digits["test"], digits["train"]
+    output = capsys.readouterr().out
+    same = 0
+    for i in [i * 360 // 5 for i in range(5)]:
+        distances = np.linalg.norm(fc7["train"] - fc7["test"][i], axis=1)
+        near = np.argsort(distances)[:6]
+        (line,) = re.findall(rf"^test image {i}: {test.labels[i]} <- (.*)$", output, re.MULTILINE)
+        labels, shown = nearest_labels(line)
+        assert labels == training.labels[near].tolist()
+        np.testing.assert_allclose(shown, distances[near], rtol=6e-3)
+        same += sum(training.labels[near] == test.labels[i])
+    assert "by fc7" in output and f"{same} of these 30 neighbours have the class of their test image" in output
+    with Image.open(tmp_path / "neighbours.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_training_images_from_files_are_their_own_nearest(untrained, digits, tmp_path, capsys):
+    folder, training = tmp_path / "pictures", digits["train"]
+    folder.mkdir()
+    for i in range(5):
+        Image.fromarray(training.images[200 * i]).save(folder / f"{i}.png")
+    assert main(command(untrained, mode="neighbours", out=tmp_path / "figures", image=folder)) == 0
+    output = capsys.readouterr().out
+    for i in range(5):
+        (line,) = re.findall(rf"^{folder / f'{i}.png'} <- (.*)$", output, re.MULTILINE)
+        labels, distances = nearest_labels(line)
+        assert labels[0] == training.labels[200 * i] and distances[0] < 1e-4 < distances[1]
+    assert "of their test image" not in output
