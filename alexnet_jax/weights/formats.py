@@ -131,7 +131,7 @@ def write(path: Path, tensors: Tensors, notes: dict[str, str], *, overwrite: boo
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary, notes)
+        save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, temporary, notes)
         os.replace(temporary, path)
     except Exception as problem:  # safetensors raises its own for a full disk
         temporary.unlink(missing_ok=True)

@@ -137,7 +137,7 @@ def test_a_trained_run_leaves_and_comes_back_bit_for_bit(learned, tmp_path, comp
     assert main(command(learned, mode="export", weights=path, layout=layout)) == 0
     assert "layout " + layout in capsys.readouterr().out
     assert main(command(run, mode="import", weights=path)) == 0
-    assert "mean and scale will be those of the training split" in capsys.readouterr().out
+    assert "Inputs: mean 32x32x3" in capsys.readouterr().out
     before, after = state(learned)[0], parameters_of(run)
     jax.tree.map(np.testing.assert_array_equal, after, before)
     assert jax.tree.structure(after) == jax.tree.structure(before)
@@ -146,6 +146,15 @@ def test_a_trained_run_leaves_and_comes_back_bit_for_bit(learned, tmp_path, comp
     line = error_line(capsys)
     assert main(command(run, mode="eval")) == 0
     assert error_line(capsys) == line
+
+
+def test_a_run_without_statistics_leaves_without_them(copied, tmp_path, capsys):
+    (copied / "statistics.npz").unlink()
+    path, run = tmp_path / "digits.safetensors", tmp_path / "imported"
+    assert main(command(copied, mode="export", weights=path)) == 0
+    assert main(command(run, mode="import", weights=path)) == 0
+    assert "mean and scale will be those of the training split" in capsys.readouterr().out
+    assert not (run / "statistics.npz").exists()
 
 
 def parameters_of(run):
