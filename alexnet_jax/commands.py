@@ -157,6 +157,7 @@ def make_trainer(
     if stats is None or (experiment.data.colour != "none" and stats.colour is None):
         measured = statistics.measure(training, experiment.data)
         stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
+    _check_mean(stats, data_set)
     mesh = columns.make_mesh(data, column)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
@@ -173,6 +174,16 @@ def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> Non
         raise UsageError(
             f"{data_set.title} with --data.crop={crop} gives images of {found}, but {table.name} expects {expected}. "
             "Change --data.name, --data.crop or --network.name."
+        )
+
+
+def _check_mean(stats: Statistics, data_set: DataSet) -> None:
+    """A mean image that came with the parameters is as large as the images here."""
+    if stats.mean.shape not in ((1, 1, 3), data_set.train.image):
+        trained, here = ("x".join(map(str, shape)) for shape in (stats.mean.shape, data_set.train.image))
+        raise UsageError(
+            f"These parameters were trained with a mean image of {trained}, but the images of {data_set.title} are {here}. "
+            "Give pictures of that size (--data.side), or parameters trained with --data.mean=channel."
         )
 
 

@@ -12,6 +12,8 @@ from running import command, epochs, main, numbers, state, train
 
 from alexnet_jax import commands
 from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax.data import statistics
+from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.model import initialize
 from alexnet_jax.train import INIT, stream
 
@@ -126,3 +128,21 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys, options, message):
     assert main(["--exp=alexnet_digits", *options]) == 2
     assert message in " ".join(re.sub(r"\s+", " ", capsys.readouterr().err).split())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mean_image_of_another_size_is_told(copied, tmp_path, capsys):
+    """As when parameters that saw 256x256 pixels minus their mean are restored for small images."""
+    statistics.save(Statistics(np.zeros((256, 256, 3), np.float32), 1.0), copied / "statistics.npz")
+    assert main(command(copied, mode="eval")) == 2
+    assert "a mean image of 256x256x3, but the images of scikit-learn digits" in capsys.readouterr().err
+    assert train(tmp_path / "new", restore=copied, restore_skip="fc8") == 2
+    assert "--data.side" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_new_run_sees_images_as_its_source_did(copied, tmp_path, first_state):
+    given = Statistics(np.full((1, 1, 3), 100, np.float32), np.array([[[50, 60, 70]]], np.float32))
+    statistics.save(given, copied / "statistics.npz")
+    made, _ = first_state(tmp_path / "new", restore=copied, restore_skip="fc8")
+    np.testing.assert_array_equal(made.stats.mean, given.mean)
+    np.testing.assert_array_equal(made.stats.scale, given.scale)

@@ -32,6 +32,7 @@ def import_weights(request: Request) -> None:
     expected = class_count(request.experiment.data)
     table = networks.build(request.experiment.network, expected)
     table = networks.build(request.experiment.network, layouts.classes(table, tensors))
+    _check_network(request, file, source)
     _check_order(table, file, source)
     parameters = layouts.from_file(table, tensors, source)
     bgr = request.exchange.channels == "bgr" or (request.exchange.channels == "file" and file.channels == "bgr")
@@ -71,6 +72,18 @@ def _path(request: Request) -> Path:
     if request.exchange.weights is None:
         raise UsageError("--weights=FILE is missing: the file of weights to read or to write.")
     return request.exchange.weights
+
+
+def _check_network(request: Request, file: WeightFile, source: str) -> None:
+    """Equal shapes are not equal networks: a file that we wrote says whose weights it holds, and Caffe's are Caffe's."""
+    here = dataclasses.asdict(request.experiment.network)
+    there = file.network or ({"name": "caffe_alexnet"} if file.order else {})
+    for option in [name for name in here if name in there and name not in ("init", "biases")]:
+        if here[option] != there[option]:
+            raise UsageError(
+                f"{source} holds the weights of a network with --network.{option}={there[option]}; asked for is "
+                f"{here[option]}. Give --exp and --network.* of that network."
+            )
 
 
 def _check_order(table: Table, file: WeightFile, source: str) -> None:

@@ -1,10 +1,11 @@
 """Files of weights, read as named arrays and written as safetensors. Only torch unpickles anything, and it weights only."""
 
+import json
 import os
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ class WeightFile:
     tensors: Tensors  # float32
     channels: Literal["rgb", "bgr"] = "rgb"  # the order of conv1's inputs
     order: tuple[str, ...] = ()  # names of all layers of a .caffemodel, those without weights too
+    network: dict[str, Any] = field(default_factory=dict)  # of a file that we wrote: options of its network
 
 
 def read(path: Path) -> WeightFile:
@@ -68,7 +70,10 @@ def _npz(path: Path) -> WeightFile:
 
 def _safetensors(path: Path) -> WeightFile:
     with safe_open(path, framework="np") as file:
-        return WeightFile(_float32({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118 - no dictionary
+        notes = file.metadata() or {}
+        tensors = _float32({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no dictionary
+    ours = notes.get("program") == "alexnet_jax"
+    return WeightFile(tensors, network=json.loads(notes["experiment"])["network"] if ours else {})
 
 
 def _torch(path: Path) -> WeightFile:
@@ -131,7 +136,7 @@ def write(path: Path, tensors: Tensors, notes: dict[str, str], *, overwrite: boo
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.require(tensor, requirements="C") for name, tensor in tensors.items()}, temporary, notes)
+        save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, temporary, notes)
         os.replace(temporary, path)
     except Exception as problem:  # safetensors raises its own for a full disk
         temporary.unlink(missing_ok=True)

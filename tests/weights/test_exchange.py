@@ -148,6 +148,15 @@ def test_a_trained_run_leaves_and_comes_back_bit_for_bit(learned, tmp_path, comp
     assert error_line(capsys) == line
 
 
+def test_a_run_without_statistics_leaves_without_them(copied, tmp_path, capsys):
+    (copied / "statistics.npz").unlink()
+    path, run = tmp_path / "digits.safetensors", tmp_path / "imported"
+    assert main(command(copied, mode="export", weights=path)) == 0
+    assert main(command(run, mode="import", weights=path)) == 0
+    assert "mean and scale will be those of the training split" in capsys.readouterr().out
+    assert not (run / "statistics.npz").exists()
+
+
 def parameters_of(run):
     expected = model.abstract(networks.build(Workdir(run).experiment().network, 10), columns.make_mesh())
     return restore_tree(find_step(str(run), run), PARAMETERS, expected)
@@ -297,3 +306,25 @@ def test_sweeps_have_no_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--exp=pooling_sweep", "--mode=import", "--weights=a.npz"]) == 2
     assert "--mode=import is not for sweeps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"network.dropout": 0.2}, "--network.dropout=0.1; asked for is 0.2"),
+        ({"network.lrn": "none"}, "--network.lrn=paper; asked for is none"),
+    ],
+)
+def test_equal_shapes_are_not_equal_networks(learned, tmp_path, compile_cache, capsys, option, told):
+    path = tmp_path / "digits.safetensors"
+    assert main(command(learned, mode="export", weights=path, layout="grouped")) == 0
+    assert main(command(tmp_path / "run", mode="import", weights=path, **option)) == 2
+    assert told in capsys.readouterr().err
+    assert (
+        main(command(tmp_path / "run", mode="import", weights=path, network__init="he")) == 0
+    )  # where it began is the past
+
+
+def test_caffes_weights_are_not_the_papers(caffemodel, tmp_path, capsys):
+    assert imported("alexnet_imagenet", caffemodel, tmp_path / "run") == 2
+    assert "a network with --network.name=caffe_alexnet; asked for is alexnet" in capsys.readouterr().err

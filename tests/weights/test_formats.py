@@ -216,8 +216,9 @@ def test_missing_file_and_unknown_ending(tmp_path):
 def test_a_written_file_has_its_numbers_and_notes(tmp_path):
     path = tmp_path / "new folder" / "weights.safetensors"
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    formats.write(path, {"fc8.weight": turned}, {"layout": "grouped"})
+    formats.write(path, {"fc8.weight": turned, "input.scale": np.float32(3)}, {"layout": "grouped"})
     np.testing.assert_array_equal(load_file(path)["fc8.weight"], turned)
+    assert load_file(path)["input.scale"].shape == () and load_file(path)["input.scale"] == 3
     with safe_open(path, framework="np") as file:
         assert file.metadata() == {"layout": "grouped"}
 
