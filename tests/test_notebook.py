@@ -1,0 +1,28 @@
+"""The notebook's cells run from top to bottom, as a program, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+from running import ROOT
+
+pytest_plugins = ["running"]
+NOTEBOOK = ROOT / "docs" / "tour.ipynb"
+
+
+def test_the_tour_runs(compile_cache):
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    program = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    variables = {"MPLBACKEND": "agg", "JAX_COMPILATION_CACHE_DIR": str(compile_cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "60,965,224" in done.stdout and "the losses differ by" in done.stdout
+    assert "fc8.bias   (10,)                  on each device: [(10,), (10,)]" in done.stdout
