@@ -39,8 +39,8 @@ CHANGE, LARGEST = 1e-8, 1e-3
 """The first step changes the loss by about this share of it, but no weight by more than this share of the leaf's root mean
 square. Rounding makes a relative error of about 1e-16 / CHANGE, and ten times as much with each smaller step."""
 
-ATTEMPTS, AGREEMENT = 4, 1e-6
-"""Steps tried, each a tenth of the one before, until the slopes ahead and behind agree so well."""
+ATTEMPTS, AGREEMENT = 3, 5e-6
+"""Steps tried, each a tenth of the one before, until the slopes ahead and behind agree so well; rounding forbids a fourth."""
 
 PIXELS = {"std": 1.0, "none": 64.0}
 """Deviation of normalized images by --data.scale."""

@@ -5,49 +5,62 @@ import re
 import jax
 import numpy as np
 import pytest
-from running import command, main
+from running import main
 
 import experiments
 from alexnet_jax import columns, gradcheck, layers
 from alexnet_jax.gradcheck import TOLERANCE, difference, fresh, slopes
 from alexnet_jax.sweeps.plan import Sweep
+from alexnet_jax.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, Table
 
 pytest_plugins = ["running"]
 
 EXPERIMENTS = [name for name in experiments.names() if not isinstance(experiments.find(name), Sweep)]
 
+SMALL = Table(
+    "small",
+    (10, 10, 3),
+    2,
+    (
+        Conv("conv1", 8, 3, after=(ReLU(), LRN(), MaxPool())),
+        Conv("conv2", 8, 3, padding=(1, 1), crossing="gather", bias=1.0, after=(ReLU(), MaxPool())),
+        Dense("fc3", 16, "gather", after=(ReLU(), Dropout())),
+        Dense("fc4", 10, "sum"),
+    ),
+)
+
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
-def test_every_leaf_of_a_narrow_network_agrees(mesh, narrow, float64, compile_cache):
-    table, mesh = narrow(dropout=0.5), columns.make_mesh(*mesh)
-    found = list(slopes(table, mesh, fresh(table, mesh, 64.0, 0), 64.0, 0))
-    assert [each.leaf for each in found] == [f"{s.name}/{kind}" for s in table.layers for kind in ("kernel", "bias")]
+def test_every_leaf_of_a_right_network_agrees(mesh, float64):
+    mesh = columns.make_mesh(*mesh)
+    found = list(slopes(SMALL, mesh, fresh(SMALL, mesh, 64.0, 0), 64.0, 0))
+    assert [each.leaf for each in found] == [f"{s.name}/{kind}" for s in SMALL.layers for kind in ("kernel", "bias")]
     assert all(each.error < TOLERANCE for each in found), {each.leaf: each.error for each in found}
     assert all(np.linalg.norm(each.analytic) > 0 for each in found)
 
 
 @pytest.fixture
-def crooked_tanh(monkeypatch):
-    """tanh whose gradient is a thousandth too large."""
+def crooked_relu(monkeypatch):
+    """ReLU whose gradient is a thousandth too large."""
 
     @jax.custom_vjp
-    def tanh(x):
-        return jax.numpy.tanh(x)
+    def relu(x):
+        return jax.nn.relu(x)
 
-    tanh.defvjp(lambda x: (tanh(x), tanh(x)), lambda y, g: (1.001 * g * (1 - y * y),))
-    monkeypatch.setattr(layers, "tanh", tanh)
+    relu.defvjp(lambda x: (relu(x), x), lambda x, g: (1.001 * g * (x > 0),))
+    monkeypatch.setattr(layers, "relu", relu)
 
 
-def test_a_gradient_that_is_wrong_by_a_thousandth_is_found(crooked_tanh, tmp_path, capsys, compile_cache):
-    assert main(command(tmp_path, mode="gradcheck", network__activation="tanh", network__without="conv4")) == 1
+def test_a_gradient_that_is_wrong_by_a_thousandth_is_found(crooked_relu, tmp_path, capsys):
+    assert main(["--exp=lenet5_cifar", "--mode=gradcheck", f"--workdir={tmp_path}", "--mesh.data=1"]) == 1
     output = capsys.readouterr()
-    assert "14 leaves" not in output.err and "12 of 14 gradients are not the slope of the loss" in output.err
+    assert "8 of 10 gradients are not the slope of the loss to 1e-05: conv1/kernel, conv1/bias, " in output.err
     errors = dict(re.findall(r"^(\w+/\w+) .* ([\d.e-]+)$", output.out, re.MULTILINE))
-    assert len(errors) == 14
-    assert float(errors["fc8/kernel"]) < TOLERANCE and float(errors["fc8/bias"]) < TOLERANCE
-    assert float(errors["fc7/kernel"]) == pytest.approx(1e-3, rel=0.01)
-    assert float(errors["conv1/kernel"]) == pytest.approx(6e-3, rel=0.05)  # six tanh below each other
-    assert not list(tmp_path.iterdir())
+    for above, layer in enumerate(("fc5", "fc4", "fc3", "conv2", "conv1")):  # so many ReLUs are above a layer's sums
+        for kind in ("kernel", "bias"):
+            found = float(errors.pop(f"{layer}/{kind}"))
+            assert found == pytest.approx(1 - 1.001**-above, rel=0.02, abs=TOLERANCE)
+    assert not errors and not list(tmp_path.iterdir())
 
 
 def test_a_kink_within_the_first_step_is_avoided():
@@ -62,7 +75,7 @@ def test_at_a_kink_the_slopes_never_agree():
     assert step == pytest.approx(1e-6 / 10 ** (gradcheck.ATTEMPTS - 1)) or step == 1e-6
 
 
-def test_where_the_loss_never_changes_nothing_was_checked(narrow):
+def test_where_the_loss_never_changes_nothing_was_checked():
     nothing = gradcheck.Slopes("fc8/bias", 10, 1e-5, np.zeros(4), np.zeros(4))
     with pytest.raises(gradcheck.RunError, match="1 of 1 gradients are not the slope of the loss"):
         gradcheck._judge([nothing])

@@ -1,5 +1,7 @@
 """A run of the narrowest network that was never trained, which is enough to compare what is shown of it with a plain network."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -8,20 +10,27 @@ from running import command, trainer
 from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.command_line import read
 from alexnet_jax.data import pipeline, sources, statistics
+from alexnet_jax.model import initialize
+from alexnet_jax.train import INIT, stream
 from alexnet_jax.workdir import Workdir
 from benchmarks import plain
 
 
 @pytest.fixture(scope="session")
-def untrained(tmp_path_factory, compile_cache):
+def parameters(compile_cache):
+    """Of the untrained run: fresh ones."""
+    own = trainer()
+    return initialize(own.table, stream(own.experiment.train.seed, INIT), own.mesh)
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory, parameters):
     """A run's folder with one checkpoint, of step 1. Tests must not write into it."""
     run = tmp_path_factory.mktemp("untrained") / "run"
     run.mkdir()
-    own = trainer()
-    state = own.initial_state()
-    Workdir(run).write_record(own.experiment, {"title": "digits", "fingerprint": ""}, {}, None)
+    Workdir(run).write_record(trainer().experiment, {"title": "digits", "fingerprint": ""}, {}, None)
     checkpoints = Checkpoints(run / "checkpoints")
-    checkpoints.save(1, state.parameters, state.optimizer)
+    checkpoints.save(1, parameters, {"count": np.int32(0)})
     checkpoints.close()
     return run
 
@@ -36,16 +45,23 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def reference(untrained, digits, compile_cache):
+def reference(digits, parameters, compiled):
     """A function (images, layer) -> [n, units]: what a plain network hands on at a layer of the untrained run, fc8's logits."""
     own = trainer()
-    parameters = jax.device_get(own.initial_state().parameters)
+    host = jax.device_get(parameters)
     stats = statistics.measure(digits["train"], own.experiment.data)
 
     def outputs(images, layer="fc8"):
         table = own.table.until(layer)
         seen = ((images - stats.mean) / stats.scale).astype(np.float32)
-        found = jax.jit(lambda parameters, seen: plain.logits(table, parameters, seen))(parameters, seen)
+        found = compiled(functools.partial(plain.logits, table))(host, seen)
         return np.asarray(found, np.float64).reshape(len(images), -1)
 
     return outputs
+
+
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Leaves the picture out where only the text is looked at: it takes most of the time."""
+    for name in ("kernels", "predictions", "neighbours"):
+        monkeypatch.setattr(f"alexnet_jax.qualitative.figures.{name}", lambda *_: None)

@@ -40,19 +40,19 @@ def test_parquet_of_a_split_on_two_devices(untrained, digits, reference, tmp_pat
 def test_files_that_can_be_read_are_written_under_their_names(ending, untrained, digits, reference, tmp_path, capsys):
     folder, path = tmp_path / "pictures", tmp_path / f"vectors{ending}"
     folder.mkdir()
-    for i in (0, 2):
+    for i in (0, *range(2, 6)):
         Image.fromarray(digits["test"].images[i]).save(folder / f"{i}.png")
     (folder / "1.png").write_bytes(b"nothing")
     assert main(command(untrained, mode="features", out=path, image=folder)) == 1
-    assert "1 of 3 pictures could not be read" in capsys.readouterr().err
+    assert "1 of 6 pictures could not be read" in capsys.readouterr().err
     if ending == ".npz":
         with np.load(path) as file:
             found, names = file["features"], file["path"].tolist()
     else:
         table = pytest.importorskip("pyarrow.parquet").read_table(path)
         found, names = np.stack(table["features"].to_numpy()), table["path"].to_pylist()
-    assert names == [str(folder / f"{i}.png") for i in (0, 2)]
-    np.testing.assert_allclose(found, reference(digits["test"].images, "fc7")[[0, 2]], rtol=1e-3, atol=1e-5)
+    assert names == [str(folder / f"{i}.png") for i in (0, *range(2, 6))]
+    np.testing.assert_allclose(found, reference(digits["test"].images, "fc7")[[0, *range(2, 6)]], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("ending", [".npz", ".parquet"])

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from running import main, trainer
+from running import main
 from scipy import stats
 
 from alexnet_jax.qualitative.figures import mosaic
@@ -86,11 +86,11 @@ def test_the_picture_shows_every_kernel_in_its_place_and_keeps_its_colours():
     assert whole.min() == 0 and whole.max() == 1
 
 
-def test_the_mode_shows_the_checkpoints_kernels(untrained, tmp_path, capsys):
+def test_the_mode_shows_the_checkpoints_kernels(untrained, parameters, tmp_path, capsys):
     """Without a word about the network, which is another one than the experiment's: the options are the run's."""
     assert main(["--exp=alexnet_digits", "--mode=kernels", f"--workdir={untrained}", f"--out={tmp_path}"]) == 0
     shown = capsys.readouterr().out
-    kernels = np.asarray(trainer().initial_state().parameters["conv1"]["kernel"], np.float64)
+    kernels = np.asarray(parameters["conv1"]["kernel"], np.float64)
     found = json.loads((tmp_path / "kernels.json").read_text())
     for own, column in zip(kernels, found["columns"], strict=True):
         np.testing.assert_allclose(column["selectivity"], selectivity(own))

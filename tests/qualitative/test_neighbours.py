@@ -72,7 +72,7 @@ def test_neighbours_of_test_images(untrained, digits, fc7, tmp_path, capsys):
         assert picture.format == "PNG"
 
 
-def test_training_images_from_files_are_their_own_nearest(untrained, digits, tmp_path, capsys):
+def test_training_images_from_files_are_their_own_nearest(untrained, digits, tmp_path, capsys, no_picture):
     folder, training = tmp_path / "pictures", digits["train"]
     folder.mkdir()
     for i in range(5):
