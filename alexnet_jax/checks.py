@@ -52,7 +52,8 @@ def _check_data(d: Data) -> None:
     _require("data.crop", d.crop, d.crop >= 0, "0 (the image's own side) or more pixels")
     _require("data.side", d.side, d.side >= 8, "at least 8 pixels")
     _require("data.workers", d.workers, d.workers is None or d.workers >= 0, "0 or more processes")
-    _require("data.colour_epochs", d.colour_epochs, d.colour_epochs is None or d.colour_epochs >= 0, "0 or more epochs")
+    some = d.colour_epochs is None or (d.colour_epochs >= 0 and d.colour != "none")
+    _require("data.colour_epochs", d.colour_epochs, some, "0 or more epochs, with data.colour=original or paper")
     _require("data.views", d.views, d.views == 1 or d.crop > 0, "1 unless data.crop says how large a view is")
 
 
@@ -64,6 +65,8 @@ def _check_optim(o: Optim, t: Train) -> None:
     _require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
     _require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
     _require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
+    falls = o.schedule != "plateau" or 0 < o.drop_factor < 1
+    _require("optim.drop_factor", o.drop_factor, falls, "above 0 and below 1 with optim.schedule=plateau")
     _require("optim.patience", o.patience, o.patience >= 1, "1 or more validations")
     by_hand = o.schedule != "original" or o.rule == "original"  # its biases keep their rate
     _require("optim.schedule", o.schedule, by_hand, "another one unless optim.rule=original")

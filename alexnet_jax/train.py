@@ -22,7 +22,7 @@ from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import augment
 from alexnet_jax.data.pipeline import Feed, OnDevice
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import Diverged, Interrupted
+from alexnet_jax.errors import Diverged, Interrupted, RunError
 from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.metrics import Metrics
@@ -200,7 +200,15 @@ class Loop:
         start, seed = int(state.step), np.uint32(options.seed)
         feed = self.train.training(start, total, options.batch, options.seed)
         with Signals() as signals, contextlib.closing(feed) as batches:
-            for done, (examples, indices) in enumerate(batches, start + 1):
+            for done in range(start + 1, total + 1):
+                try:
+                    examples, indices = next(batches)
+                except RunError:  # a signal to the whole group may have killed the workers
+                    if not signals.received:
+                        raise
+                    self._save(state, done - 1)
+                    self.checkpoints.wait()
+                    raise Interrupted(signals.received, done - 1) from None
                 state, result = step(state, examples, indices, seed)
                 self.pending.append((done, result))
                 self._keep_pace(done)
@@ -270,8 +278,9 @@ class Loop:
             top5_error=scores.top5_error,
             seconds=time.monotonic() - started,
         )
-        optimizer = optim.after_validation(self.trainer.experiment.optim, state.optimizer, scores.top1_error)
-        state = State(state.parameters, optimizer, state.step)
+        if step % self.trainer.steps_per_epoch == 0:  # what a training cut short sees beside, a longer one does not
+            optimizer = optim.after_validation(self.trainer.experiment.optim, state.optimizer, scores.top1_error)
+            state = State(state.parameters, optimizer, state.step)
         with self.metrics.pause():
             self.checkpoints.save(step, state.parameters, state.optimizer, scores.top1_error)
         return state

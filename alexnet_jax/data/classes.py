@@ -7,6 +7,8 @@ def class_count(data: Data) -> int:
     """Raises UsageError where a folder of classes is not there."""
     if data.name in CLASSES:
         return CLASSES[data.name]
-    from alexnet_jax.data.source import class_names
+    from alexnet_jax.data import prepared, source
 
-    return len(class_names(data))
+    if data.prepared is not None and data.dir is None:  # the source need not be there any more
+        return prepared.class_count(data.prepared)
+    return len(source.class_names(data))

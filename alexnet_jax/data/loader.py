@@ -5,7 +5,6 @@ and a start at any step needs nothing but the step.
 """
 
 import os
-import signal
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,10 @@ from absl import flags
 
 from alexnet_jax.data.order import training_batch
 from alexnet_jax.data.split import Stream
+from alexnet_jax.data.workers import begin, open_many_files
+from alexnet_jax.errors import RunError
+
+MOST_THREADS = 16
 
 Batch = dict[str, np.ndarray]
 """{'images': uint8 [rows, side, side, 3], 'labels': int32 [rows]}"""
@@ -71,15 +74,23 @@ def batches(source: Training | Evaluation, workers: int) -> Generator[Batch]:
     """
     if not flags.FLAGS.is_parsed():  # grain's worker processes read a flag of their own
         flags.FLAGS.mark_as_parsed()
-    threads = cores()
+    open_many_files()
+    threads = min(cores(), MOST_THREADS)  # each assembles a batch of its own
     ahead = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=2 if workers else threads + 1)
     random_access: Any = source  # len() and [] are all grain needs
     dataset: Any = grain.MapDataset.source(random_access).to_iter_dataset(ahead)
     if workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=1), _in_worker)
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=1), begin)
     iterator = iter(dataset)
     try:
         yield from iterator
+    except (RunError, GeneratorExit):
+        raise
+    except Exception as problem:  # grain's own, of several types: a worker was killed, or its memory is gone
+        raise RunError(
+            f"Reading pictures failed ({type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}). "
+            "Is there enough memory, and in /dev/shm? Try --data.workers=0, threads of one process."
+        ) from problem
     finally:
         iterator.close()
 
@@ -87,8 +98,3 @@ def batches(source: Training | Evaluation, workers: int) -> Generator[Batch]:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_worker(index: int, count: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the training process finishes its step and then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

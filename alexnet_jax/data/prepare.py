@@ -5,10 +5,9 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ from alexnet_jax.data.images import encode
 from alexnet_jax.data.prepared import MANIFEST, SPLITS
 from alexnet_jax.data.records import LABEL
 from alexnet_jax.data.split import DataSet, Stream
+from alexnet_jax.data.workers import begin
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data, Request
-from alexnet_jax.workdir import Workdir
+from alexnet_jax.workdir import Workdir, write_whole
 
 JOURNAL = "parts.jsonl"
 """One line for each part that is done; the first says what is prepared here."""
@@ -67,7 +67,7 @@ def prepare(found: source.Source, folder: Path, data: Data, workers: int) -> Non
     """Prepare the pictures of a source in `folder`, by so many worker processes. Raises as `run`."""
     identity, whole = prepared.describe(data, found), found.data_set(data.side)
     with Workdir(folder, "--data.prepared").locked():
-        if (folder / MANIFEST).exists():
+        if prepared.is_whole(folder, identity):
             print(f"{prepared.read(folder, data).title} is there: {folder}")
             return
         done, parts = _journal(folder, identity), list(_parts(whole))
@@ -96,21 +96,21 @@ def _parts(whole: DataSet) -> Iterable[Part]:
 def _journal(folder: Path, identity: dict[str, Any]) -> dict[str, int]:
     """{file: checksum} of what earlier starts wrote; a line that was cut off when the process died does not count."""
     path, header = folder / JOURNAL, json.dumps(identity)
-    for leftover in folder.glob(".*.part"):
-        leftover.unlink()
     if not path.exists():
         others = [one.name for one in folder.iterdir() if one.name != ".lock"]
         if others:
             raise UsageError(
                 f"{folder} holds {', '.join(sorted(others)[:5])}; nothing was touched. Choose an empty --data.prepared."
             )
-        path.write_text(header + "\n")
+        write_whole(path, header + "\n")
         return {}
     first, *lines = path.read_text().splitlines() or [""]
     if first != header:
         raise UsageError(
             f"{folder} holds another preparation (other pictures or another --data.side). Choose another --data.prepared."
         )
+    for leftover in (one for split in SPLITS for one in folder.glob(f".{split}.array_record-*.part")):
+        leftover.unlink()
     done = {}
     for line in lines:
         try:
@@ -119,14 +119,8 @@ def _journal(folder: Path, identity: dict[str, Any]) -> dict[str, int]:
             continue
         if (folder / file).is_file():
             done[file] = checksum
-    _rewrite(path, header, done)
+    write_whole(path, "".join(f"{line}\n" for line in [header, *map(json.dumps, done.items())]))
     return done
-
-
-def _rewrite(path: Path, header: str, done: dict[str, int]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text("".join(f"{line}\n" for line in [header, *map(json.dumps, done.items())]))
-    os.replace(temporary, path)
 
 
 def _check_room(folder: Path, pictures: int, side: int) -> None:
@@ -175,27 +169,34 @@ def _verify(folder: Path, parts: list[Part], done: dict[str, int], workers: int)
 def _each(task: Any, folder: Path, parts: list[Part], workers: int, title: str) -> Iterable[tuple[Part, Any]]:
     """(part, what `task` makes of it) in the order in which worker processes finish."""
     context = multiprocessing.get_context("spawn")  # no thread of this process is copied half-way
-    executor = ProcessPoolExecutor(min(workers, len(parts) or 1), context, _ignore_interrupt)
+    executor = ProcessPoolExecutor(min(workers, len(parts) or 1), context, begin)
     with tqdm(total=sum(map(len, parts)), desc=title, unit=" images", disable=None, leave=False) as bar:
         try:
             running = {executor.submit(task, folder, part): part for part in parts}
             for future in as_completed(running):
-                yield running[future], future.result()
+                yield running[future], _result(future)
                 bar.update(len(running[future]))
         finally:
             executor.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of the terminal; the one that started these tells them to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _result(future: Future) -> Any:
+    try:
+        return future.result()
+    except RunError:
+        raise
+    except Exception as problem:  # a worker was killed, the disk is full, or what array_record's writer raises
+        raise RunError(
+            f"Preparing failed ({type(problem).__name__}: {problem}). Is the disk full, or memory short? The same command goes "
+            "on with what is left."
+        ) from problem
 
 
 def _write(folder: Path, part: Part) -> tuple[int, list[str]]:
     """(checksum, faults); the file appears when it is complete and without fault."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    temporary, checksum, faults = folder / f".{part.file}.part", 0, []
+    temporary, checksum, faults = folder / f".{part.file}.{os.getpid()}.part", 0, []
     writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")  # JPEG does not shrink further
     for index in range(len(part)):
         try:

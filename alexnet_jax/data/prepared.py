@@ -59,6 +59,44 @@ def describe(data: Data, found: Source) -> dict[str, Any]:
     }
 
 
+def is_whole(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether this very preparation is complete in the folder; a manifest whose files are not all there is dropped.
+
+    Raises UsageError where another one is complete there.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text())
+        files = [folder / file for split in SPLITS for file, *_ in values["files"][split]]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        files = [folder / "nothing"]
+    else:
+        if {key: values.get(key) for key in identity} != identity:
+            raise UsageError(
+                f"{folder} holds another preparation: {values.get('title')} at side {values.get('side')}. "
+                "Choose another --data.prepared."
+            )
+    if all(file.is_file() for file in files):
+        return True
+    path.unlink()  # the journal says which files are still to be made
+    return False
+
+
+def class_count(folder: str) -> int:
+    """Of the prepared pictures in --data.prepared. Raises UsageError when there are none, RunError when damaged."""
+    path = Path(folder).expanduser() / MANIFEST
+    try:
+        return len(json.loads(path.read_text())["classes"])
+    except FileNotFoundError as problem:
+        raise UsageError(
+            f"--data.prepared={folder}: no prepared pictures there. Make them with --mode=prepare."
+        ) from problem
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise RunError(f"{path} is damaged ({type(problem).__name__}: {problem}). Prepare anew.") from problem
+
+
 def read(folder: Path, data: Data) -> DataSet:
     """The prepared set of a folder. Raises RunError for a missing file or a damaged manifest, UsageError for another side."""
     path = folder / MANIFEST
@@ -69,6 +107,7 @@ def read(folder: Path, data: Data) -> DataSet:
             split: [(str(folder / file), int(count)) for file, count, _ in values["files"][split]] for split in SPLITS
         }
         classes, side, title = tuple(values["classes"]), int(values["side"]), str(values["title"])
+        records = [PreparedRecords(*zip(*files[split], strict=True)) for split in SPLITS]
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise RunError(
             f"{path} is damaged ({type(problem).__name__}: {problem}). Delete {folder} and prepare anew."
@@ -77,12 +116,13 @@ def read(folder: Path, data: Data) -> DataSet:
         raise UsageError(
             f"{folder} holds pictures of side {side}, but --data.side={data.side}. Give the same, or prepare others."
         )
+    if data.name == "imagenet2012" != values["name"]:
+        raise UsageError(
+            f"{folder} holds {title}, not ImageNet. Choose another --data.prepared, or --data.name=folder."
+        )
     missing = [file for split in SPLITS for file, _ in files[split] if not Path(file).is_file()]
     if missing:
         raise RunError(f"{missing[0]} is missing, but {path} lists it. The command with --mode=prepare makes it again.")
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    streams = []
-    for split in SPLITS:
-        records = PreparedRecords(*zip(*files[split], strict=True))
-        streams.append(Stream(records, side, len(classes), np.arange(len(records)), fingerprint))
+    streams = [Stream(split, side, len(classes), np.arange(len(split)), fingerprint) for split in records]
     return DataSet(values["name"], f"{title}, prepared at {side}x{side}", classes, *streams, fingerprint=fingerprint)

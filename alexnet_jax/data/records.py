@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,22 +176,21 @@ class TfrecordFile:
     """TensorFlow's record file: length (8 bytes), its checksum (4), the record, its checksum (4); checksums are not verified."""
 
     def __init__(self, path: str):
-        self._descriptor = os.open(path, os.O_RDONLY)
-        self._starts: list[tuple[int, int]] = []
-        place, size = 0, os.fstat(self._descriptor).st_size
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - as long as this lives
+        self._descriptor = self._file.fileno()
+        starts, place, size = array("q"), 0, os.fstat(self._descriptor).st_size
         while place < size:
             length = int.from_bytes(os.pread(self._descriptor, 8, place), "little")
             if place + 16 + length > size:
                 raise ValueError(f"cut short at byte {place:,} of {size:,}")
-            self._starts.append((place + 12, length))
+            starts.append(place)
             place += 16 + length
+        self._starts = starts  # eight bytes each
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def __getitem__(self, index: int) -> bytes:
-        start, length = self._starts[index]
-        return os.pread(self._descriptor, length, start)
-
-    def __del__(self):
-        os.close(self._descriptor)
+        start = self._starts[index]
+        length = int.from_bytes(os.pread(self._descriptor, 8, start), "little")
+        return os.pread(self._descriptor, length, start + 12)

@@ -106,7 +106,7 @@ def find_folder(data: Data) -> Source:
     if (root / "train").is_dir():
         train = root / "train"
         test = next((root / name for name in TEST_NAMES if (root / name).is_dir()), None)
-    found = _listing(root, train, names)
+    found = _listing(root, train, names, whole=True)
     if test is None:
         held = np.zeros(len(found), bool)
         held[np.random.RandomState(0).permutation(len(found))[: max(1, len(found) // TEST_SHARE)]] = True
@@ -152,7 +152,7 @@ def class_names(data: Data) -> list[str]:
     return names
 
 
-def _listing(root: Path, folder: Path, names: list[str]) -> list[tuple[str, int]]:
+def _listing(root: Path, folder: Path, names: list[str], *, whole: bool = False) -> list[tuple[str, int]]:
     """(path below root, label) of every picture, by class. Raises UsageError for a class without pictures, or unknown."""
     unknown = sorted({path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."} - set(names))
     if unknown:
@@ -160,7 +160,7 @@ def _listing(root: Path, folder: Path, names: list[str]) -> list[tuple[str, int]
     found = []
     for label, name in enumerate(names):
         paths = pictures(folder / name) if (folder / name).is_dir() else []
-        if not paths and folder.name not in TEST_NAMES:
+        if whole and not paths:
             raise UsageError(f"--data.dir={root}: {folder / name} holds no pictures. Add some, or remove that folder.")
         found += [(os.fspath(path.relative_to(root)), label) for path in paths]
     return found
@@ -171,6 +171,6 @@ def _fingerprint(root: Path, splits: list[list[tuple[str, int]]]) -> str:
     digest = hashlib.sha256()
     for split in splits:
         for path, label in split:
-            digest.update(f"{path} {label} {(root / path).stat().st_size}\n".encode())
+            digest.update(os.fsencode(f"{path} {label} {(root / path).stat().st_size}\n"))
         digest.update(b"--\n")
     return digest.hexdigest()[:16]

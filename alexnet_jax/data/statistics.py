@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from alexnet_jax.data import cache, loader
 from alexnet_jax.data.split import Split, Stream
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Data
+from alexnet_jax.workdir import write_whole
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,10 @@ def _read_through(stream: Stream, workers: int) -> Moments:
 
 
 def save(stats: Statistics, path: Path) -> None:
-    """Write them beside the parameters that were trained with them."""
-    colour = {} if stats.colour is None else {"colour": stats.colour}
-    with open(path, "wb") as file:
-        np.savez(file, allow_pickle=False, mean=stats.mean, scale=np.asarray(stats.scale, np.float64), **colour)
+    """Write them beside the parameters that were trained with them, whole or not at all."""
+    colour, file = {} if stats.colour is None else {"colour": stats.colour}, io.BytesIO()
+    np.savez(file, allow_pickle=False, mean=stats.mean, scale=np.asarray(stats.scale, np.float64), **colour)
+    write_whole(path, file.getvalue())
 
 
 def restore(path: Path) -> Statistics | None:

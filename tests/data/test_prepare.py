@@ -73,6 +73,47 @@ def test_prepared_pictures_need_their_source_no_more(tmp_path):
     np.testing.assert_array_equal(found.train[7][0], stored(square(photograph(7), SIDE, "it")))
 
 
+def test_a_folder_that_was_prepared_needs_its_source_no_more(tmp_path, capsys):
+    write_folder(tmp_path / "data")
+    assert run(tmp_path / "data", data__name="folder", data__prepared=tmp_path / "small") == 0
+    shutil.rmtree(tmp_path / "data")
+    options = [f"--data.prepared={tmp_path / 'small'}", "--data.name=folder", f"--data.side={SIDE}", "--data.crop=32"]
+    capsys.readouterr()
+    assert (
+        launch.main(["--exp=alexnet_imagenet_debug", "--network.name=alexnet_cifar", "--mode=summary", *options]) == 0
+    )
+    assert "fc8" in capsys.readouterr().out
+    assert (
+        launch.main(["--exp=alexnet_imagenet_debug", "--mode=summary", *options[1:], f"--data.prepared={tmp_path}"])
+        == 2
+    )
+    assert "no prepared pictures there" in capsys.readouterr().err
+
+
+def test_a_file_that_is_missing_is_made_again(tmp_path, capsys):
+    write_imagenet(tmp_path / "data")
+    small = tmp_path / "small"
+    assert run(tmp_path / "data", data__prepared=small) == 0
+    manifest = (small / prepared.MANIFEST).read_text()
+    next(small.glob("train*")).unlink()
+    with pytest.raises(RunError, match="--mode=prepare makes it again"):
+        sources.load(Data("imagenet2012", side=SIDE, prepared=str(small)))
+    capsys.readouterr()
+    assert run(tmp_path / "data", data__prepared=small) == 0
+    assert "3 of 4 files are done" in capsys.readouterr().out
+    assert (small / prepared.MANIFEST).read_text() == manifest
+
+
+def test_prepared_pictures_of_other_data_are_not_taken_for_these(tmp_path, capsys):
+    write_folder(tmp_path / "animals")
+    write_imagenet(tmp_path / "data")
+    assert run(tmp_path / "animals", data__name="folder", data__prepared=tmp_path / "small") == 0
+    assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 2
+    assert "holds another preparation: animals" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="not ImageNet"):
+        sources.load(Data("imagenet2012", side=SIDE, prepared=str(tmp_path / "small")))
+
+
 def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("alexnet_jax.data.records.PART", 4)
     write_folder(tmp_path / "data")
@@ -82,7 +123,7 @@ def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, monkeypatch):
 
     def dies_after_three(folder, part):
         if len(done) == 3:
-            (folder / f".{part.file}.part").write_bytes(b"half")
+            (folder / f".{part.file}.123.part").write_bytes(b"half")
             raise KeyboardInterrupt
         done.append(part.file)
         return write(folder, part)
@@ -143,8 +184,9 @@ def test_folders_that_hold_something_else_are_left_alone(tmp_path, capsys):
     write_imagenet(tmp_path / "data")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("mine")
+    (tmp_path / "full" / ".download.part").write_text("mine too")
     assert run(tmp_path / "data", data__prepared=tmp_path / "full") == 2
-    assert "thesis.tex" in capsys.readouterr().err
+    assert "thesis.tex" in capsys.readouterr().err and (tmp_path / "full" / ".download.part").exists()
     assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 0
     assert run(tmp_path / "data", data__prepared=tmp_path / "small", data__side=64) == 2
     assert "side" in capsys.readouterr().err

@@ -101,7 +101,7 @@ def test_an_arm_that_cannot_be_trained_says_why_and_the_others_stay():
 
 def test_an_arm_whose_table_does_not_fit_together_says_so(monkeypatch):
     huge = Table("huge", (32, 32, 3), 1, (Conv("conv1", 6, 64), Dense("fc2", 10, "sum")))
-    monkeypatch.setitem(networks.BASELINES, "lenet5", lambda classes: huge)
+    monkeypatch.setitem(networks.FIXED, "lenet5", lambda classes: huge)
     arms = (
         Arm("huge", {"network": Network("lenet5", columns=1)}, "a kernel larger than the image"),
         Arm("quarter", {"network.width": 0.25}, "narrow"),
