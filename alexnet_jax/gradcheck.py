@@ -3,14 +3,14 @@
 The original program moved every single weight of a matrix for a numeric gradient and asked that
 ||numeric - analytic|| / ||analytic|| be below 0.02, in 32 bits. In 64 bits three digits more can be asked for. And here a
 leaf of parameters moves as a whole along random directions: two losses per direction test all of its weights, since one wrong
-derivative changes the slope along every direction; moving each of 60 million weights would take years.
+derivative changes the slope along every direction; moving each of 60 million weights would take a year.
 
 The check is of the network: it reads no data set, its images are noise of the size that normalized images have, and fresh
 parameters have He's scale, since after layers of N(0, 0.01) a narrow network's gradients drown in the rounding of the loss.
 At a kink, such as a sum exactly at ReLU's zero, there is no derivative to compare with, and zero biases put units there that
-see nothing but zeros; so fresh biases are a little off. A step may still cross kinks, with half a million units and their
-maxima in AlexNet: then the slopes ahead and behind differ, and smaller steps are tried. Whether a step is small enough is
-not judged by the analytic gradient.
+see nothing but zeros; so fresh biases are a little off. A step may still cross kinks, with 650,000 units and their maxima
+in AlexNet: then the slopes ahead and behind differ, and smaller steps are tried. Whether a step is small enough is not judged
+by the analytic gradient.
 """
 
 import dataclasses

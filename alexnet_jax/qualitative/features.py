@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.commands import Trained, load_trained
-from alexnet_jax.errors import UsageError
+from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Look, Request
 from alexnet_jax.qualitative.examples import Batch, Pictures, batches, output_folder, picture_files
 from alexnet_jax.qualitative.outputs import batch_size, chosen_layer, vectors
@@ -35,8 +35,13 @@ def write(request: Request) -> None:
     path = output_folder(look.out and path.parent, trained.checkpoint, "features") / path.name
     about = {"layer": layer, "checkpoint": str(trained.checkpoint), "classes": list(trained.data_set.classes)}
     pictures = Pictures(files, trained.splits["test"].image[0]) if files else None
-    with FORMATS[path.suffix](path, "label" if pictures is None else "path", about) as add:
-        rows, units = _pass(trained, layer, split, pictures, add)
+    try:
+        with FORMATS[path.suffix](path, "label" if pictures is None else "path", about) as add:
+            rows, units = _pass(trained, layer, split, pictures, add)
+    except OSError as problem:
+        raise RunError(
+            f"{path} was not finished ({problem}). Is the disk full? Say with --out where to write."
+        ) from problem
     if rows:
         print(f"Checkpoint: {trained.checkpoint}\n{rows:,} vectors of {units:,} numbers ({layer}): {path}")
     if pictures is not None:
@@ -66,7 +71,9 @@ def _pass(trained: Trained, layer: str, split: str, pictures: Pictures | None, a
 def _npz(path: Path, beside: str, about: dict) -> Iterator[Add]:
     """Arrays: features float32 [n, units], label int32 [n] or path str [n], and `about`."""
     column: list = []
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
+    temporary = path.with_name(path.name + ".tmp")
+    with tempfile.TemporaryFile(dir=path.parent) as spool, contextlib.ExitStack() as stack:
+        stack.callback(temporary.unlink, missing_ok=True)
 
         def add(vectors: np.ndarray, values: list) -> None:
             spool.write(np.ascontiguousarray(vectors).tobytes())
@@ -78,7 +85,6 @@ def _npz(path: Path, beside: str, about: dict) -> Iterator[Add]:
         spool.flush()
         arrays: dict[str, Any] = {name: np.array(value) for name, value in about.items()}
         arrays[beside] = np.array(column, np.int32 if beside == "label" else np.str_)
-        temporary = path.with_name(path.name + ".tmp")
         with open(temporary, "wb") as file:
             np.savez(file, features=np.memmap(spool, np.float32, "r").reshape(len(column), -1), **arrays)
         os.replace(temporary, path)
@@ -94,6 +100,7 @@ def _parquet(path: Path, beside: str, about: dict) -> Iterator[Add]:
     temporary = path.with_name(path.name + ".tmp")
     writers: list[ParquetWriter] = []
     with contextlib.ExitStack() as stack:
+        stack.callback(temporary.unlink, missing_ok=True)
 
         def add(vectors: np.ndarray, values: list) -> None:
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
@@ -104,8 +111,9 @@ def _parquet(path: Path, beside: str, about: dict) -> Iterator[Add]:
             writers[0].write_table(table)
 
         yield add
-    if writers:
-        os.replace(temporary, path)
+        if writers:
+            writers[0].close()
+            os.replace(temporary, path)
 
 
 FORMATS = {".npz": _npz, ".parquet": _parquet}

@@ -71,3 +71,15 @@ def test_other_files_are_refused(untrained, tmp_path, capsys):
 def test_a_layer_that_is_not_there(untrained, tmp_path, capsys):
     assert main(command(untrained, mode="features", out=tmp_path / "vectors.npz", layer="fc9")) == 2
     assert "--layer=fc9: alexnet_cifar has no such layer; it has conv1, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [".npz", ".parquet"])
+def test_a_full_disk_is_told_and_leaves_nothing_behind(ending, untrained, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("alexnet_jax.qualitative.features.os.replace", full)
+    path = tmp_path / f"vectors{ending}"
+    assert main(command(untrained, mode="features", out=path)) == 1
+    assert f"{path} was not finished ([Errno 28] No space left on device)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
