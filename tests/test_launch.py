@@ -344,9 +344,10 @@ def test_no_fallback_in_evaluation(without_cifar, monkeypatch, refused, tmp_path
     assert "CIFAR-10 is nowhere." in refused("--exp=alexnet_cifar", "--mode=eval")
 
 
-def test_data_that_cannot_be_trained_on_yet(refused):
-    message = refused("--exp=alexnet_cifar", "--network.name=alexnet", "--data.name=imagenet2012")
-    assert "--data.name=imagenet2012" in message and "--mode=summary" in message
+def test_imagenet_that_is_not_there(refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    message = refused("--exp=alexnet_imagenet")
+    assert f"ImageNet is not prepared in {tmp_path}" in message and "--data.name=folder" in message
 
 
 def test_find_raises_before_anything_is_imported():
