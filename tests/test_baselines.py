@@ -106,7 +106,11 @@ def test_no_kernel_is_larger_than_its_image(name):
     assert all(min(shape.convolved) >= 1 for shape in shapes(table(name)))
 
 
-@pytest.mark.parametrize("name", BASELINES)
+LATER = {"cuda_convnet_18pct", "cuda_convnet_13pct"}
+"""26pct has the same pooling, 11pct the same local layers."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.evidence) if n in LATER else n for n in BASELINES])
 def test_loss_and_every_gradient_equal_a_plain_network(name, compiled, float64):
     found = table(name)
     parameters = reference.random_parameters(shapes(found))

@@ -50,6 +50,7 @@ def test_the_pytorch_network_is_the_plain_one(narrow, channels_last):
     np.testing.assert_allclose(found, plain.logits(table, parameters, images), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.evidence
 def test_one_run_measures_each_program_and_writes_its_rows(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(step, "backend", lambda: "cpu")
     file = tmp_path / "rows.json"

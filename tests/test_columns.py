@@ -23,6 +23,8 @@ from alexnet_jax.table import Dense, ReLU, shapes
 from benchmarks import plain
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
+LONG = pytest.mark.evidence
+"""Of a grid whose corners the quick tier has: each takes seven seconds to compile."""
 BATCH = 4
 
 
@@ -69,7 +71,10 @@ def test_the_fast_forms_give_the_same_gradients(mesh, problem, compiled, float64
 
 @pytest.mark.parametrize(
     ("order", "number", "mesh"),
-    [(order, 2, mesh) for order in networks.ORDERS for mesh in MESHES] + [("paper", 1, (1, 1)), ("paper", 1, (2, 1))],
+    [("paper", 2, mesh) for mesh in MESHES]
+    + [("paper", 1, (2, 1)), ("tutorial", 2, (1, 2)), ("original", 2, (1, 2))]
+    + [pytest.param("paper", 1, (1, 1), marks=LONG)]
+    + [pytest.param(o, 2, m, marks=LONG) for o in ("tutorial", "original") for m in MESHES if m != (1, 2)],
 )
 def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, mesh, problem, compiled, float64):
     compare_gradients(order, number, mesh, problem, compiled)
@@ -80,10 +85,10 @@ def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, me
     [
         ({"crossings": "none_before_fc8"}, (1, 2)),
         ({"crossings": "none_at_conv3", "activation": "tanh"}, (2, 2)),
-        ({"crossings": "conv4_for_conv3", "lrn": "none"}, (1, 2)),
+        pytest.param({"crossings": "conv4_for_conv3", "lrn": "none"}, (1, 2), marks=LONG),
         ({"without": "conv3", "pooling": "non_overlapping", "lrn": "pixel_scale"}, (2, 2)),
-        ({"without": "conv5", "biases": "ones"}, (1, 1)),
-        ({"without": "fc7", "lrn": "not_conv2"}, (1, 2)),
+        pytest.param({"without": "conv5", "biases": "ones"}, (1, 1), marks=LONG),
+        pytest.param({"without": "fc7", "lrn": "not_conv2"}, (1, 2), marks=LONG),
     ],
     ids=str,
 )

@@ -164,7 +164,7 @@ def test_the_report_of_nothing_is_refused(tmp_path, capsys):
 # --- ended from outside ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.evidence)])
 def test_a_sweep_that_was_stopped_goes_on_and_equals_an_undisturbed_one(number, tmp_path, swept, compile_cache, capsys):
     """Killed in the middle of its second trial: the first is skipped, the second goes on from its last checkpoint."""
     options = {"sweep__arms": "original_biases", "sweep__seeds": 1, "train__save_every": 1}
