@@ -86,7 +86,7 @@ def _restored_from(request: Request) -> str | None:
 def _statistics(request: Request, restored_from: str | None) -> Statistics | None:
     """Those the run began with, else those of the run it starts from; None: they have to be measured."""
     workdir = Workdir(request.workdir)
-    if workdir.record() is not None and not request.overwrite:
+    if not request.overwrite and workdir.record() is not None:
         return statistics.restore(workdir.path / STATISTICS)
     found = None if restored_from is None else _trained_with(Path(restored_from))
     return found and dataclasses.replace(found, colour=None)  # its noise may have been of another reading

@@ -128,7 +128,7 @@ def test_clear_deletes_what_a_run_wrote_and_nothing_else(workdir, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "other").write_text("x")
-    for name in ("checkpoints", "tensorboard"):
+    for name in ("checkpoints", "tensorboard", "features"):
         (workdir.path / name / "deep").mkdir(parents=True)
     (workdir.path / "figures").symlink_to(kept)
     for name in ("result.json", "test_ranks.npy", "statistics.npz", "metrics.jsonl", "report.md", "notes.txt"):

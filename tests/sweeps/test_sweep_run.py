@@ -250,6 +250,7 @@ def test_the_first_epoch_at_a_training_error():
 # --- elsewhere -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.evidence  # half a minute, most of it Ray's own start
 def test_ray_runs_the_same_trials(tmp_path, swept, compile_cache):
     pytest.importorskip("ray")
     arguments = sweep(tmp_path, sweep__engine="ray", sweep__arms="original_biases", sweep__seeds=1)

@@ -17,7 +17,6 @@ from alexnet_jax.data import statistics
 from alexnet_jax.data.augment import normalize
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.foreign import FOREIGN
-from alexnet_jax.weights import exchange
 from alexnet_jax.workdir import Workdir
 
 pytest_plugins = ["running"]
@@ -72,7 +71,7 @@ def logits(compiled):
     def compute(name, run, images):
         table = networks.build(Workdir(run).experiment().network, CLASSES)
         assert table.name == name
-        parameters = restore_tree(find_step(str(run), run), PARAMETERS, exchange._abstract(table))
+        parameters = restore_tree(find_step(str(run), run), PARAMETERS, model.abstract(table, columns.make_mesh()))
         stats = statistics.restore(run / "statistics.npz")
         return np.asarray(program(table)(jax.device_get(parameters), normalize(images, stats)))
 
@@ -284,7 +283,7 @@ def test_a_mean_image_that_is_none(caffemodel, tmp_path, capsys):
     [
         (("--mode=import",), "--weights=FILE is missing"),
         (("--mode=export",), "--weights=FILE is missing"),
-        (("--mode=eval", "--weights=a.npz"), "--weights=a.npz: expected only with --mode=import or export"),
+        (("--mode=eval", "--weights=a.npz"), "--weights=a.npz: expected only with --mode=import, export, not eval"),
         (("--layout=grouped",), "--layout=grouped: expected only with --mode=export"),
         (
             ("--mode=export", "--weights=a.safetensors", "--channels=bgr"),
