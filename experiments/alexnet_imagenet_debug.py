@@ -1,4 +1,4 @@
-"""The whole path of alexnet_imagenet on a few images, at an eighth of its width: two minutes on two CPU cores.
+"""The whole path of alexnet_imagenet on a few images, at an eighth of its width: a minute on two CPU cores.
 
 python launch.py --exp=alexnet_imagenet_debug
 
