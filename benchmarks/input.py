@@ -112,7 +112,9 @@ def prepared_stream(found: source.Source, folder: Path) -> Stream:
     data = Data("folder", side=256)
     with contextlib.redirect_stdout(io.StringIO()):
         prepare(found, folder, data, workers=1)
-    stream = prepared.read(folder, data).train
+    there = prepared.manifest(folder)
+    assert there is not None
+    stream = prepared.read(there, data).train
     assert isinstance(stream, Stream)
     return stream
 

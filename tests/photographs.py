@@ -41,16 +41,22 @@ def write_imagenet(root, file_format="array_record", train=TRAIN, test=TEST):
         [tfds_files.example(photograph(i), i % 3) for i in numbers]
         for numbers in (range(train), range(100, 100 + test))
     ]
+    return lay_out(root, *splits, file_format=file_format)
+
+
+def lay_out(root, train, test, **options):
+    """Serialized examples as a version folder of imagenet2012."""
     return tfds_files.prepare(
         root,
-        *splits,
-        file_format=file_format,
+        train,
+        test,
         encoding="jpeg",
         shape=(None, None, 3),
         title="imagenet2012",
         version="5.1.0",
         test_name="validation",
         classes=KINDS,
+        **options,
     )
 
 

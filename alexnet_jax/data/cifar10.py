@@ -136,10 +136,8 @@ def _as_array_record(prepared: Prepared, log: Callable[[str], None]) -> Prepared
 
     Only array_record can be read without TensorFlow. Raises RunError where the conversion fails.
     """
-    if prepared.file_format == "array_record":
+    if prepared.readable_format() == "array_record":
         return prepared
-    if prepared.file_format != "tfrecord":
-        raise RunError(f"{prepared.folder} is in the format {prepared.file_format}; expected array_record or tfrecord.")
     name = f"{prepared.version}-array_record-{prepared.fingerprint}"
     beside, cached = prepared.folder.with_name(name), cache_folder() / f"{CIFAR10.name}-{name}"
     target = next((place for place in (beside, cached) if place.is_dir()), None)

@@ -24,9 +24,7 @@ def training_batch(step: int, examples: int, batch: int, seed: int) -> np.ndarra
     return _order(epoch, examples, seed)[place * batch : (place + 1) * batch]
 
 
-@functools.lru_cache(
-    maxsize=2
-)  # drawn once per epoch rather than once per step; threads may stand at two epochs at once
+@functools.lru_cache(maxsize=2)  # drawn once per epoch, not per step; threads may stand at two epochs at once
 def _order(epoch: int, examples: int, seed: int) -> np.ndarray:
     generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     return generator.permutation(examples).astype(np.int32)

@@ -65,12 +65,13 @@ def run(request: Request) -> None:
 
 def prepare(found: source.Source, folder: Path, data: Data, workers: int) -> None:
     """Prepare the pictures of a source in `folder`, by so many worker processes. Raises as `run`."""
-    identity, whole = prepared.describe(data, found), found.data_set(data.side)
+    identity, every = prepared.describe(data, found), found.data_set(data.side)
     with Workdir(folder, "--data.prepared").locked():
-        if prepared.is_whole(folder, identity):
-            print(f"{prepared.read(folder, data).title} is there: {folder}")
+        there = prepared.whole(folder, identity)
+        if there is not None:
+            print(f"{prepared.read(there, data).title} is there: {folder}")
             return
-        done, parts = _journal(folder, identity), list(_parts(whole))
+        done, parts = _journal(folder, identity), list(_parts(every))
         todo = [part for part in parts if part.file not in done]
         _check_room(folder, sum(map(len, todo)), data.side)
         print(f"{found.title}: {len(parts) - len(todo)} of {len(parts)} files are done; writing to {folder}")

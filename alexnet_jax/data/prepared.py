@@ -6,6 +6,7 @@ and prepared.json, written last, with counts and checksums. `prepare.py` makes i
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,68 @@ MANIFEST = "prepared.json"
 SPLITS = ("train", "test")
 
 
+@dataclass(frozen=True)
+class Manifest:
+    """prepared.json: what a complete preparation says of itself."""
+
+    folder: Path
+    values: dict[str, Any]
+    records: tuple[PreparedRecords, ...]
+    """Of the splits, in the order of SPLITS."""
+    classes: tuple[str, ...]
+    side: int
+    title: str
+    fingerprint: str
+
+    def missing(self) -> list[str]:
+        """Files that it lists and that are not there."""
+        return [file for records in self.records for file in records.files if not Path(file).is_file()]
+
+
+def manifest(folder: Path) -> Manifest | None:
+    """Of a folder of prepared pictures, None where nothing was completed. Raises RunError for a damaged one."""
+    path = folder / MANIFEST
+    try:
+        text = path.read_text()
+        values = json.loads(text)
+        files = [[(str(folder / file), int(count)) for file, count, _ in values["files"][split]] for split in SPLITS]
+        records = tuple(PreparedRecords(*zip(*listed, strict=True)) for listed in files)
+        classes, side, title = tuple(values["classes"]), int(values["side"]), str(values["title"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise RunError(
+            f"{path} is damaged ({type(problem).__name__}: {problem}). Delete {folder} and prepare anew."
+        ) from problem
+    return Manifest(folder, values, records, classes, side, title, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
 def load(data: Data) -> DataSet:
     """Prepared pictures where there are some, else those of the source, decoded each time.
 
     Raises UsageError where --data.prepared names a folder without them, RunError where they are damaged, and as `source.find`.
     """
     if data.prepared is not None:  # the source need not be there any more
-        folder = Path(data.prepared).expanduser().absolute()
-        if not (folder / MANIFEST).exists():
-            raise UsageError(
-                f"--data.prepared={data.prepared}: no prepared pictures there. Make them by the same command with "
-                "--mode=prepare, or leave the option out."
-            )
-        return read(folder, data)
+        return read(_given(data.prepared), data)
     found = source.find(data)
-    folder = default_folder(data, found)
-    return read(folder, data) if (folder / MANIFEST).exists() else found.data_set(data.side)
+    there = manifest(default_folder(data, found))
+    return found.data_set(data.side) if there is None else read(there, data)
+
+
+def class_count(prepared: str) -> int:
+    """Of the pictures in --data.prepared. Raises UsageError when there are none, RunError when damaged."""
+    return len(_given(prepared).classes)
+
+
+def _given(prepared: str) -> Manifest:
+    """What --data.prepared names. Raises UsageError when nothing was prepared there."""
+    there = manifest(Path(prepared).expanduser().absolute())
+    if there is None:
+        raise UsageError(
+            f"--data.prepared={prepared}: no prepared pictures there. Make them by the same command with "
+            "--mode=prepare, or leave the option out."
+        )
+    return there
 
 
 def default_folder(data: Data, found: Source) -> Path:
@@ -59,70 +106,43 @@ def describe(data: Data, found: Source) -> dict[str, Any]:
     }
 
 
-def is_whole(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether this very preparation is complete in the folder; a manifest whose files are not all there is dropped.
+def whole(folder: Path, identity: dict[str, Any]) -> Manifest | None:
+    """The manifest of this very preparation where it is complete; a damaged one, or one that lacks files, is dropped.
 
     Raises UsageError where another one is complete there.
     """
-    path = folder / MANIFEST
     try:
-        values = json.loads(path.read_text())
-        files = [folder / file for split in SPLITS for file, *_ in values["files"][split]]
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, KeyError, TypeError):
-        files = [folder / "nothing"]
-    else:
-        if {key: values.get(key) for key in identity} != identity:
-            raise UsageError(
-                f"{folder} holds another preparation: {values.get('title')} at side {values.get('side')}. "
-                "Choose another --data.prepared."
-            )
-    if all(file.is_file() for file in files):
-        return True
-    path.unlink()  # the journal says which files are still to be made
-    return False
-
-
-def class_count(folder: str) -> int:
-    """Of the prepared pictures in --data.prepared. Raises UsageError when there are none, RunError when damaged."""
-    path = Path(folder).expanduser() / MANIFEST
-    try:
-        return len(json.loads(path.read_text())["classes"])
-    except FileNotFoundError as problem:
+        there = manifest(folder)
+    except RunError:
+        there = None
+    if there is not None and {key: there.values.get(key) for key in identity} != identity:
         raise UsageError(
-            f"--data.prepared={folder}: no prepared pictures there. Make them with --mode=prepare."
-        ) from problem
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise RunError(f"{path} is damaged ({type(problem).__name__}: {problem}). Prepare anew.") from problem
+            f"{folder} holds another preparation: {there.title} at side {there.side}. Choose another --data.prepared."
+        )
+    if there is not None and not there.missing():
+        return there
+    (folder / MANIFEST).unlink(missing_ok=True)  # the journal says which files are still to be made
+    return None
 
 
-def read(folder: Path, data: Data) -> DataSet:
-    """The prepared set of a folder. Raises RunError for a missing file or a damaged manifest, UsageError for another side."""
-    path = folder / MANIFEST
-    try:
-        text = path.read_text()
-        values = json.loads(text)
-        files = {
-            split: [(str(folder / file), int(count)) for file, count, _ in values["files"][split]] for split in SPLITS
-        }
-        classes, side, title = tuple(values["classes"]), int(values["side"]), str(values["title"])
-        records = [PreparedRecords(*zip(*files[split], strict=True)) for split in SPLITS]
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise RunError(
-            f"{path} is damaged ({type(problem).__name__}: {problem}). Delete {folder} and prepare anew."
-        ) from problem
+def read(there: Manifest, data: Data) -> DataSet:
+    """The prepared set. Raises RunError for a missing file, UsageError for another side or another set than ImageNet."""
+    folder, side, title, missing = there.folder, there.side, there.title, there.missing()
     if side != data.side:
         raise UsageError(
             f"{folder} holds pictures of side {side}, but --data.side={data.side}. Give the same, or prepare others."
         )
-    if data.name == "imagenet2012" != values["name"]:
+    if data.name == "imagenet2012" != there.values["name"]:
         raise UsageError(
             f"{folder} holds {title}, not ImageNet. Choose another --data.prepared, or --data.name=folder."
         )
-    missing = [file for split in SPLITS for file, _ in files[split] if not Path(file).is_file()]
     if missing:
-        raise RunError(f"{missing[0]} is missing, but {path} lists it. The command with --mode=prepare makes it again.")
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    streams = [Stream(split, side, len(classes), np.arange(len(split)), fingerprint) for split in records]
-    return DataSet(values["name"], f"{title}, prepared at {side}x{side}", classes, *streams, fingerprint=fingerprint)
+        listing = folder / MANIFEST
+        raise RunError(
+            f"{missing[0]} is missing, but {listing} lists it. The command with --mode=prepare makes it again."
+        )
+    streams = [
+        Stream(split, side, len(there.classes), np.arange(len(split)), there.fingerprint) for split in there.records
+    ]
+    about = f"{title}, prepared at {side}x{side}"
+    return DataSet(there.values["name"], about, there.classes, *streams, fingerprint=there.fingerprint)

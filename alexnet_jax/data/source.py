@@ -12,7 +12,7 @@ from alexnet_jax.data.images import pictures
 from alexnet_jax.data.records import FolderRecords, Records, TfdsRecords
 from alexnet_jax.data.split import DataSet, Stream
 from alexnet_jax.data.tfds_sets import IMAGENET, Prepared
-from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
+from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.experiment import Data
 
 
@@ -62,9 +62,8 @@ def find_imagenet(data: Data) -> Source:
 
 
 def _from_tfds(prepared: Prepared) -> Source:
-    if prepared.file_format not in ("array_record", "tfrecord"):
-        raise RunError(f"{prepared.folder} is in the format {prepared.file_format}; expected array_record or tfrecord.")
-    records = [TfdsRecords(*prepared.files(split), prepared.file_format) for split in prepared.kind.splits]
+    file_format = prepared.readable_format()
+    records = [TfdsRecords(*prepared.files(split), file_format) for split in prepared.kind.splits]
     count = f"{len(records[0]):,} + {len(records[1]):,} images"
     title = f"{prepared.kind.title} (tfds {prepared.kind.name} {prepared.version}, {count})"
     return Source(prepared.kind.name, title, prepared.classes, records[0], records[1], prepared.fingerprint)

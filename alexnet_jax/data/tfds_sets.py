@@ -48,10 +48,12 @@ class Prepared:
     """Examples of each split, as dataset_info.json has them."""
     fingerprint: str
 
-    @property
-    def file_format(self) -> str:
-        """array_record, tfrecord, or another of tensorflow-datasets' formats."""
-        return self.builder.info.file_format.value
+    def readable_format(self) -> str:
+        """array_record or tfrecord. Raises RunError for any other of tensorflow-datasets' formats."""
+        found = self.builder.info.file_format.value
+        if found not in ("array_record", "tfrecord"):
+            raise RunError(f"{self.folder} is in the format {found}; expected array_record or tfrecord.")
+        return found
 
     def files(self, split: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """(record files, examples in each) of a split."""

@@ -139,18 +139,7 @@ def test_a_damaged_picture_is_named_when_it_is_read(tmp_path):
 
 def test_records_that_are_damaged_or_whose_label_is_out_of_range(tmp_path):
     values = [tfds_files.example(photograph(0), 3), b"no example", tfds_files.example(photograph(2), 1)]
-    tfds_files.prepare(
-        tmp_path,
-        values,
-        values[2:],
-        shards=1,
-        encoding="jpeg",
-        shape=(None, None, 3),
-        title="imagenet2012",
-        version="5.1.0",
-        test_name="validation",
-        classes=KINDS,
-    )
+    photographs.lay_out(tmp_path, values, values[2:], shards=1)
     train = imagenet(tmp_path).train
     with pytest.raises(RunError, match=r"label of Picture 0 of .*train.* is 3, expected 0 to 2"):
         train[0]
