@@ -41,6 +41,7 @@ def ablate(table: Table, network: Network) -> Table:
             "none_before_fc8": none_before_fc8,
             "none_at_conv3": none_at_conv3,
             "conv4_for_conv3": conv4_for_conv3,
+            "everywhere": crossings_everywhere,
         }[network.crossings],
         {"init": _same, "ones": with_ones, "zeros": with_zeros}[network.biases],
         _same if network.without == "none" else lambda table: without_layer(table, network.without),
@@ -103,6 +104,11 @@ def none_at_conv3(table: Table) -> Table:
 def conv4_for_conv3(table: Table) -> Table:
     """Nets 132 and 133: the columns meet at conv4 instead of conv3."""
     return replaced(table, conv3={"crossing": None}, conv4={"crossing": "gather"})
+
+
+def crossings_everywhere(table: Table) -> Table:
+    """Every layer sees all maps of the one before it, so nothing but LRN tells two columns of conv1 apart (figure 3)."""
+    return replaced(table, **{name: {"crossing": "gather"} for name in ("conv2", "conv4", "conv5")})
 
 
 def with_ones(table: Table) -> Table:

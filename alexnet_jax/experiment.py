@@ -51,9 +51,9 @@ class Network:
     deviation of one as the paper's does on 0..255. not_conv2: none after conv2. none: no normalization at all."""
     activation: Literal["relu", "tanh"] = "relu"
     """After every layer but the last (section 3.1)."""
-    crossings: Literal["paper", "none_before_fc8", "none_at_conv3", "conv4_for_conv3"] = "paper"
+    crossings: Literal["paper", "none_before_fc8", "none_at_conv3", "conv4_for_conv3", "everywhere"] = "paper"
     """Where the columns talk: conv3, fc6, fc7, fc8; or fc8 alone (net 150, conv2 and fc6 wider); or not at conv3 (net 127,
-    conv3 wider); or at conv4 instead of conv3 (net 132)."""
+    conv3 wider); or at conv4 instead of conv3 (net 132); or everywhere, at conv2, conv4 and conv5 too."""
     without: Literal["none", "conv3", "conv4", "conv5", "fc7"] = "none"
     """A layer to leave out (section 7); its pooling moves to the layer before, its crossing to the one after."""
     biases: Literal["init", "ones", "zeros"] = "init"

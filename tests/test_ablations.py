@@ -90,6 +90,13 @@ def test_conv4_may_cross_instead_of_conv3():
     assert {shape.spec.name: shape.kernel[2] for shape in shapes(table)}["conv4"] == 384
 
 
+def test_with_crossings_everywhere_no_layer_is_blind_to_the_other_column():
+    table = build(crossings="everywhere")
+    assert crossings(table) == {f"conv{i}": "gather" for i in (2, 3, 4, 5)} | crossings(networks.ALEXNET)
+    seen = {shape.spec.name: shape.kernel[2] for shape in shapes(table) if shape.spec.name.startswith("conv")}
+    assert seen == {"conv1": 3, "conv2": 96, "conv3": 256, "conv4": 384, "conv5": 384}
+
+
 @pytest.mark.parametrize("layer", ["conv3", "conv4", "conv5", "fc7"])
 @pytest.mark.parametrize("name", ["alexnet", "alexnet_cifar"])
 def test_a_layer_left_out_leaves_its_pooling_and_its_crossing(name, layer):
@@ -123,6 +130,7 @@ def test_biases_may_be_chosen_apart_from_the_weights(name, values):
         {"pooling": "non_overlapping"},
         {"crossings": "none_before_fc8"},
         {"crossings": "none_at_conv3"},
+        {"without": "conv4", "crossings": "everywhere"},
         {"without": "conv3", "crossings": "conv4_for_conv3"},
         {"without": "conv5", "lrn": "none", "activation": "tanh"},
         {"columns": 1, "kernels": "half", "without": "fc7"},

@@ -86,6 +86,7 @@ def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, me
         ({"crossings": "none_before_fc8"}, (1, 2)),
         ({"crossings": "none_at_conv3", "activation": "tanh"}, (2, 2)),
         pytest.param({"crossings": "conv4_for_conv3", "lrn": "none"}, (1, 2), marks=LONG),
+        pytest.param({"crossings": "everywhere"}, (1, 2), marks=LONG),
         ({"without": "conv3", "pooling": "non_overlapping", "lrn": "pixel_scale"}, (2, 2)),
         pytest.param({"without": "conv5", "biases": "ones"}, (1, 1), marks=LONG),
         pytest.param({"without": "fc7", "lrn": "not_conv2"}, (1, 2), marks=LONG),
