@@ -26,5 +26,5 @@ def test_the_tour_runs(compile_cache):
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "60,965,224" in done.stdout and "the losses differ by" in done.stdout
+    assert "60,965,224" in done.stdout and "The losses differ by" in done.stdout
     assert "fc8.bias   (10,)                  on each device: [(10,), (10,)]" in done.stdout
