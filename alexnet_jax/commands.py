@@ -239,8 +239,9 @@ def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
     if record is not None and record["data"]["fingerprint"] != identity["fingerprint"]:
         raise UsageError(
             f"{workdir.path} was trained on {record['data']['title']} (fingerprint {record['data']['fingerprint']}), but the "
-            f"data found now is {identity['title']} ({identity['fingerprint']}). Give the old data with --data.dir, another "
-            "--workdir, or --overwrite to start anew."
+            f"data found now is {identity['title']} ({identity['fingerprint']}). Give the old data with --data.dir (or with "
+            "--data.prepared, which is `none` for pictures that had not been prepared), another --workdir, or --overwrite to "
+            "start anew."
         )
 
 

@@ -71,7 +71,8 @@ class Data:
     dir: str | None = None
     """tensorflow-datasets folder. Default: TFDS_DATA_DIR, then ~/tensorflow_datasets. With data.name=folder: that folder."""
     prepared: str | None = None
-    """Folder of what --mode=prepare made of imagenet2012 or folder. Default: one in ~/.cache/alexnet_jax, if it is there."""
+    """Folder of what --mode=prepare made of imagenet2012 or folder; none: the pictures as they are. Default: a folder in
+    ~/.cache/alexnet_jax, if it is there."""
     side: int = 256
     """Of imagenet2012 and folder: the shorter side of a picture is scaled to so many pixels and the central square cut out."""
     workers: int | None = None

@@ -9,6 +9,7 @@ def class_count(data: Data) -> int:
         return CLASSES[data.name]
     from alexnet_jax.data import prepared, source
 
-    if data.prepared is not None and data.dir is None:  # the source need not be there any more
-        return prepared.class_count(data.prepared)
+    folder = prepared.given(data)
+    if folder is not None and data.dir is None:  # the source need not be there any more
+        return prepared.class_count(folder)
     return len(source.class_names(data))

@@ -57,6 +57,10 @@ class Evaluation:
     def __getitem__(self, number: int) -> Batch:
         return _load(self.stream, number * self.batch + self.rows)
 
+    def counted(self, number: int) -> np.ndarray:
+        """bool [batch]: which rows of a batch are examples."""
+        return np.arange(number * self.batch, (number + 1) * self.batch) < len(self.stream)
+
 
 def _load(stream: Stream, indices: np.ndarray) -> Batch:
     images = np.zeros((len(indices), *stream.image), np.uint8)

@@ -105,7 +105,7 @@ class Streamed:
         """See `Feed`."""
         source = loader.Evaluation(self._stream, batch, rows_of(self._place, batch))
         for number, examples in enumerate(self._ahead(source)):
-            yield examples, None, np.arange(number * batch, (number + 1) * batch) < len(self)
+            yield examples, None, source.counted(number)
 
     def _ahead(self, source: loader.Training | loader.Evaluation) -> Generator[OnDevice]:
         waiting: deque[OnDevice] = deque()

@@ -58,6 +58,8 @@ def run(request: Request) -> None:
         raise UsageError(
             f"--mode=prepare: {data.name} is kept in memory as a whole; only imagenet2012 and folder are prepared."
         )
+    if data.prepared == prepared.NONE:
+        raise UsageError("--mode=prepare --data.prepared=none: expected a folder to write to, or neither.")
     found = source.find(data)
     folder = Path(data.prepared).expanduser() if data.prepared is not None else prepared.default_folder(data, found)
     prepare(found, folder.absolute(), data, data.workers or loader.cores())

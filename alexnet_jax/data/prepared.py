@@ -23,6 +23,8 @@ from alexnet_jax.experiment import Data
 
 MANIFEST = "prepared.json"
 SPLITS = ("train", "test")
+NONE = "none"
+"""As --data.prepared: the pictures as they are, although prepared ones may be there."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,25 @@ def load(data: Data) -> DataSet:
 
     Raises UsageError where --data.prepared names a folder without them, RunError where they are damaged, and as `source.find`.
     """
-    if data.prepared is not None:  # the source need not be there any more
-        return read(_given(data.prepared), data)
+    folder = given(data)
+    if folder is not None:  # the source need not be there any more
+        return read(_manifest_given(folder), data)
     found = source.find(data)
-    there = manifest(default_folder(data, found))
+    there = None if data.prepared == NONE else manifest(default_folder(data, found))
     return found.data_set(data.side) if there is None else read(there, data)
+
+
+def given(data: Data) -> str | None:
+    """The folder that --data.prepared names."""
+    return None if data.prepared == NONE else data.prepared
 
 
 def class_count(prepared: str) -> int:
     """Of the pictures in --data.prepared. Raises UsageError when there are none, RunError when damaged."""
-    return len(_given(prepared).classes)
+    return len(_manifest_given(prepared).classes)
 
 
-def _given(prepared: str) -> Manifest:
+def _manifest_given(prepared: str) -> Manifest:
     """What --data.prepared names. Raises UsageError when nothing was prepared there."""
     there = manifest(Path(prepared).expanduser().absolute())
     if there is None:

@@ -129,11 +129,13 @@ PART = 1000
 
 @dataclass(frozen=True)
 class FolderRecords:
-    """Picture files with the label of each."""
+    """Picture files with the label of each, in arrays: worker processes are sent a million of them as they are."""
 
     root: str
-    paths: tuple[str, ...]  # below root
-    labels: tuple[int, ...]
+    paths: np.ndarray
+    """bytes [n], below root, in the file system's encoding"""
+    labels: np.ndarray
+    """int32 [n]"""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -145,12 +147,12 @@ class FolderRecords:
 
     def where(self, index: int) -> str:
         """The file's path."""
-        return os.path.join(self.root, self.paths[index])
+        return os.path.join(self.root, os.fsdecode(self.paths[index]))
 
     def read(self, index: int) -> tuple[bytes, int]:
         """See `Records`."""
         try:
-            return Path(self.where(index)).read_bytes(), self.labels[index]
+            return Path(self.where(index)).read_bytes(), int(self.labels[index])
         except OSError as problem:
             raise RunError(f"{self.where(index)} cannot be read ({problem}).") from problem
 

@@ -119,7 +119,7 @@ def find_folder(data: Data) -> Source:
                 f"--data.dir={root}: {where} holds too few pictures. Expected some for training and for the test."
             )
     count = f"{len(splits[0]):,} + {len(splits[1]):,} pictures of {len(names)} classes, {rule}"
-    records = [FolderRecords(os.fspath(root), *zip(*split, strict=True)) for split in splits]
+    records = [_folder_records(root, split) for split in splits]
     return Source(data.name, f"{root.name} ({count})", tuple(names), records[0], records[1], _fingerprint(root, splits))
 
 
@@ -163,6 +163,11 @@ def _listing(root: Path, folder: Path, names: list[str], *, whole: bool = False)
             raise UsageError(f"--data.dir={root}: {folder / name} holds no pictures. Add some, or remove that folder.")
         found += [(os.fspath(path.relative_to(root)), label) for path in paths]
     return found
+
+
+def _folder_records(root: Path, split: list[tuple[str, int]]) -> FolderRecords:
+    paths, labels = zip(*split, strict=True)
+    return FolderRecords(os.fspath(root), np.array([os.fsencode(path) for path in paths]), np.array(labels, np.int32))
 
 
 def _fingerprint(root: Path, splits: list[list[tuple[str, int]]]) -> str:

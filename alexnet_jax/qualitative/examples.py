@@ -26,10 +26,10 @@ def batches(split: Split | Stream, size: int) -> Iterator[Batch]:
         for indices, counted in evaluation_batches(len(split), size):
             yield split.images[indices], split.labels[indices], counted
         return
-    with contextlib.closing(loader.batches(loader.Evaluation(split, size, np.arange(size)), workers=0)) as decoded:
+    source = loader.Evaluation(split, size, np.arange(size))
+    with contextlib.closing(loader.batches(source, workers=0)) as decoded:
         for number, batch in enumerate(decoded):
-            counted = np.arange(number * size, (number + 1) * size) < len(split)
-            yield batch["images"], batch["labels"], counted
+            yield batch["images"], batch["labels"], source.counted(number)
 
 
 class Sample:

@@ -73,6 +73,20 @@ def test_prepared_pictures_need_their_source_no_more(tmp_path):
     np.testing.assert_array_equal(found.train[7][0], stored(square(photograph(7), SIDE, "it")))
 
 
+def test_the_pictures_as_they_are_can_be_asked_for_although_they_were_prepared(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_imagenet(tmp_path / "data")
+    raw = sources.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=SIDE))
+    assert run(tmp_path / "data") == 0
+    usual, asked = (
+        sources.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=SIDE, prepared=name))
+        for name in (None, "none")
+    )
+    assert asked.fingerprint == raw.fingerprint != usual.fingerprint
+    assert run(tmp_path / "data", data__prepared="none") == 2
+    assert "--data.prepared=none: expected a folder" in capsys.readouterr().err
+
+
 def test_a_folder_that_was_prepared_needs_its_source_no_more(tmp_path, capsys):
     write_folder(tmp_path / "data")
     assert run(tmp_path / "data", data__name="folder", data__prepared=tmp_path / "small") == 0
