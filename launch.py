@@ -15,6 +15,7 @@ from alexnet_jax.sweeps.plan import SweepRequest
 
 MODES = {
     "train": ("commands", "train"),
+    "dry_run": ("dry_run", "show"),
     "eval": ("commands", "evaluate"),
     "summary": ("commands", "summarize"),
     "report": ("commands", "write_report_again"),

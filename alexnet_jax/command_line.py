@@ -41,6 +41,7 @@ Mode = Literal[
 READERS = {
     "restore": ("train", *TRAINED),
     "restore_skip": ("train",),
+    "dry_run": ("train",),
     "weights": ("import", "export"),
     "layout": ("export",),
     "channels": ("import",),
@@ -84,7 +85,8 @@ class CommandLine:
     """Delete the run in the folder and start anew; in export mode replace the file. Of a sweep only the plan is forgotten;
     its trials are kept."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """List the trials of a sweep and estimate their time; nothing is run or written."""
+    """train: say what it would need (shapes, devices, memory, disk) and how long it would take. Of a sweep: list its trials and
+    estimate their time. Nothing is written."""
     look: Annotated[Look, tyro.conf.arg(name="")] = field(default_factory=Look)
     exchange: Annotated[Exchange, tyro.conf.arg(name="")] = field(default_factory=Exchange)
 
@@ -115,14 +117,13 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
     _check_modes(line)
     if isinstance(found, Sweep):
         return _sweep_request(found, experiment, shipped, line, workdir, arguments)
-    if line.sweep != SweepOptions() or line.dry_run:
-        raise UsageError(
-            f"--sweep.* and --dry_run are for sweeps; {found.name} is one experiment. --list shows the sweeps."
-        )
+    if line.sweep != SweepOptions():
+        raise UsageError(f"--sweep.* is for sweeps; {found.name} is one experiment. --list shows the sweeps.")
     check(experiment)
     skip = tuple(name.strip() for name in line.restore_skip.split(",") if name.strip())
     look = {"look": line.look, "exchange": line.exchange}
-    return line.mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, **look)
+    mode = "dry_run" if line.dry_run else line.mode
+    return mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, **look)
 
 
 def _check_modes(line: CommandLine) -> None:

@@ -39,9 +39,7 @@ def summarize(request: Request) -> None:
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
     set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
-    _check_skipped(request, networks.build(request.experiment.network, class_count(request.experiment.data)))
-    restored_from = _restored_from(request)
-    _check_continues(request, restored_from)
+    restored_from = check_request(request)
     request, data_set = _find_data(request)
     workdir = Workdir(request.workdir)
     _check_continues(request, restored_from)
@@ -56,6 +54,14 @@ def train(request: Request) -> None:
             print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
             return
         _run(request, trainer, data_set, splits, workdir, restored_from)
+
+
+def check_request(request: Request) -> str | None:
+    """The step folder that a training starts from, None for fresh parameters. Raises UsageError where it may not start."""
+    _check_skipped(request, networks.build(request.experiment.network, class_count(request.experiment.data)))
+    restored_from = _restored_from(request)
+    _check_continues(request, restored_from)
+    return restored_from
 
 
 def _check_continues(request: Request, restored_from: str | None) -> None:

@@ -33,11 +33,11 @@ def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
     if speeds:
         middle = statistics.median(speeds)
         total = sum(work) / middle
-        return f"About {_hours(total)} for the rest, at the speed of the {len(speeds)} trials that are done."
+        return f"About {hours(total)} for the rest, at the speed of the {len(speeds)} trials that are done."
     speed = matrix_speed()
     fast, slow = (len(todo) * START + sum(work) / (speed * share) for share in reversed(SHARE))
     return (
-        f"Between {_hours(fast)} and {_hours(slow)} on this machine's cores, reckoned from a matrix product's "
+        f"Between {hours(fast)} and {hours(slow)} on this machine's cores, reckoned from a matrix product's "
         f"{speed / 1e9:.0f} GFLOP/s; an accelerator is faster. The first trials will tell better."
     )
 
@@ -74,7 +74,8 @@ def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:
     return products * 2 * size**3 / (time.perf_counter() - start)
 
 
-def _hours(seconds: float) -> str:
+def hours(seconds: float) -> str:
+    """Seconds in the unit that fits them."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,217 @@
+"""`--dry_run`: what a training would need and how long it would take, measured on a few steps; nothing is written."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from alexnet_jax import columns, commands
+from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data.cifar10 import SHAPE
+from alexnet_jax.data.split import DataSet, Split, Stream
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
+from alexnet_jax.errors import DataNotFoundError
+from alexnet_jax.experiment import CLASSES, Data, Request
+from alexnet_jax.sweeps.estimate import hours
+from alexnet_jax.train import Trainer
+from alexnet_jax.workdir import Workdir
+
+IMAGES = {"cifar10": (50_000, 10_000), "imagenet2012": (1_281_167, 50_000)}
+"""Training images, those held out for validation among them, and test images of the sets that may not be here yet."""
+
+STEPS = 4
+"""Taken to measure the time of one; the first, which may still wait for memory, is left out."""
+
+EVALUATION = 1 / 3
+"""Cost of an image's forward pass, in training steps per image."""
+
+
+def show(request: Request) -> None:
+    """Print shapes, devices, data, memory, disk and hours of a training. No folder is made, nothing downloaded.
+
+    Raises UsageError and RunError for whatever the training would be refused for.
+    """
+    experiment = dataclasses.replace(
+        request.experiment, train=dataclasses.replace(request.experiment.train, compile_cache=False)
+    )
+    request = dataclasses.replace(request, experiment=experiment)
+    commands.set_up_devices(experiment)
+    restored_from = commands.check_request(request)
+    print(_folder(request, restored_from))
+    found, data_set = _data(experiment.data)
+    stats = _statistics(data_set.train.image)
+    trainer, training, validation = commands.make_trainer(experiment, data_set, stats)
+    commands.summarize(request)
+    print(f"\nDevices: {_devices(trainer)}")
+    print(f"Data: {found}")
+    print(f"  {len(training):,} images to train on, {len(validation):,} held out, {len(data_set.test):,} to test with")
+    measured = _measure(trainer, training, data_set.fingerprint != "")
+    print(_memory(measured))
+    print(_disk(measured, request))
+    print(_time(measured, trainer, len(validation), len(data_set.test)))
+
+
+# --- what is there ---------------------------------------------------------------------------------------------------
+
+
+def _folder(request: Request, restored_from: str | None) -> str:
+    workdir = Workdir(request.workdir)
+    if workdir.record() is None or request.overwrite:
+        start = f" from the parameters of {restored_from}" if restored_from else ""
+        return f"Folder: {workdir.path}, a new run{start}"
+    if workdir.result() is not None:
+        return f"Folder: {workdir.path}, a finished run; a larger --train.epochs would continue it"
+    saved = [int(step.name) for step in (workdir.path / "checkpoints").glob("[0-9]*") if step.name.isdigit()]
+    return f"Folder: {workdir.path}, a run to be continued at step {max(saved, default=0):,}"
+
+
+def _data(data: Data) -> tuple[str, DataSet]:
+    """(what was found, a set of that size): CIFAR-10 is noise, since reading it would fill the cache, and it may be missing."""
+    if data.name == "cifar10":
+        folder = version_folder(CIFAR10, data_folder(CIFAR10, data.dir))
+        found = "CIFAR-10 is not here; a start would download it (162 MiB)"
+        if folder is not None:
+            found = f"CIFAR-10 {describe(CIFAR10, folder).version} in {folder}"
+        return found, _stand_in(data, [_noise(count) for count in IMAGES[data.name]])
+    try:
+        there = sources.load(data)
+        return there.title, there
+    except DataNotFoundError as problem:
+        return str(problem).splitlines()[0], _stand_in(data, [_absent(count, data) for count in IMAGES[data.name]])
+
+
+def _stand_in(data: Data, splits: list[Any]) -> DataSet:
+    return DataSet(data.name, data.name, tuple(map(str, range(CLASSES[data.name]))), *splits, fingerprint="")
+
+
+def _noise(count: int) -> Split:
+    random = np.random.default_rng(0)
+    return Split(random.integers(0, 256, (count, *SHAPE), np.uint8), random.integers(0, 10, count, np.int32))
+
+
+def _absent(count: int, data: Data) -> Stream:
+    nothing: Any = range(count)  # as long as the records that are not here, and never read
+    return Stream(nothing, data.side, CLASSES[data.name], np.arange(count), "")
+
+
+def _statistics(image: tuple[int, ...]) -> Statistics:
+    """In place of those that a start would measure: of noise."""
+    return Statistics(np.full(image, 127.5, np.float32), 74.0, np.eye(3, dtype=np.float32))
+
+
+# --- what it takes ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of the compiled step."""
+
+    compilation: float
+    """Seconds, without a compiled program of an earlier start."""
+    step: float
+    """Seconds."""
+    reading: float
+    """Seconds in which the pictures of a step are read and decoded; 0 for sets in memory, and where there are none."""
+    memory: int
+    """Bytes on each device."""
+    state: int
+    """Bytes of parameters and velocities, over all devices."""
+
+
+def _measure(trainer: Trainer, training: Split | Stream, found: bool) -> Measured:
+    """Compile the step of a training and take a few, on random images."""
+    options, state = trainer.experiment.train, trainer.initial_state()
+    examples, indices = _examples(trainer, training)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.parameters, state.optimizer)))
+    start = time.perf_counter()
+    step = trainer.step().lower(state, examples, indices, np.uint32(options.seed)).compile()
+    compilation = time.perf_counter() - start
+    needed: Any = step.memory_analysis()
+    seconds = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        state, result = step(state, examples, indices, np.uint32(options.seed))
+        jax.block_until_ready(result)
+        seconds.append(time.perf_counter() - start)
+    memory = needed.argument_size_in_bytes + needed.output_size_in_bytes + needed.temp_size_in_bytes
+    reading = _reading(trainer, training) if found and isinstance(training, Stream) else 0.0
+    memory -= needed.alias_size_in_bytes
+    return Measured(compilation, min(seconds[1:]), reading, memory, size)
+
+
+def _examples(trainer: Trainer, training: Split | Stream) -> tuple[pipeline.OnDevice, np.ndarray | None]:
+    """As a feed's `training` gives them."""
+    batch = trainer.experiment.train.batch
+    if isinstance(training, Split):
+        return pipeline.put(training, trainer.mesh), np.arange(batch, dtype=np.int32)
+    random, place = np.random.default_rng(0), columns.place(trainer.mesh, columns.BATCH_FIRST)
+    images = random.integers(0, 256, (batch, *training.image), np.uint8)
+    return pipeline.OnDevice(*(jax.device_put(x, place) for x in (images, np.zeros(batch, np.int32)))), None
+
+
+def _reading(trainer: Trainer, training: Stream) -> float:
+    options = trainer.experiment.train
+    feed = pipeline.feed(training, trainer.mesh, trainer.experiment.data.workers)
+    with contextlib.closing(feed.training(0, STEPS, options.batch, options.seed)) as batches:
+        start = time.perf_counter()
+        for _ in batches:
+            pass
+        return (time.perf_counter() - start) / STEPS
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def _devices(trainer: Trainer) -> str:
+    mesh = " x ".join(f"{size} {name}" for name, size in trainer.mesh.shape.items())
+    kind = trainer.mesh.devices.flat[0].device_kind
+    return f"{trainer.mesh.size} of {len(jax.devices())} ({kind}), mesh {mesh}"
+
+
+def _memory(measured: Measured) -> str:
+    there = _memory_there()
+    beside = "" if there is None else f" of {_gibibytes(there)}"
+    warning = "" if there is None or measured.memory < there else "; TOO LITTLE, try a smaller --train.batch"
+    return f"Memory of each device: {_gibibytes(measured.memory)}{beside} for a step, as XLA plans it{warning}"
+
+
+def _memory_there() -> int | None:
+    limits = jax.devices()[0].memory_stats()
+    if limits is not None:
+        return limits.get("bytes_limit")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(jax.devices())
+
+
+def _disk(measured: Measured, request: Request) -> str:
+    kept = request.experiment.train.keep + 2  # the best, and one that is being written
+    folder = next(path for path in (request.workdir.absolute(), *request.workdir.absolute().parents) if path.is_dir())
+    needed, free = kept * measured.state, shutil.disk_usage(folder).free
+    warning = "; TOO LITTLE, choose another --workdir" if free < needed else ""
+    return f"Disk: {_gibibytes(needed)} for up to {kept} checkpoints, {_gibibytes(free)} free{warning}"
+
+
+def _time(measured: Measured, trainer: Trainer, validation: int, test: int) -> str:
+    """A CPU reads and computes with the same cores; an accelerator computes while the CPU reads."""
+    options, together = trainer.experiment.train, measured.step + measured.reading
+    if trainer.mesh.devices.flat[0].platform != "cpu":
+        together = max(measured.step, measured.reading)
+    views = trainer.experiment.data.views
+    evaluated = (math.ceil(options.epochs) * validation + test) * views * EVALUATION / options.batch
+    total = trainer.total_steps * together + evaluated * measured.step
+    read = f", {measured.reading:.3g} s to read its pictures" if measured.reading else ""
+    return (
+        f"Time: {trainer.total_steps:,} steps of {options.batch} images, {measured.step:.3g} s each{read}: about "
+        f"{hours(total)} with evaluations, measured on {STEPS} steps, after {hours(measured.compilation)} of compilation"
+    )
+
+
+def _gibibytes(number: int) -> str:
+    return f"{number / 2**30:,.1f} GiB" if number >= 2**29 else f"{number / 2**20:,.1f} MiB"
