@@ -82,8 +82,8 @@ class CommandLine:
     restore_skip: str = ""
     """train: layers that a run with --restore starts anew, such as fc8 or fc7,fc8; their rate: --optim.new_rate."""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Delete the run in the folder and start anew; in export mode replace the file. Of a sweep only the plan is forgotten;
-    its trials are kept."""
+    """Delete the run in the folder and start anew; in export mode replace the file, in prepare mode what was prepared. Of a
+    sweep only the plan is forgotten; its trials are kept."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """train: say what it would need (shapes, devices, memory, disk) and how long it would take. Of a sweep: list its trials and
     estimate their time. Nothing is written."""

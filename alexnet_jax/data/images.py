@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from alexnet_jax.errors import RunError
 
@@ -41,10 +41,17 @@ def decode(encoded: bytes, where: str, at_least: int = 0) -> np.ndarray:
             return simplejpeg.decode_jpeg(encoded, "RGB", min_height=at_least, min_width=at_least, min_factor=2)
         except ValueError:  # CMYK, an odd marker, or real damage: Pillow tells them apart
             pass
+    if not encoded:
+        raise RunError(f"{where} cannot be read as a picture (an empty file). Replace or remove it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of profiles and tags that decide nothing here
             return _with_pillow(encoded)
+    except UnidentifiedImageError as problem:
+        raise RunError(
+            f"{where} cannot be read as a picture (none of a kind that Pillow knows, or its first bytes are damaged; "
+            f"{len(encoded):,} bytes). Replace or remove it."
+        ) from problem
     except Exception as problem:  # Pillow's decoders raise nearly everything
         raise RunError(
             f"{where} cannot be read as a picture ({type(problem).__name__}: {problem}; {len(encoded):,} bytes). "

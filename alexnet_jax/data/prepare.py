@@ -62,13 +62,18 @@ def run(request: Request) -> None:
         raise UsageError("--mode=prepare --data.prepared=none: expected a folder to write to, or neither.")
     found = source.find(data)
     folder = Path(data.prepared).expanduser() if data.prepared is not None else prepared.default_folder(data, found)
-    prepare(found, folder.absolute(), data, data.workers or loader.cores())
+    prepare(found, folder.absolute(), data, data.workers or loader.cores(), overwrite=request.overwrite)
 
 
-def prepare(found: source.Source, folder: Path, data: Data, workers: int) -> None:
-    """Prepare the pictures of a source in `folder`, by so many worker processes. Raises as `run`."""
+def prepare(found: source.Source, folder: Path, data: Data, workers: int, *, overwrite: bool = False) -> None:
+    """Prepare the pictures of a source in `folder`, by so many worker processes. Raises as `run`.
+
+    overwrite: drop what was prepared there before, of whatever set.
+    """
     identity, every = prepared.describe(data, found), found.data_set(data.side)
     with Workdir(folder, "--data.prepared").locked():
+        if overwrite and any((folder / name).exists() for name in (JOURNAL, MANIFEST)):
+            _clear(folder)
         there = prepared.whole(folder, identity)
         if there is not None:
             print(f"{prepared.read(there, data).title} is there: {folder}")
@@ -83,8 +88,15 @@ def prepare(found: source.Source, folder: Path, data: Data, workers: int) -> Non
         Workdir(folder).write(MANIFEST, identity | {"files": files})
     size = sum((folder / part.file).stat().st_size for part in parts)
     print(
-        f"{sum(map(len, parts)):,} pictures of {data.side}x{data.side}, {size / 2**30:.2f} GiB, read back and right: {folder}"
+        f"{sum(map(len, parts)):,} pictures of {data.side}x{data.side}, {size / 1e6:,.1f} MB, read back and right: {folder}"
     )
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a preparation wrote, and nothing else."""
+    records = (path for split in SPLITS for path in folder.glob(f"{split}.array_record-*"))
+    for path in (folder / MANIFEST, folder / JOURNAL, *records):
+        path.unlink(missing_ok=True)
 
 
 def _parts(whole: DataSet) -> Iterable[Part]:
@@ -150,8 +162,7 @@ def _write_all(folder: Path, todo: list[Part], done: dict[str, int], workers: in
             "Some pictures cannot be used:\n"
             + "\n".join(faults[:FAULTS])
             + more
-            + "\nThe others are done; repair or remove "
-            "these, then the same command goes on."
+            + "\nRepair or remove these. Then the set is another: the same command with --overwrite prepares it anew."
         )
 
 

@@ -145,7 +145,7 @@ def class_names(data: Data) -> list[str]:
     names = sorted(path.name for path in where.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(names) < 2:
         raise UsageError(
-            f"--data.dir={root}: {where} has {len(names)} sub-folders; expected one for each class, at least two, with the "
+            f"--data.dir={data.dir}: {len(names)} sub-folders in {where}; expected one for each class, at least two, with the "
             "pictures of the class in it."
         )
     return names

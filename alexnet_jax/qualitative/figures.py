@@ -80,8 +80,9 @@ def predictions(found: Sequence["Prediction"], names: Sequence[str], path: Path,
         colours = [RIGHT if index == each.label else OTHER for index in each.classes]
         places = np.arange(len(each.classes))
         below.barh(places, each.probabilities, color=colours, height=0.85)
-        for place, index in zip(places, each.classes, strict=True):
+        for place, index, share in zip(places, each.classes, each.probabilities, strict=True):
             below.text(0.02, place, _short(names[int(index)]), va="center", fontsize=8, color=INK)
+            below.text(1, place, f"{100 * share:.1f} %", va="center", ha="right", fontsize=7, color=QUIET)
         below.set_xlim(0, 1)
         below.set_ylim(len(places) - 0.4, -0.6)
     save(figure, path)

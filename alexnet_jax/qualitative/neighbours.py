@@ -58,7 +58,9 @@ def show(request: Request) -> None:
     found = _search(trained, layer, asked)
     if found:
         names, size = trained.data_set.classes, len(trained.splits["train"])
-        print(f"Checkpoint: {trained.checkpoint}\nNearest of {size:,} training images by {layer}\n")
+        print(
+            f"Checkpoint: {trained.checkpoint}\nNearest of {size:,} training images by {layer}: class, distance, number\n"
+        )
         print("\n".join(_text(each, names) for each in found))
         path = folder / "neighbours.png"
         figures.neighbours(found[:DRAWN], names, path, f"{request.experiment.name}: nearest training images by {layer}")
@@ -126,7 +128,8 @@ def _merge(
 
 def _text(found: Neighbours, names: tuple[str, ...]) -> str:
     title = found.name if found.label == UNKNOWN else f"{found.name}: {names[found.label]}"
-    near = [f"{names[label]} {distance:.3g}" for label, distance in zip(found.labels, found.distances, strict=True)]
+    each = zip(found.labels, found.distances, found.indices, strict=True)
+    near = [f"{names[label]} {distance:.3g} (#{index})" for label, distance, index in each]
     return f"{title} <- {', '.join(near)}"
 
 

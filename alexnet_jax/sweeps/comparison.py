@@ -33,6 +33,9 @@ class Cell:
     """Fraction of the test images, after the final epoch; top5_error likewise."""
     top5_error: float | None = None
     seconds: float | None = None
+    """Of the training, as the clock went on."""
+    step_seconds: float | None = None
+    """Of its steps alone, at their median speed: compilation, evaluations and saves say nothing of an arm."""
     milestone: float | None = None
     """Epochs until the training error had fallen to the sweep's milestone; None when it never did or was not asked."""
     wrong: np.ndarray | None = field(default=None, compare=False, repr=False)

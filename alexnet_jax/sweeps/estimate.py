@@ -1,5 +1,6 @@
 """How long trials will take: from trials that are done, or else from the speed of a matrix product."""
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
     if speeds:
         middle = statistics.median(speeds)
         total = sum(work) / middle
-        return f"About {hours(total)} for the rest, at the speed of the {len(speeds)} trials that are done."
+        return f"About {hours(total)} for the rest, at the speed of the {_trials(len(speeds))} done."
     speed = matrix_speed()
     fast, slow = (len(todo) * START + sum(work) / (speed * share) for share in reversed(SHARE))
     return (
@@ -62,20 +63,26 @@ def _images(data: Data) -> int:
     return len(sources.load(data).train)
 
 
+def _trials(number: int) -> str:
+    return "one trial that is" if number == 1 else f"{number} trials that are"
+
+
 def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:
-    """Operations per second of a float32 matrix product in NumPy on all cores."""
+    """Operations per second of a float32 matrix product in NumPy on all cores: of the fastest, other work slows some."""
     matrix = np.ones((size, size), np.float32)
     product = np.empty_like(matrix)
-    np.matmul(matrix, matrix, out=product)
-    start, products = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    best, end = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
         np.matmul(matrix, matrix, out=product)
-        products += 1
-    return products * 2 * size**3 / (time.perf_counter() - start)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
 
 
 def hours(seconds: float) -> str:
     """Seconds in the unit that fits them."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

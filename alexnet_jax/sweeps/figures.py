@@ -78,6 +78,7 @@ def forest(
         # One arm that learnt nothing, or an interval from two seeds, would squeeze all others into the zero line.
         axes.set_xscale("symlog", linthresh=5 * margin)
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_title(f"beyond ±{5 * margin:g} points the axis is logarithmic", loc="left", fontsize=9, color=QUIET)
     axes.set_xlabel(
         "points of top-1 error, arm minus base: left better, right worse\n"
         f"(bar: 95 % t interval over seeds; band: ±{margin:g} points; diamond: published)"
@@ -98,6 +99,8 @@ def curves(cells: Mapping[str, Sequence[Cell]], base: str, path: Path, title: st
 
 
 def _curves_together(found: dict[str, Curve], base: str, path: Path, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator  # like all of matplotlib, only where something is drawn
+
     figure = canvas((11, 5.2), title)
     whole, late = figure.subplots(1, 2)
     arms = [name for name in found if name != base]
@@ -106,7 +109,8 @@ def _curves_together(found: dict[str, Curve], base: str, path: Path, title: str)
             index = arms.index(name) if name in arms else 0
             color, style = (COLOURS[index], STYLES[index % len(STYLES)]) if name in arms else (BASE, "-")
             _draw_curve(axes, found[name], color, style, name)
-        axes.set_xlabel("epoch")
+        axes.set_xlabel("epoch (line: mean over seeds; band: from the least to the greatest)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     whole.set_ylabel("top-1 error on the validation images, %")
     late.set_title("from a third of the training on", loc="left", fontsize=10)
     if found:
@@ -181,7 +185,7 @@ def _dots_of_arm(
 ) -> None:
     color, below = (BASE, row) if is_base else (ARM, row + 0.2)
     if not is_base:
-        for pair in paired(base, arm, by_position=control):
+        for pair in () if control else paired(base, arm):  # other seeds share nothing
             axes.plot(points(pair), [row - 0.2, below], color=QUIET, linewidth=0.6, zorder=1)
         upper = points(base)
         open_dots: dict[str, Any] = {

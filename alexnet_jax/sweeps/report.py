@@ -15,7 +15,18 @@ from alexnet_jax.sweeps.study import Study
 from alexnet_jax.sweeps.text import PICTURES, sections
 from alexnet_jax.workdir import write_whole
 
-TRIAL = ("arm", "seed", "status", "top1_error", "top5_error", "seconds", "milestone", "folder", "message")
+TRIAL = (
+    "arm",
+    "seed",
+    "status",
+    "top1_error",
+    "top5_error",
+    "seconds",
+    "step_seconds",
+    "milestone",
+    "folder",
+    "message",
+)
 """The columns of trials.csv: fields of a cell."""
 
 

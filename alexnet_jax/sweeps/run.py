@@ -86,7 +86,7 @@ def summarize(request: SweepRequest) -> None:
         changes = ", ".join(f"{k}={v}" for k, v in facts.changes.items()) or "-"
         print(f"{facts.name:24s} {changes}\n{'':24s} {facts.reason}; {size}")
         if facts.published:
-            print(f"{'':24s} published: {facts.published}")
+            print(f"{'':24s} published effect: {facts.published}")
 
 
 def _check_data(base: Experiment) -> None:
@@ -186,6 +186,7 @@ def _report(request: SweepRequest) -> Path:
         arms=tuple(_facts(plan, arm) for arm in plan.rows),
         margin=plan.sweep.margin,
         milestone=plan.sweep.milestone,
+        base=_base_in_words(plan, request.shipped),
         data_title=title,
         seeds=tuple(plan.seeds_of(BASE)),
         epochs=plan.base.train.epochs,
@@ -196,6 +197,14 @@ def _report(request: SweepRequest) -> Path:
     )
     with Workdir(plan.folder).locked(wait=True):
         return write_report(plan.folder, study)
+
+
+def _base_in_words(plan: Plan, shipped: Experiment) -> str:
+    """The experiment and what was changed in it."""
+    usual = flatten(shipped)
+    changed = {k: v for k, v in flatten(plan.base).items() if v != usual[k] and k not in MAY_DIFFER}
+    listed = ", ".join(f"`{name}={value}` (there {usual[name]})" for name, value in changed.items())
+    return f"the experiment `{shipped.name}`" + (f" with {listed}" if listed else " as its file has it")
 
 
 def _one_data_set(records: list[dict[str, Any]]) -> str | None:

@@ -31,6 +31,8 @@ class Study:
     """Points of top-1 error: the smallest difference that matters."""
     milestone: float | None
     """Training error (a fraction) whose first epoch is compared, or None."""
+    base: str
+    """What the base is: an experiment, and the options in which this sweep's base differs from its file."""
     data_title: str
     seeds: tuple[int, ...]
     epochs: float

@@ -47,10 +47,11 @@ def _plan(study: Study) -> str:
     control = f" The control `{study.control}` is tested like an arm, outside the correction." if study.control else ""
     return "\n".join(
         [
-            f"- Every arm is the base `{study.base_arm}` with the changes below, trained for {study.epochs:g} epochs on "
+            f"- The base: {study.base}.",
+            f"- Every arm is the base with the changes below, trained for {study.epochs:g} epochs on "
             f"{study.data_title} with each of {count} seeds: {', '.join(map(str, study.seeds))}.",
             "- Measured: top-1 error on the test images after the final epoch; differences are paired by seed.",
-            f"- The smallest difference that matters: {study.margin:g} points.",
+            f"- The smallest difference that matters: {study.margin:g} point{'s' * (study.margin != 1)}.",
             f"- Better or worse: two-sided sign-flip test ({how}), p < {ALPHA} after Holm's correction over {family} "
             f"arm{'s' * (family != 1)}.{control}",
             f"- Equivalent: neither, and two one-sided t tests at ±{study.margin:g} points give p < {ALPHA}. "
@@ -137,7 +138,8 @@ def _turned(one: Comparison) -> Span:
 
 
 def _cost_row(study: Study, name: str, cells: dict[str, list[Cell]], one: Comparison | None) -> list[str]:
-    arm, times, base_times = study.facts(name), _known(cells[name], "seconds"), _known(cells[study.base_arm], "seconds")
+    arm = study.facts(name)
+    times, base_times = (_known(cells[one], "step_seconds") for one in (name, study.base_arm))
     time = "–" if not times else _time(statistics.median(times))
     top5 = _known(cells[name], "top5_error")
     row = [name, _count(arm.parameters), _count(arm.operations)]
@@ -164,6 +166,8 @@ def _control(study: Study, by_name: dict[str, Comparison]) -> str:
         f"The A/A control `{study.control}` (the base with other seeds) is {one.verdict}: {one.difference:+.2f} points "
     )
     found += f"{_span(one.interval)}, p = {one.p:.3g}."
+    if one.verdict == "undecided" and smallest_p(len(one.seeds), 1) >= ALPHA:
+        return f"{found} That says nothing: {len(one.seeds)} pairs of seeds could not have found a difference."
     if one.verdict in ("equivalent", "undecided"):
         return f"{found} As it should be, nothing was found where nothing is."
     return (
@@ -178,10 +182,13 @@ def _reading(study: Study) -> str:
         "settings were made on validation images. Equal seeds mean equal streams of initial weights and equal order of "
         "examples in every epoch, so a pair shares much of its luck; the correlation column shows how much. The interval "
         "beside the difference says what other seeds may give, the one over test images what other images may give to "
-        "the same trained networks; neither contains the other. Undecided is not equal: the detectable difference says "
+        "the same trained networks; neither contains the other. Two one-sided tests ask whether the 90 % interval lies within "
+        "the margin, so an arm can be equivalent although its 95 % interval reaches a little beyond. Undecided is not equal: "
+        "the detectable difference says "
         f"what a paired t test of these seeds finds with power {100 * POWER:g} % at level {ALPHA}, before any correction. "
         "Diverged and failed trials have no test error; they are listed, counted in (n of planned), and no difference "
-        "contains them. Published differences come from other data, networks or schedules unless their source says so."
+        "contains them. Training time is that of the steps at their median speed: without compilation, evaluations and saves. "
+        "Published differences come from other data, networks or schedules unless their source says so."
     )
     if study.control is not None:
         text += (
@@ -200,12 +207,12 @@ def _made_with(study: Study) -> str:
         if one.get("commit")
     )
     kinds = (f"{one['device_count']} x {', '.join(one['device_kinds'])}" for one in several if one.get("device_kinds"))
-    hours = sum(cell.seconds for cell in study.cells if cell.seconds is not None) / 3600
+    seconds = sum(cell.seconds for cell in study.cells if cell.seconds is not None)
     lines = {
         "Versions": ", ".join(f"{name} {_all(one.get(name) for one in versions)}" for name in names),
         "Commit": _all(commits),
         "Devices": f"{_all(kinds)}; processor {_all(one.get('processor') for one in several)}",
-        "Time": f"{hours:.1f} h, all trials together",
+        "Time": f"{_time(seconds)} of training, all trials together",
     }
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 

@@ -5,6 +5,7 @@ diverged, failed, or that the process died in it time and again.
 """
 
 import json
+import statistics
 import time
 import traceback
 from pathlib import Path
@@ -140,10 +141,17 @@ def _finished_cell(trial: Trial, shown: str, milestone: float | None) -> Cell:
         top1_error=result["top1_error"],
         top5_error=result["top5_error"],
         seconds=result["seconds"],
+        step_seconds=_step_seconds(lines, result["steps"], trial.experiment.train.batch),
         milestone=None if milestone is None else epochs_to(lines, milestone),
         wrong=np.load(folder / RANKS) >= 1,
         metrics=lines,
     )
+
+
+def _step_seconds(lines: list[dict[str, Any]], steps: int, batch: int) -> float | None:
+    """None: never measured."""
+    speeds = [line["images_per_second"] for line in lines if line.get("images_per_second")]
+    return steps * batch / statistics.median(speeds) if speeds else None
 
 
 def epochs_to(lines: list[dict[str, Any]], error: float) -> float | None:

@@ -165,12 +165,15 @@ def test_damaged_pictures_are_all_named_and_the_rest_is_done(tmp_path, capsys, m
     options = {"data__name": "folder", "data__prepared": tmp_path / "small"}
     assert run(root, **options) == 1
     said = capsys.readouterr().err
-    assert all(str(path) in said for path in broken) and "the same command goes on" in said
+    assert all(str(path) in said for path in broken) and "with --overwrite prepares it anew" in said
     with pytest.raises(UsageError, match="no prepared pictures there"):
         sources.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small")))
     for path, original in zip(broken, originals, strict=True):
         path.write_bytes(original)
     assert run(root, **options) == 2  # the pictures are others now, by their size
+    assert "another preparation" in capsys.readouterr().err
+    assert launch.main([*command(root, **options), "--overwrite"]) == 0
+    assert len(sources.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small"))).train) > 0
 
 
 def test_a_file_that_reads_back_otherwise_is_made_again(tmp_path, monkeypatch, capsys):

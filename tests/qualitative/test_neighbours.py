@@ -49,9 +49,10 @@ def fc7(untrained, tmp_path_factory, digits):
 
 
 def nearest_labels(line):
-    """Labels and distances of a line that was printed."""
-    pairs = [pair.split() for pair in line.split(", ")]
-    return [int(label) for label, _ in pairs], [float(distance) for _, distance in pairs]
+    """Labels, distances and numbers of a line that was printed."""
+    found = [each.split() for each in line.split(", ")]
+    labels, distances, numbers = zip(*found, strict=True)
+    return list(map(int, labels)), list(map(float, distances)), [int(number[2:-1]) for number in numbers]
 
 
 def test_neighbours_of_test_images(untrained, digits, fc7, tmp_path, capsys):
@@ -63,8 +64,8 @@ def test_neighbours_of_test_images(untrained, digits, fc7, tmp_path, capsys):
         distances = np.linalg.norm(fc7["train"] - fc7["test"][i], axis=1)
         near = np.argsort(distances)[:6]
         (line,) = re.findall(rf"^test image {i}: {test.labels[i]} <- (.*)$", output, re.MULTILINE)
-        labels, shown = nearest_labels(line)
-        assert labels == training.labels[near].tolist()
+        labels, shown, numbers = nearest_labels(line)
+        assert labels == training.labels[near].tolist() and numbers == near.tolist()
         np.testing.assert_allclose(shown, distances[near], rtol=6e-3)
         same += sum(training.labels[near] == test.labels[i])
     assert "by fc7" in output and f"{same} of these 30 neighbours have the class of their test image" in output
@@ -81,6 +82,7 @@ def test_training_images_from_files_are_their_own_nearest(untrained, digits, tmp
     output = capsys.readouterr().out
     for i in range(5):
         (line,) = re.findall(rf"^{folder / f'{i}.png'} <- (.*)$", output, re.MULTILINE)
-        labels, distances = nearest_labels(line)
+        labels, distances, numbers = nearest_labels(line)
+        assert numbers[0] == 200 * i
         assert labels[0] == training.labels[200 * i] and distances[0] < 1e-4 < distances[1]
     assert "of their test image" not in output
