@@ -36,6 +36,8 @@ def _check_network(n: Network) -> None:
     _require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
     crossed = n.crossings == "paper" or n.columns == 2
     _require("network.crossings", n.crossings, crossed, f"paper with network.columns={n.columns}")
+    merged = n.kernels != "merged" or n.columns == 1
+    _require("network.kernels", n.kernels, merged, "paper or half, or network.columns=1 with merged")
 
 
 def _check_fixed(n: Network) -> None:
@@ -95,6 +97,12 @@ def _check_mesh(m: Mesh, n: Network, t: Train) -> None:
     _require("train.batch", t.batch, t.batch % data == 0, expected)
     fits = m.column is None or n.columns % m.column == 0
     _require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
+    hybrid = m.placement == "hybrid"
+    one = "columns, unless network.columns=1 (network.kernels=merged is the network of One weird trick)"
+    _require("mesh.placement", m.placement, not hybrid or n.columns == 1, one)
+    _require("mesh.scheme", m.scheme, m.scheme == "whole" or hybrid, "whole, unless mesh.placement=hybrid")
+    split = not hybrid or not n.name.startswith("alexnet") or n.fc_units % data == 0
+    _require("network.fc_units", n.fc_units, split, f"a multiple of the {data} devices of --mesh.data={data}")
 
 
 def _require(option: str, value: Any, holds: bool, expected: str) -> None:
