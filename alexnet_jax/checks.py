@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Train
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Traffic, Train
 
 
 def check(experiment: Experiment) -> None:
@@ -103,6 +103,16 @@ def _check_mesh(m: Mesh, n: Network, t: Train) -> None:
     _require("mesh.scheme", m.scheme, m.scheme == "whole" or hybrid, "whole, unless mesh.placement=hybrid")
     split = not hybrid or not n.name.startswith("alexnet") or n.fc_units % data == 0
     _require("network.fc_units", n.fc_units, split, f"a multiple of the {data} devices of --mesh.data={data}")
+
+
+def check_traffic(traffic: Traffic, mode: str) -> None:
+    """Raise UsageError for a rate that the mode does not read, that stands alone, or that is none."""
+    for name, other in (("link", traffic.compute), ("compute", traffic.link)):
+        value = getattr(traffic, name)
+        if value is not None:
+            _require(f"traffic.{name}", value, mode == "traffic", f"only with --mode=traffic, not {mode}")
+            _require(f"traffic.{name}", value, math.isfinite(value) and value > 0, "a positive number")
+            _require(f"traffic.{name}", value, other is not None, "both --traffic.link and --traffic.compute, or neither")
 
 
 def _require(option: str, value: Any, holds: bool, expected: str) -> None:

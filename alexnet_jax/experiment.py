@@ -229,6 +229,16 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What --mode=traffic assumes of the devices; with both it predicts the time of a step."""
+
+    link: float | None = None
+    """traffic: 10^9 bytes a second that each device can send, while it receives as many."""
+    compute: float | None = None
+    """traffic: 10^12 multiplications and additions a second of each device."""
+
+
+@dataclass(frozen=True)
 class Request:
     """A command line, read and checked: what to do (beside its mode), where, and from what."""
 
@@ -240,6 +250,7 @@ class Request:
     restore_skip: tuple[str, ...] = ()  # layers that a run with `restore` starts anew
     look: Look = field(default_factory=Look)
     exchange: Exchange = field(default_factory=Exchange)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 MAY_DIFFER = frozenset(
