@@ -1,12 +1,15 @@
 """Hybrid parallelism: a plain network's numbers on every mesh, and the collectives of "One weird trick", no others."""
 
+import dataclasses
 import functools
+import shutil
 from collections import Counter
 
 import jax
 import numpy as np
 import pytest
 import reference
+from running import epochs, numbers, state, train, trainer
 
 from alexnet_jax import columns, hybrid, networks
 from alexnet_jax.errors import UsageError
@@ -15,6 +18,8 @@ from alexnet_jax.model import activations, dropout_masks, initialize, logits, lo
 from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
 from alexnet_jax.traffic import traced
 from benchmarks import plain
+
+pytest_plugins = ["running"]
 
 LONG = pytest.mark.evidence
 
@@ -171,3 +176,69 @@ def test_the_merged_network_has_its_papers_maps():
 def test_a_table_that_does_not_fit_is_refused_with_the_numbers(table, devices, message):
     with pytest.raises(UsageError, match=message):
         initialize(table, jax.random.key(0), hybrid.make_mesh(devices))
+
+
+# --- in training -----------------------------------------------------------------------------------------------------
+
+MERGED = {"network__columns": 1, "network__kernels": "merged"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, compile_cache):
+    """A finished run of five steps on two devices, through the command line."""
+    run = tmp_path_factory.mktemp("hybrid") / "run"
+    assert train(run, train__epochs=epochs(5), mesh__placement="hybrid", mesh__data=2, **MERGED) == 0
+    return run
+
+
+def test_its_checkpoints_come_back_on_other_meshes_and_in_the_other_placement(trained):
+    by_columns = trainer(columns=1, kernels="merged")
+    saved = state(trained, on=by_columns)
+    for devices in (2, 4):
+        hybrid_trainer = dataclasses.replace(by_columns, mesh=hybrid.make_mesh(devices))
+        found = state(trained, on=hybrid_trainer)
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(saved))
+        for leaf, place in zip(
+            jax.tree.leaves(found[0]), jax.tree.leaves(hybrid_trainer.places.parameters), strict=True
+        ):
+            assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("mesh", [{"data": 1}, {"data": 2}, {"data": 4, "placement": "hybrid", "scheme": "slices"}])
+def test_the_first_losses_are_those_of_every_mesh_scheme_and_placement(mesh, trained, tmp_path):
+    options = {f"mesh__{name}": value for name, value in mesh.items()}
+    assert train(tmp_path / "run", train__epochs=epochs(5), **MERGED, **options) == 0
+    for other, line in zip(numbers(tmp_path / "run"), numbers(trained), strict=True):
+        assert other["loss"] == pytest.approx(line["loss"], rel=1e-5)
+
+
+@pytest.mark.evidence
+def test_a_run_goes_on_in_the_other_placement(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert train(run, train__epochs=epochs(8), **MERGED) == 0
+    assert [line["step"] for line in numbers(run)] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mesh__data": 2}, "--mesh.placement=hybrid: expected columns, unless network.columns=1"),
+        (
+            {**MERGED, "mesh__data": 3, "train__batch": 33},
+            "--network.fc_units=32: expected a multiple of the 3 devices",
+        ),
+        (
+            {**MERGED, "mesh__data": 8, "mesh__scheme": "slices"},
+            "--train.batch=32 does not divide over 8 data-parallel",
+        ),
+        ({**MERGED, "mesh__placement": "columns", "mesh__scheme": "slices"}, "--mesh.scheme=slices: expected whole"),
+        ({"network__kernels": "merged"}, "--network.kernels=merged: expected paper or half, or network.columns=1"),
+        ({**MERGED, "mesh__data": 16, "network__fc_units": 16}, "needs 16 devices, but there are 8"),
+    ],
+)
+def test_options_that_do_not_fit_get_one_message(options, message, tmp_path, capsys):
+    assert train(tmp_path / "run", **{"mesh__placement": "hybrid", **options}) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

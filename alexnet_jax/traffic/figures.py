@@ -1,6 +1,6 @@
 """The picture of docs/traffic.md: what each layer sends in three placements, and how well a network scales."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ def draw(
     path: Path,
     by_layer: dict[str, list[Move]],
     devices: Sequence[int],
-    efficiency: dict[str, Sequence[float]],
+    efficiency: Mapping[str, Sequence[float]],
     reported: dict[int, float],
 ) -> None:
     """Write a PNG: on the left MB sent forward and backward, one bar for each placement and layer; on the right efficiencies.
@@ -64,7 +64,7 @@ def _bars(axes: "Axes", by_layer: dict[str, list[Move]], direction: str) -> None
 
 
 def _scaling(
-    axes: "Axes", devices: Sequence[int], efficiency: dict[str, Sequence[float]], reported: dict[int, float]
+    axes: "Axes", devices: Sequence[int], efficiency: Mapping[str, Sequence[float]], reported: dict[int, float]
 ) -> None:
     for name, values in efficiency.items():
         axes.plot(
