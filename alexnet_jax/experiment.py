@@ -172,10 +172,10 @@ class Train:
 
 @dataclass(frozen=True)
 class Mesh:
-    """Devices: data replicas times columns. Left out: all devices, columns first."""
+    """Devices: data replicas times columns. Left out: all devices, columns first; in traffic mode two."""
 
     data: int | None = None
-    """Data-parallel replicas."""
+    """Data-parallel replicas; of the hybrid placement all devices."""
     column: int | None = None
     """Devices the columns are spread over: 1 (all columns on one device) or the number of columns."""
     placement: Literal["columns", "hybrid"] = "columns"

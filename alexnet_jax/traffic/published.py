@@ -41,8 +41,8 @@ SIDE_BY_SIDE = {
 }
 """Placements of the network of 2012 on two devices."""
 
-UNDIVIDED = build(Network("alexnet", columns=1), 1000)
-"""As many maps as in 2012 in one column: every layer hears the whole one before. Cut in two, it talks everywhere."""
+EVERYWHERE = build(Network("alexnet", crossings="everywhere"), 1000)
+"""The same maps in columns that hear each other at conv2, conv4 and conv5 too."""
 
 
 def k20() -> Machine:
@@ -91,21 +91,21 @@ def _mb(number: float) -> str:
 
 def _per_layer() -> str:
     found = {name: moves(ALEXNET, placement, BATCH) for name, placement in SIDE_BY_SIDE.items()}
-    found["talking everywhere"] = moves(UNDIVIDED, Placement("model", 1, 2), BATCH)
+    found["crossings everywhere"] = moves(EVERYWHERE, SIDE_BY_SIDE["two columns"], BATCH)
     rows = []
     for name in (spec.name for spec in ALEXNET.layers):
         cells = [" / ".join(_mb(sent(m, name, d)) for d in ("forward", "backward")) for m in found.values()]
         rows.append([name, *cells])
     total = {name: sent(m) for name, m in found.items()}
     rows.append(["all", *map(_mb, total.values())])
+    saved = 1 - total["two columns"] / total["crossings everywhere"]
     return (
         f"## By layer\n\nThe network of 2012 on two devices, {BATCH} images a step, 32 bits: MB that one device sends, forward / "
-        "backward. The last column is for as many maps without columns, each layer cut in two by its maps or units and hearing "
-        f"the whole layer before (full model parallelism).\n\n{_table(['layer', *found], rows)}\n\n"
+        "backward. In the last column its two columns hear each other in every layer (`--network.crossings=everywhere`).\n\n"
+        f"{_table(['layer', *found], rows)}\n\n"
         f"Adding up the gradients of all {parameter_count(ALEXNET):,} parameters sends "
         f"{total['data parallel'] / total['two columns']:.1f} times what the columns say to each other. That conv2, conv4 and "
-        "conv5 hear their own column alone, and normalization too, saves "
-        f"{1 - total['two columns'] / total['talking everywhere']:.0%} of what a split with crossings everywhere sends."
+        f"conv5 hear their own column alone saves {saved:.0%} of what crossings everywhere send."
     )
 
 
