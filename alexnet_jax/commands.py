@@ -277,6 +277,7 @@ def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str 
 
 def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, examples: int) -> str:
     mesh = ", ".join(f"{name} {size}" for name, size in trainer.mesh.shape.items())
+    mesh += ", hybrid" if hybrid.is_hybrid(trainer.mesh) else ""
     kind = trainer.mesh.devices.flat[0].device_kind
     start = f"Continuing at step {step:,} of" if step else "Training for"
     return (

@@ -180,6 +180,8 @@ def _model(table: Table, placement: Placement, scribe: _Scribe, before: Layer | 
     summed = shape.spec.crossing == "sum"
     if summed:
         yield scribe("forward", "psum", shape.convolved[0], devices, WIDE)
+    elif before is not None and before.crossing == "sum":
+        yield scribe("backward", "psum", math.prod(shape.inputs), devices, WIDE)
     elif before is not None:
         yield from scribe.there_and_back(GATHERED, devices if shape.spec.crossing == "gather" else own)
     for part, seen in normalizations(shape.spec, shape.convolved):

@@ -1,7 +1,10 @@
 """Bytes and operations on paper: those of the traced program, collective by collective, and sums done by hand."""
 
 import dataclasses
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import other_programs
 import pytest
@@ -15,6 +18,8 @@ from alexnet_jax.traffic import paper, traced
 from alexnet_jax.traffic.moves import Move, sent
 from alexnet_jax.traffic.paper import Placement
 
+ROOT = Path(__file__).parents[2]
+
 CAFFE = other_programs.narrowed(FOREIGN["caffe_alexnet"](10))
 
 MIXED = Table(
@@ -22,9 +27,9 @@ MIXED = Table(
     (9, 9, 3),
     2,
     (
-        Conv("conv1", 4, 3, after=(LRN(3, across=True),)),
+        Conv("conv1", 8, 3, after=(LRN(3, across=True),)),
         Dense("fc2", 4, "sum"),
-        Dense("fc3", 6),
+        Dense("fc3", 8),
         Dense("fc4", 3, "sum"),
     ),
 )
@@ -39,16 +44,13 @@ def mesh_of(placement):
 
 def split_everywhere(table, devices):
     """One column, cut into as many as there are devices, which talk before every layer: what `model` means on paper."""
-    first, *others, last = table.layers
-    layers = [first, *(dataclasses.replace(spec, crossing="gather") for spec in others), last]
-    across = [
-        dataclasses.replace(
-            spec,
-            after=tuple(dataclasses.replace(p, across=True) if isinstance(p, LRN) else p for p in spec.after),
-        )
-        for spec in layers
-    ]
-    return dataclasses.replace(table, columns=devices, layers=tuple(across))
+    layers = []
+    for before, spec in zip((None, *table.layers), table.layers, strict=False):
+        if before is not None and "sum" not in (before.crossing, spec.crossing):
+            spec = dataclasses.replace(spec, crossing="gather")
+        parts = (dataclasses.replace(part, across=True) if isinstance(part, LRN) else part for part in spec.after)
+        layers.append(dataclasses.replace(spec, after=tuple(parts)))
+    return dataclasses.replace(table, columns=devices, layers=tuple(layers))
 
 
 def agree(table, placement, batch=16, precision="float32", traced_table=None):
@@ -97,8 +99,9 @@ def test_sixteen_bits_halve_what_is_gathered_and_nothing_else(placement, narrow)
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_full_model_parallelism_is_a_table_with_as_many_columns_and_crossings_everywhere(devices, narrow):
-    table = narrow(columns=1, width=1 / 8)
-    agree(table, Placement("model", 2, devices), traced_table=split_everywhere(table, devices))
+    one_column = (narrow(columns=1, width=1 / 8), dataclasses.replace(MIXED, columns=1))
+    for table in one_column:
+        agree(table, Placement("model", 2, devices), traced_table=split_everywhere(table, devices))
 
 
 def test_two_columns_on_two_devices_are_the_papers_model_parallelism(narrow):
@@ -159,6 +162,11 @@ def test_thousands_of_devices_on_paper():
     assert by_images < 2 * 4 * parameter_count(table) < hybrid_  # a batch of half a million is too much to gather
     conv1 = operation_count(table.until("conv1"))
     assert by_units[0].forward == conv1 * 128 * devices / 64  # it has 64 maps: more devices cannot help
+
+
+def test_paper_needs_no_jax():
+    code = "import sys, alexnet_jax.traffic.published; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_what_does_not_divide_is_refused_with_the_numbers():
