@@ -62,11 +62,11 @@ def check_fits(mesh: DeviceMesh, table: Table) -> None:
         )
     for shape in shapes(table):
         _, units, inputs = shape.kernel[:3]
-        split = inputs if shape.spec.crossing == "sum" else units
-        if isinstance(shape.spec, Dense) and split % devices:
+        number, what = (inputs, "inputs") if shape.spec.crossing == "sum" else (units, "units")
+        if isinstance(shape.spec, Dense) and number % devices:
             raise UsageError(
-                f"The {split} {'inputs' if split is inputs else 'units'} of {shape.spec.name} do not divide over {devices} "
-                "devices. Change --mesh.data, or the network (--network.fc_units)."
+                f"The {number} {what} of {shape.spec.name} do not divide over {devices} devices. Change --mesh.data, or the "
+                "network (--network.fc_units)."
             )
 
 

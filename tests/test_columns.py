@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import re
 from collections import Counter
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -193,6 +195,16 @@ def test_caffes_normalization_hears_two_maps_of_the_other_column_and_nothing_els
     ]
     conv1 = next(iter(shapes(table)))
     assert {np.prod(shape) // BATCH for shape in forth} == {conv1.received} == {2 * np.prod(conv1.convolved[1:])}
+
+
+def test_no_other_file_names_an_axis_or_moves_anything_between_devices():
+    """But hybrid.py, the other placement."""
+    package = Path(columns.__file__).parent
+    word = re.compile(
+        r"\b(PartitionSpec|psum\w*|pmean|p?all_gather|all_to_all|ppermute|pcast|pvary|axis_index)\(|PartitionSpec as"
+    )
+    found = {path.name for path in package.rglob("*.py") if word.search(path.read_text())}
+    assert found == {"columns.py", "hybrid.py"}
 
 
 def test_data_parallel_devices_share_loss_and_error_in_one_sum_and_add_up_each_gradient_once():

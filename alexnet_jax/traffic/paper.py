@@ -78,6 +78,17 @@ def work(table: Table, placement: Placement, batch: int) -> list[Work]:
     return found
 
 
+def held(table: Table, placement: Placement) -> int:
+    """Parameters on the busiest device; training keeps a velocity beside each, and for a moment a gradient."""
+
+    def parts(shape: LayerShape) -> int:
+        if placement.kind != "hybrid":
+            return placement.column
+        return 1 if isinstance(shape.spec, Conv) else placement.data
+
+    return sum(sum(_own(shape, parts(shape))) for shape in shapes(table))
+
+
 def _images(placement: Placement, batch: int) -> int:
     if batch % (placement.data * placement.slices):
         raise UsageError(
@@ -122,11 +133,16 @@ class _Scribe:
         for direction in ("forward", "forward", "backward", "backward"):
             yield Move(self.shape.spec.name, direction, "ppermute", whole, devices, pairs=devices - rows)
 
-    def update(self, devices: int, parts: int = 1, bias_parts: int = 1) -> Iterator[Move]:
-        """The gradients of kernel and bias, of which a device has one of so many parts, over the shares of the batch."""
-        for leaf, cut in ((self.shape.kernel, parts), (self.shape.bias, bias_parts)):
-            whole = -(-math.prod(leaf) // cut) * WIDE
-            yield Move(self.shape.spec.name, "backward", "psum", whole, devices, update=True)
+    def update(self, devices: int, parts: int = 1) -> Iterator[Move]:
+        """The gradients of a device's part of kernel and bias, added up over the shares of the batch."""
+        for numbers in _own(self.shape, parts):
+            yield Move(self.shape.spec.name, "backward", "psum", numbers * WIDE, devices, update=True)
+
+
+def _own(shape: LayerShape, parts: int) -> tuple[int, int]:
+    """Of a kernel and a bias cut in so many parts, what the busiest device has; a bias after a sum is whole on each."""
+    bias_parts = 1 if shape.spec.crossing == "sum" else parts
+    return -(-math.prod(shape.kernel) // parts), -(-math.prod(shape.bias) // bias_parts)
 
 
 GATHERED: tuple[Kind, Kind] = ("all_gather", "reduce_scatter")
@@ -137,17 +153,16 @@ def _columns(table: Table, placement: Placement, scribe: _Scribe, before: Layer 
     shape, column = scribe.shape, placement.column
     if table.columns % column:
         raise UsageError(f"--mesh.column={column}: expected a divisor of the {table.columns} columns of {table.name}.")
-    summed = shape.spec.crossing == "sum"
     if shape.spec.crossing == "gather":
         yield from scribe.there_and_back(GATHERED, column)
     elif before is not None and before.crossing == "sum":  # every column adds to the gradient of what they all saw
         yield scribe("backward", "psum", math.prod(shape.inputs), column, WIDE)
-    if summed:
+    if shape.spec.crossing == "sum":
         yield scribe("forward", "psum", shape.convolved[0], column, WIDE)
     for part, seen in normalizations(shape.spec, shape.convolved):
         if part.across:
             yield from scribe.borders(part.size // 2, seen, column)
-    yield from scribe.update(placement.data, column, 1 if summed else column)
+    yield from scribe.update(placement.data, column)
 
 
 def _hybrid(table: Table, placement: Placement, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
@@ -177,8 +192,7 @@ def _model(table: Table, placement: Placement, scribe: _Scribe, before: Layer | 
     if devices % table.columns:
         raise UsageError(f"{devices} devices: expected a multiple of the {table.columns} columns of {table.name}.")
     own = devices // table.columns
-    summed = shape.spec.crossing == "sum"
-    if summed:
+    if shape.spec.crossing == "sum":
         yield scribe("forward", "psum", shape.convolved[0], devices, WIDE)
     elif before is not None and before.crossing == "sum":
         yield scribe("backward", "psum", math.prod(shape.inputs), devices, WIDE)
@@ -186,4 +200,4 @@ def _model(table: Table, placement: Placement, scribe: _Scribe, before: Layer | 
         yield from scribe.there_and_back(GATHERED, devices if shape.spec.crossing == "gather" else own)
     for part, seen in normalizations(shape.spec, shape.convolved):
         yield from scribe.borders(part.size // 2, seen, devices, 1 if part.across else table.columns)
-    yield from scribe.update(placement.data, devices, 1 if summed else devices)
+    yield from scribe.update(placement.data, devices)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from alexnet_jax.experiment import Network
 from alexnet_jax.networks import ALEXNET, ALEXNET_MERGED, ALEXNET_ONE_COLUMN, build
-from alexnet_jax.table import Table, parameter_count, shapes
+from alexnet_jax.table import parameter_count
 from alexnet_jax.traffic.moves import sent
-from alexnet_jax.traffic.paper import Placement, moves, work
+from alexnet_jax.traffic.paper import Placement, held, moves, work
 from alexnet_jax.traffic.times import Machine, Times, hybrid_step, implied_link, times
 
 BATCH = 128
@@ -98,6 +98,8 @@ def _per_layer() -> str:
         rows.append([name, *cells])
     total = {name: sent(m) for name, m in found.items()}
     rows.append(["all", *map(_mb, total.values())])
+    kept = [f"{held(ALEXNET, placement) / 1e6:,.2f}" for placement in SIDE_BY_SIDE.values()]
+    rows.append(["10^6 parameters held", *kept, f"{held(EVERYWHERE, SIDE_BY_SIDE['two columns']) / 1e6:,.2f}"])
     saved = 1 - total["two columns"] / total["crossings everywhere"]
     return (
         f"## By layer\n\nThe network of 2012 on two devices, {BATCH} images a step, 32 bits: MB that one device sends, forward / "
@@ -110,12 +112,13 @@ def _per_layer() -> str:
 
 
 def _in_2012() -> str:
-    two = times(ALEXNET, SIDE_BY_SIDE["two columns"], BATCH, GTX_580)
-    one = times(ALEXNET_ONE_COLUMN, Placement("columns"), BATCH, GTX_580)
+    placement, alone = SIDE_BY_SIDE["two columns"], Placement("columns")
+    two = times(ALEXNET, placement, BATCH, GTX_580)
+    one = times(ALEXNET_ONE_COLUMN, alone, BATCH, GTX_580)
     share = [days(two.compute) / (d - days(two.communication)) for d in DAYS_2012]
     heads = ["", "two columns, two GPUs", "one-GPU net"]
     rows = [
-        ["parameters per GPU", f"{_held(ALEXNET, 2):,}", f"{parameter_count(ALEXNET_ONE_COLUMN):,}"],
+        ["parameters per GPU", f"{held(ALEXNET, placement):,}", f"{held(ALEXNET_ONE_COLUMN, alone):,}"],
         ["10^9 operations per GPU and step", *(f"{t.compute * GTX_580.compute / 1e9:,.1f}" for t in (two, one))],
         ["MB sent per GPU and step", *(f"{t.communication * GTX_580.link / 1e6:,.1f}" for t in (two, one))],
         ["computing, ms at peak", *(f"{1e3 * t.compute:.1f}" for t in (two, one))],
@@ -137,12 +140,6 @@ def _in_2012() -> str:
         f"of {parameter_count(ALEXNET):,} parameters in two memories of 3 GB, with 1.7 points less top-1 error than the "
         "one-GPU net (section 3.2)."
     )
-
-
-def _held(table: Table, columns: int) -> int:
-    """Parameters on one of so many devices; the bias after a sum is on each."""
-    biases = sum(s.bias[0] for s in shapes(table) if s.spec.crossing == "sum")
-    return (parameter_count(table) - biases) // columns + biases
 
 
 def _in_2014() -> str:

@@ -8,7 +8,7 @@ from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Experiment, Request
 from alexnet_jax.table import Table
 from alexnet_jax.traffic.moves import Move, sent
-from alexnet_jax.traffic.paper import Placement, moves, work
+from alexnet_jax.traffic.paper import Placement, held, moves, work
 from alexnet_jax.traffic.times import Machine, times
 
 
@@ -106,7 +106,7 @@ def _compare(found: list[Move], counted: list[Move]) -> None:
 def by_placement(table: Table, devices: int, batch: int, precision: str, machine: Machine | None) -> str:
     """A line for each placement of a network on so many devices: bytes sent, and with a machine the time of a step."""
     timed = ("compute ms", "send ms", "step ms", "at best", "efficiency") if machine is not None else ()
-    rows: list[tuple[str, ...]] = [("placement", "forward MB", "backward MB", *timed)]
+    rows: list[tuple[str, ...]] = [("placement", "10^6 parameters", "forward MB", "backward MB", *timed)]
     notes = []
     for name, placement in _placements(table, devices).items():
         try:
@@ -114,7 +114,11 @@ def by_placement(table: Table, devices: int, batch: int, precision: str, machine
         except UsageError as problem:
             notes.append(f"{name}: {problem}")
             continue
-        row = (name, *(_mb(sent(found, direction=direction)) for direction in ("forward", "backward")))
+        row = (
+            name,
+            f"{held(table, placement) / 1e6:,.2f}",
+            *(_mb(sent(found, direction=direction)) for direction in ("forward", "backward")),
+        )
         if machine is not None:
             spent = times(table, placement, batch, machine, precision)
             parts = (spent.compute, spent.communication, spent.step, spent.at_best)

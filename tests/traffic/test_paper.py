@@ -1,11 +1,13 @@
 """Bytes and operations on paper: those of the traced program, collective by collective, and sums done by hand."""
 
 import dataclasses
+import math
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import jax
 import other_programs
 import pytest
 
@@ -13,6 +15,7 @@ from alexnet_jax import columns, hybrid, networks
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.foreign import FOREIGN
+from alexnet_jax.model import abstract
 from alexnet_jax.table import LRN, Conv, Dense, Table, operation_count, parameter_count
 from alexnet_jax.traffic import paper, traced
 from alexnet_jax.traffic.moves import Move, sent
@@ -152,6 +155,21 @@ def test_devices_share_the_operations(placement):
     work = paper.work(table, placement, 128)
     assert sum(layer.forward for layer in work) == pytest.approx(operation_count(table) * 128 / 4)
     assert [layer.backward / layer.forward for layer in work] == [1] + 7 * [2]
+
+
+@pytest.mark.parametrize(
+    ("placement", "make"),
+    [
+        (Placement("columns", 4, 2), lambda: columns.make_mesh(4, 2)),
+        (Placement("columns", 2), lambda: columns.make_mesh(2)),
+        (Placement("hybrid", 8), lambda: hybrid.make_mesh(8)),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_a_device_holds_what_the_program_puts_on_it(placement, make, narrow):
+    table = narrow(columns=1, kernels="merged") if placement.kind == "hybrid" else narrow()
+    leaves = jax.tree.leaves(abstract(table, make()))
+    assert paper.held(table, placement) == sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
 
 
 def test_thousands_of_devices_on_paper():
