@@ -1,5 +1,6 @@
 """Run one experiment or sweep: python launch.py --exp=NAME [--mode=MODE] [--section.field=value ...]; --list shows the names."""
 
+import dataclasses
 import importlib
 import logging
 import os
@@ -9,8 +10,10 @@ import sys
 import experiments
 from alexnet_jax.allocator import keep_memory
 from alexnet_jax.command_line import read
-from alexnet_jax.errors import Interrupted, RunError, UsageError
+from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
 from alexnet_jax.experiment import Request
+from alexnet_jax.place import Place, speak_alone
+from alexnet_jax.processes import INTERRUPTED, Outcome, devices_each, leave, start
 from alexnet_jax.sweeps.plan import SweepRequest
 
 MODES = {
@@ -56,33 +59,50 @@ def run(mode: str, request: Request | SweepRequest) -> None:
     getattr(importlib.import_module(f"alexnet_jax.{module}"), function)(request)
 
 
-def main(arguments: list[str]) -> int:
-    """Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 or 143 interrupted after saving."""
-    if "--list" in arguments:
-        print("\n".join(f"{name:24s} {line}" for name, line in experiments.names().items()))
-        return 0
+def outcome(arguments: list[str], place: Place | None = None) -> Outcome:
+    """Do what a command line says; `place`: as one of several processes that were started for it."""
     try:
         mode, request = read(arguments)
+        if isinstance(request, Request):
+            if place is None and request.processes > 1:
+                each = devices_each(request.experiment.mesh, request.processes)
+                return start(outcome, arguments, request.processes, each)
+            place = place or request.place
+            request = dataclasses.replace(request, place=place)
+            if place is not None:
+                speak_alone(place)
         run(mode, request)
     except (UsageError, RunError) as problem:
-        print(f"Error: {problem}", file=sys.stderr)
-        return problem.exit_status
+        # What orbax's threads still expect of a failed save takes ten minutes, and other processes may wait for this one.
+        at_once = place is not None or isinstance(problem, RunError)
+        elsewhere = isinstance(problem, PeerLost)
+        return Outcome(problem.exit_status, f"Error: {problem}", at_once=at_once, elsewhere=elsewhere)
     except Interrupted as stop:
         # Repeated with --overwrite it would delete what was just saved.
         command = shlex.join(["python", "launch.py", *(word for word in arguments if word != "--overwrite")])
-        print(f"\n{stop} This command goes on from there: {command}", file=sys.stderr)
-        return stop.exit_status
+        return Outcome(stop.exit_status, f"\n{stop} This command goes on from there: {command}", saved=True)
     except KeyboardInterrupt:
-        print("\nInterrupted. What had been saved is safe; the same command goes on from there.", file=sys.stderr)
-        return 130
+        return Outcome(130, f"\n{INTERRUPTED}", at_once=place is not None)
     except BrokenPipeError:  # the reader of our output went away, as in `launch.py --list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return Outcome(0)
+
+
+def told(arguments: list[str]) -> Outcome:
+    """Do it, and say how it ended."""
+    if "--list" in arguments:
+        print("\n".join(f"{name:24s} {line}" for name, line in experiments.names().items()))
+        return Outcome(0)
+    ended = outcome(arguments)
+    if ended.message:
+        print(ended.message, file=sys.stderr)
+    return ended
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0 done, 1 the run failed, 2 wrong usage, 130 or 143 interrupted after saving."""
+    return told(arguments).status
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    if status == RunError.exit_status:
-        os._exit(status)  # sys.exit would wait ten minutes for what orbax's threads still expect of a failed save
-    sys.exit(status)
+    leave(told(sys.argv[1:]))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
+from alexnet_jax.distributed import leads, together
 from alexnet_jax.errors import RunError, UsageError
 
 BEST = "validation_top1_error"
@@ -36,7 +37,7 @@ class Checkpoints:
             read_only=read_only,
         )
         with _failures("open", self.folder):
-            if not read_only:
+            if not read_only and leads():
                 remove_stray_steps(self.folder)
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=(PARAMETERS, OPTIMIZER))
 
@@ -107,7 +108,8 @@ REMEDIES = {
 def _failures(verb: str, folder: Path) -> Iterator[None]:
     """Turn whatever orbax raises, of many types, into a RunError that says what to do."""
     try:
-        yield
+        with together():
+            yield
     except (RunError, UsageError):
         raise
     except Exception as problem:  # orbax documents no common type, and some are bare Exception

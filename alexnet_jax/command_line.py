@@ -13,6 +13,7 @@ import experiments
 from alexnet_jax.checks import check, check_traffic
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Exchange, Experiment, Look, Mesh, Network, Optim, Request, Traffic, Train
+from alexnet_jax.place import Place, find
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
 
@@ -22,6 +23,9 @@ DIGITS_EPOCHS = 5
 
 TRAINED = ("eval", "export", "kernels", "predict", "neighbours", "features", "gradcheck")
 """Modes that work on what was trained: their defaults are the options of the run in the folder."""
+
+TOGETHER = ("train", "eval")
+"""Modes that several processes can work at together."""
 
 Mode = Literal[
     "train",
@@ -51,6 +55,8 @@ READERS = {
     "layer": ("neighbours", "features"),
     "split": ("features",),
     "out": ("kernels", "predict", "neighbours", "features"),
+    "processes": TOGETHER,
+    "distributed": TOGETHER,
 }
 """{option: the modes that read it}"""
 
@@ -89,6 +95,11 @@ class CommandLine:
     """train: say what it would need (shapes, devices, memory, disk) and how long it would take. Of a sweep: list its trials and
     estimate their time. Nothing is written."""
     traffic: tyro.conf.FlagConversionOff[Traffic] = field(default_factory=Traffic)
+    processes: int = 1
+    """train, eval: start so many processes of this run on this machine, each with its share of the devices (docs/cluster.md)."""
+    distributed: str = "auto"
+    """train, eval: how the processes of a run on several machines meet. auto: as Slurm, Open MPI or Kubernetes says, and one
+    process elsewhere. off: one process. HOST:PORT,N,I: process 0 of N listens there, this is process I."""
     look: Annotated[Look, tyro.conf.arg(name="")] = field(default_factory=Look)
     exchange: Annotated[Exchange, tyro.conf.arg(name="")] = field(default_factory=Exchange)
 
@@ -122,10 +133,29 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
     if line.sweep != SweepOptions():
         raise UsageError(f"--sweep.* is for sweeps; {found.name} is one experiment. --list shows the sweeps.")
     check(experiment)
+    mode, place = "dry_run" if line.dry_run else line.mode, find(line.distributed)
+    _check_processes(mode, line, place)
     skip = tuple(name.strip() for name in line.restore_skip.split(",") if name.strip())
-    look = {"look": line.look, "exchange": line.exchange, "traffic": line.traffic}
-    mode = "dry_run" if line.dry_run else line.mode
-    return mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, **look)
+    rest = {"look": line.look, "exchange": line.exchange, "traffic": line.traffic}
+    rest |= {"processes": line.processes, "place": place}
+    return mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, **rest)
+
+
+def _check_processes(mode: str, line: CommandLine, place: Place | None) -> None:
+    """Raise UsageError unless a mode can be done by the processes there are, or are to be started."""
+    if line.processes < 1:
+        raise UsageError(f"--processes={line.processes}: expected 1 or more.")
+    if mode not in TOGETHER and (place is not None or line.processes > 1):
+        given = "--dry_run" if line.dry_run else f"--mode={mode}"
+        raise UsageError(
+            f"{given} is work for one process, and this would be one of several; only {' and '.join(TOGETHER)} can be shared. "
+            "Start one, without --processes; inside a cluster's job give --distributed=off."
+        )
+    if line.processes > 1 and (place is not None or line.distributed == "off"):
+        why = "but this is one of several already" if place else "but --distributed=off asks for one"
+        raise UsageError(
+            f"--processes={line.processes} starts processes on this machine, {why}. Leave one of the two out."
+        )
 
 
 def _check_modes(line: CommandLine) -> None:
@@ -192,6 +222,11 @@ def _sweep_request(
         raise UsageError(f"--sweep.address={options.address}: expected only with --sweep.engine=ray.")
     if line.restore is not None:
         raise UsageError("--restore is for experiments; a sweep's trials are runs of their own (--mode=report).")
+    if line.processes != 1 or line.distributed not in ("auto", "off"):
+        raise UsageError(
+            "--processes and --distributed are for experiments; each trial of a sweep runs in one process. Start the same "
+            "command several times, and its processes share the trials, or give --sweep.engine=ray."
+        )
     plan = Plan(sweep, base, arms, seeds, workdir.absolute())
     kept = [word for word in arguments if word not in ("--overwrite", "--dry_run")]
     command = shlex.join(["python", "launch.py", *kept])

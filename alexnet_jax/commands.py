@@ -1,7 +1,10 @@
 """What each --mode does, from a checked request to files and a line on the terminal."""
 
+import contextlib
 import dataclasses
+import functools
 import itertools
+import json
 import math
 import os
 import time
@@ -12,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 
-from alexnet_jax import columns, hybrid, networks, optim, report
+from alexnet_jax import columns, distributed, hybrid, networks, optim, report
 from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.compiled import keep_compiled
@@ -22,9 +25,11 @@ from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
-from alexnet_jax.experiment import DIGITS, Experiment, Request, from_json
-from alexnet_jax.metrics import Metrics, read_metrics
+from alexnet_jax.experiment import DIGITS, Experiment, Request, from_json, to_json
+from alexnet_jax.metrics import Metrics, Unwritten, read_metrics
 from alexnet_jax.model import Parameters, abstract, placement
+from alexnet_jax.place import Place
+from alexnet_jax.processes import devices_each
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
@@ -39,22 +44,38 @@ def summarize(request: Request) -> None:
 
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
-    set_up_devices(request.experiment)  # before orbax, which starts jax's backend, looks for a checkpoint to restore
-    restored_from = check_request(request)
-    request, data_set = _find_data(request)
+    # Before orbax, which starts jax's backend, looks for a checkpoint to restore.
+    set_up_devices(request.experiment, request.place)
+    with distributed.together(), contextlib.ExitStack() as held:
+        restored_from = check_request(request)
+        request, data_set = distributed.in_turn(functools.partial(_find_data, request))
+        _check_continues(request, restored_from)
+        stats = _statistics(request, restored_from)
+        trainer, *splits = distributed.in_turn(functools.partial(make_trainer, request.experiment, data_set, stats))
+        faster = optim.with_rate(trainer.table, request.restore_skip, request.experiment.optim.new_rate)
+        trainer = dataclasses.replace(trainer, table=faster)
+        distributed.check_same(data=data_set.fingerprint, options=json.dumps(to_json(request.experiment)))
+        if distributed.told(functools.partial(_begin, held, request, trainer, data_set, restored_from)):
+            _run(request, trainer, data_set, splits, restored_from)
+
+
+def _begin(
+    held: contextlib.ExitStack, request: Request, trainer: Trainer, data_set: DataSet, restored_from: str | None
+) -> bool:
+    """Lock the folder, for as long as `held` lasts, and write down what is trained there; False: the run is finished."""
     workdir = Workdir(request.workdir)
-    _check_continues(request, restored_from)
-    trainer, *splits = make_trainer(request.experiment, data_set, _statistics(request, restored_from))
-    faster = optim.with_rate(trainer.table, request.restore_skip, request.experiment.optim.new_rate)
-    trainer = dataclasses.replace(trainer, table=faster)
-    with workdir.locked():
-        if request.overwrite:  # only now: whatever could be wrong with the command has been found
-            workdir.clear()
-        result = workdir.result()
-        if result is not None and result["steps"] >= trainer.total_steps:
-            print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
-            return
-        _run(request, trainer, data_set, splits, workdir, restored_from)
+    held.enter_context(workdir.locked())
+    if request.overwrite:  # only now: whatever could be wrong with the command has been found
+        workdir.clear()
+    result = workdir.result()
+    if result is not None and result["steps"] >= trainer.total_steps:
+        print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
+        return False
+    identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
+    _check_same_data(workdir, identity)
+    workdir.write_record(request.experiment, identity, report.environment(), restored_from, request.restore_skip)
+    statistics.save(trainer.stats, workdir.path / STATISTICS)
+    return True
 
 
 def check_request(request: Request) -> str | None:
@@ -123,9 +144,12 @@ def _find_data(request: Request) -> tuple[Request, DataSet]:
     return dataclasses.replace(request, experiment=experiment, workdir=folder), sources.load(DIGITS)
 
 
-def set_up_devices(experiment: Experiment) -> None:
-    """Everything that must be said before jax touches a device: virtual CPU devices, compiled programs, determinism."""
-    wanted = (experiment.mesh.data or 1) * (experiment.mesh.column or 1)
+def set_up_devices(experiment: Experiment, place: Place | None = None) -> None:
+    """Everything that must be said before jax touches a device: virtual CPU devices, compiled programs, determinism.
+
+    As one of several processes it also meets the others. Raises RunError when it cannot.
+    """
+    wanted = devices_each(experiment.mesh, (place and place.count) or 1)
     made = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
     if wanted > max(1, made):  # has no effect where there is an accelerator
         jax.config.update("jax_num_cpu_devices", wanted)
@@ -135,6 +159,8 @@ def set_up_devices(experiment: Experiment) -> None:
         _add_flag("--xla_gpu_enable_latency_hiding_scheduler=true")
     if experiment.train.deterministic:
         _add_flag("--xla_gpu_deterministic_ops=true")
+    if place is not None:
+        distributed.join(place)
 
 
 def _add_flag(flag: str) -> None:
@@ -163,6 +189,7 @@ def make_trainer(
         measured = statistics.measure(training, experiment.data)
         stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
     _check_mean(stats, data_set)
+    distributed.check_mesh(mesh)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
 
@@ -218,21 +245,15 @@ def _run(
     trainer: Trainer,
     data_set: DataSet,
     splits: list[Split | Stream],
-    workdir: Workdir,
     restored_from: str | None,
 ) -> None:
-    experiment = request.experiment
-    environment = report.environment()
-    identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
-    _check_same_data(workdir, identity)
-    workdir.write_record(experiment, identity, environment, restored_from, request.restore_skip)
-    statistics.save(trainer.stats, workdir.path / STATISTICS)
+    experiment, workdir = request.experiment, Workdir(request.workdir)
     evaluator = make_evaluator(trainer)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
         state = _first_state(trainer, checkpoints, restored_from, request.restore_skip)
         print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0])))
-        with Metrics(
+        with (Metrics if distributed.leads() else Unwritten)(
             workdir.path,
             data_title=data_set.title,
             total_steps=trainer.total_steps,
@@ -245,11 +266,13 @@ def _run(
             )
             state = Loop(trainer, training, validation, evaluator, metrics, checkpoints).run(state)
             scores, ranks = evaluator.examine(state.parameters, test)
-            np.save(workdir.path / RANKS, ranks)
+            if distributed.leads():
+                np.save(workdir.path / RANKS, ranks)
             metrics.test(int(state.step), dataclasses.asdict(scores))
     finally:
         checkpoints.close()
-    _finish(request, workdir, data_set, environment, scores, int(state.step))
+    if distributed.leads():
+        _finish(request, workdir, data_set, scores, int(state.step))
 
 
 def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
@@ -267,9 +290,10 @@ def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str 
     """The latest checkpoint's state, or step 0 from fresh or given parameters; of the latter without the layers of `skip`."""
     abstract = trainer.abstract_state()
     steps = checkpoints.steps()
-    if steps:
-        parameters, optimizer = checkpoints.restore(steps[-1], abstract.parameters, abstract.optimizer)
-        return State(parameters, optimizer, jax.device_put(np.int32(steps[-1]), abstract.step.sharding))
+    if distributed.told(lambda: len(steps)):
+        step = distributed.told(lambda: steps[-1])  # a shared folder may look different elsewhere for a while
+        parameters, optimizer = checkpoints.restore(step, abstract.parameters, abstract.optimizer)
+        return State(parameters, optimizer, jax.device_put(np.int32(step), abstract.step.sharding))
     if restored_from is None:
         return trainer.initial_state()
     return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters, skip))
@@ -288,9 +312,7 @@ def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, e
     )
 
 
-def _finish(
-    request: Request, workdir: Workdir, data_set: DataSet, environment: dict, scores: Scores, steps: int
-) -> None:
+def _finish(request: Request, workdir: Workdir, data_set: DataSet, scores: Scores, steps: int) -> None:
     """The report with its picture, and result.json; that one last, since it says that the run is finished."""
     lines = read_metrics(workdir.path / "metrics.jsonl")
     validations = [line for line in lines if line["kind"] == "validation"]
@@ -303,7 +325,8 @@ def _finish(
         "epochs": request.experiment.train.epochs,
         "seconds": _training_seconds(lines),
     }
-    report.write_report(workdir.path, request.experiment, environment, data_set.title, lines, result, request.shipped)
+    environment, experiment = report.environment(), request.experiment
+    report.write_report(workdir.path, experiment, environment, data_set.title, lines, result, request.shipped)
     workdir.write(RESULT, result)
     print(f"{_result_line(result)}\n{workdir.path / 'report.md'}")
 
@@ -353,10 +376,12 @@ class Trained:
 
 def load_trained(request: Request) -> Trained:
     """The checkpoint that a request names, the latest by default, on the devices. Raises UsageError when there is none."""
-    set_up_devices(request.experiment)
+    set_up_devices(request.experiment, request.place)
     step = find_step(request.restore or "latest", request.workdir)
-    data_set = sources.load(request.experiment.data)
-    trainer, training, validation = make_trainer(request.experiment, data_set, _trained_with(step))
+    data_set = distributed.in_turn(lambda: sources.load(request.experiment.data))
+    make = functools.partial(make_trainer, request.experiment, data_set, _trained_with(step))
+    trainer, training, validation = distributed.in_turn(make)
+    distributed.check_same(data=data_set.fingerprint, checkpoint=str(step))
     parameters = restore_tree(step, PARAMETERS, abstract(trainer.table, trainer.mesh))
     splits = {"train": training, "validation": validation, "test": data_set.test}
     return Trained(step, trainer, parameters, data_set, splits)
@@ -364,11 +389,12 @@ def load_trained(request: Request) -> Trained:
 
 def evaluate(request: Request) -> None:
     """Print the test error of a checkpoint."""
-    trained = load_trained(request)
-    trainer, data_set = trained.trainer, trained.data_set
-    started = time.monotonic()
-    test = pipeline.feed(data_set.test, trainer.mesh, request.experiment.data.workers)
-    scores = make_evaluator(trainer)(trained.parameters, test)
+    with distributed.together():
+        trained = load_trained(request)
+        trainer, data_set = trained.trainer, trained.data_set
+        started = time.monotonic()
+        test = pipeline.feed(data_set.test, trainer.mesh, request.experiment.data.workers)
+        scores = make_evaluator(trainer)(trained.parameters, test)
     print(f"Checkpoint: {trained.checkpoint}\nData: {data_set.title}, test split")
     print(_result_line(dataclasses.asdict(scores)))
     print(

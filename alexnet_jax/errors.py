@@ -22,6 +22,10 @@ class Diverged(RunError):  # noqa: N818 - the run's own end, told apart from dam
     """A loss that is not finite."""
 
 
+class PeerLost(RunError):  # noqa: N818 - another process failed, and says why
+    """This process had to stop because another one of the same run did."""
+
+
 class Busy(UsageError):  # noqa: N818 - nothing is wrong
     """Another process is working in the folder."""
 

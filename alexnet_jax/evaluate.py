@@ -1,6 +1,7 @@
 """Top-1 and top-5 error and mean loss of a split, every example counted exactly once."""
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass
 
@@ -50,7 +51,8 @@ class Evaluator:
             seen = view(normalize(images, stats).astype(train.precision), place, data)
             return logits(table, mesh, parameters, seen).T
 
-        @jax.jit
+        # A few numbers an image, which every process of a run counts.
+        @functools.partial(jax.jit, out_shardings=columns.place(mesh, columns.WHOLE))
         def judge(scores: jax.Array, examples: OnDevice, indices: jax.Array | None) -> tuple[jax.Array, jax.Array]:
             labels = examples.take(indices).labels
             return cross_entropy(scores, labels), rank(scores, labels)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alexnet_jax.errors import UsageError
+from alexnet_jax.place import Place
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,8 @@ class Request:
     look: Look = field(default_factory=Look)
     exchange: Exchange = field(default_factory=Exchange)
     traffic: Traffic = field(default_factory=Traffic)
+    processes: int = 1  # to be started on this machine
+    place: Place | None = None  # of this one among those of the run; None: it is the only one
 
 
 MAY_DIFFER = frozenset(

@@ -132,6 +132,33 @@ class Metrics:
             self._events.write(kind, step, body)
 
 
+class Unwritten(Metrics):
+    """What the other processes of a run make of their metrics, which are those of the one that writes: nothing."""
+
+    def __init__(self, folder: Path, **_: Any):
+        self.folder = Path(folder)
+
+    def train(self, step: int, *, loss: float, error: float, rate: float, images: int) -> None:
+        """Nothing."""
+
+    def validation(self, step: int, *, loss: float, top1_error: float, top5_error: float, seconds: float) -> None:
+        """Nothing."""
+
+    def test(self, step: int, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Nothing is counted."""
+        yield
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Every line of a metrics.jsonl, in order; a last line that a killed process left half-written is passed over.
 

@@ -54,7 +54,7 @@ def write_report(
 def environment() -> dict[str, Any]:
     """Versions, machine, devices and commit of this process, as JSON values; what cannot be found out is None.
 
-    Keys: versions {library: version}, python, platform, processor, device_kinds (sorted), device_count, backend,
+    Keys: versions {library: version}, python, platform, processor, device_kinds (sorted), device_count, process_count, backend,
     commit, dirty.
     """
     import jax
@@ -68,6 +68,7 @@ def environment() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device_kinds": sorted({device.device_kind for device in devices}),
         "device_count": len(devices),
+        "process_count": jax.process_count(),
         **_checkout(Path(__file__).resolve().parents[1]),
     }
 
@@ -150,7 +151,11 @@ def _speed(metrics: list[dict[str, Any]]) -> str:
 
 def _devices(environment: dict[str, Any]) -> str:
     kinds, count = environment.get("device_kinds"), environment.get("device_count")
-    return f"{count} x {', '.join(kinds)} ({environment.get('backend')})" if kinds else "not known"
+    if not kinds:
+        return "not known"
+    together = environment.get("process_count", 1)
+    among = f", in {together} processes" if together > 1 else ""
+    return f"{count} x {', '.join(kinds)} ({environment.get('backend')}){among}"
 
 
 def _commit(environment: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import augment
 from alexnet_jax.data.pipeline import Feed, OnDevice
 from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.distributed import Agreement, several
 from alexnet_jax.errors import Diverged, Interrupted, RunError
 from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import Experiment
@@ -198,12 +199,13 @@ class Loop:
         step, total = self.trainer.step(), self.trainer.total_steps
         start, seed = int(state.step), np.uint32(options.seed)
         feed = self.train.training(start, total, options.batch, options.seed)
+        agreed = Agreement(self.trainer.mesh)
         with Signals() as signals, contextlib.closing(feed) as batches:
             for done in range(start + 1, total + 1):
                 try:
                     examples, indices = next(batches)
                 except RunError:  # a signal to the whole group may have killed the workers
-                    if not signals.received:
+                    if several() or not signals.received:  # the others do not know, and would not save with this one
                         raise
                     self._save(state, done - 1)
                     self.checkpoints.wait()
@@ -211,7 +213,7 @@ class Loop:
                 state, result = step(state, examples, indices, seed)
                 self.pending.append((done, result))
                 self._keep_pace(done)
-                interrupted = signals.received
+                interrupted = agreed(signals.received)
                 if done % per_epoch == 0 or done == total:
                     state = self._end_of_epoch(state, done)
                 elif interrupted or (options.save_every and done % options.save_every == 0):

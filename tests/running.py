@@ -58,7 +58,7 @@ def command(workdir, **options):
 def main(arguments):
     """Exit status of launch.main in this process, whose devices conftest.py has made already."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "set_up_devices", lambda experiment: None)
+        patch.setattr(commands, "set_up_devices", lambda *_: None)
         try:
             return launch.main([str(argument) for argument in arguments])
         except SystemExit as stop:
@@ -96,7 +96,7 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
     _, request = read(arguments)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "set_up_devices", lambda experiment: None)
+        patch.setattr(commands, "set_up_devices", lambda *_: None)
         return commands.make_trainer(request.experiment, sources.load(request.experiment.data))[0]
 
 

@@ -303,7 +303,7 @@ def without_cifar(monkeypatch):
         return load(data, **options)
 
     monkeypatch.setattr(sources, "load", only_digits)
-    monkeypatch.setattr(commands, "set_up_devices", lambda experiment: None)
+    monkeypatch.setattr(commands, "set_up_devices", lambda *_: None)
     monkeypatch.setattr(commands, "_run", lambda request, *_: trained.append(request))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     return trained

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import NamedSharding
 
-from alexnet_jax import columns
+from alexnet_jax import columns, distributed
 from alexnet_jax.data import loader
 from alexnet_jax.data.order import evaluation_batches, training_batch
 from alexnet_jax.data.split import DataSet, Split, Stream
@@ -150,4 +150,4 @@ def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tu
 def put(split: Split, mesh: DeviceMesh) -> OnDevice:
     """Copy a split to every device of the mesh."""
     whole = columns.place(mesh, columns.WHOLE)
-    return OnDevice(jax.device_put(split.images, whole), jax.device_put(split.labels, whole))
+    return OnDevice(distributed.put_whole(split.images, whole), distributed.put_whole(split.labels, whole))

@@ -14,8 +14,13 @@ def begin(*_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     open_many_files()
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it has ended: killed, it could not tell us to stop."""
     parent = multiprocessing.parent_process()
-    if parent is not None:  # killed, it could not tell us to stop
+    if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True, name="parent").start()
 
 
