@@ -164,7 +164,9 @@ def _verdict(members: list[_Member], received: list[int]) -> Outcome:
     for outcome in told:
         if outcome.saved:
             return outcome
-    if any(-(member.status() or 0) in received for member in silent):  # it came before there was anything to save
+    if any(
+        member.status() in (-number, 128 + number) for member in silent for number in received
+    ):  # nothing to save yet
         return Outcome(128 + received[0], INTERRUPTED)
     # What a process tells may come of another one's death, and jax aborts a process that lost another.
     for member in silent:
