@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import experiments
 from alexnet_jax.command_line import READERS
@@ -30,9 +31,20 @@ def test_the_module_example_runs(devices: int) -> None:
     assert f"'column': {devices}" in done.stdout
 
 
-def test_every_command_names_an_experiment_and_known_options() -> None:
-    commands = re.findall(r"python launch\.py [^`#|\n]*", README)
-    assert len(commands) > 8
+SLURM = (ROOT / "docs" / "slurm.sh").read_text(encoding="utf-8")
+KUBERNETES = (ROOT / "docs" / "kubernetes.yaml").read_text(encoding="utf-8")
+TEXTS = {
+    "README": README,
+    "cluster": (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8"),
+    "slurm": SLURM,
+    "kubernetes": re.sub(r"\n +- (?!name)", " ", KUBERNETES),  # the command, one word a line
+}
+
+
+@pytest.mark.parametrize(("text", "least"), [("README", 8), ("cluster", 5), ("slurm", 1), ("kubernetes", 1)])
+def test_every_command_names_an_experiment_and_known_options(text: str, least: int) -> None:
+    commands = re.findall(r"python launch\.py [^`#|\n]*", TEXTS[text])
+    assert len(commands) >= least
     known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir", "--dry_run"}
     known |= {f"--{option}" for option in READERS}
     for command in commands:
@@ -44,6 +56,12 @@ def test_every_command_names_an_experiment_and_known_options() -> None:
             base = experiments.experiment(found.base) if isinstance(found, Sweep) else found
             record = {"sweep": SweepOptions(), "traffic": Traffic()}.get(section) or getattr(base, section)
             assert hasattr(record, field), option
+
+
+def test_the_cluster_files_are_well_formed() -> None:
+    assert subprocess.run(["bash", "-n"], input=SLURM, text=True).returncode == 0
+    job = yaml.safe_load(KUBERNETES)
+    assert job["kind"] == "TrainJob" and job["spec"]["trainer"]["command"][:2] == ["python", "launch.py"]
 
 
 def test_every_file_of_the_map_exists() -> None:
