@@ -56,7 +56,6 @@ READERS = {
     "split": ("features",),
     "out": ("kernels", "predict", "neighbours", "features"),
     "processes": TOGETHER,
-    "distributed": TOGETHER,
 }
 """{option: the modes that read it}"""
 

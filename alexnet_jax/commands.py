@@ -25,7 +25,7 @@ from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
-from alexnet_jax.experiment import DIGITS, Experiment, Request, from_json, to_json
+from alexnet_jax.experiment import DIGITS, Experiment, Request, flatten, from_json
 from alexnet_jax.metrics import Metrics, Unwritten, read_metrics
 from alexnet_jax.model import Parameters, abstract, placement
 from alexnet_jax.place import Place
@@ -54,9 +54,16 @@ def train(request: Request) -> None:
         trainer, *splits = distributed.in_turn(functools.partial(make_trainer, request.experiment, data_set, stats))
         faster = optim.with_rate(trainer.table, request.restore_skip, request.experiment.optim.new_rate)
         trainer = dataclasses.replace(trainer, table=faster)
-        distributed.check_same(data=data_set.fingerprint, options=json.dumps(to_json(request.experiment)))
+        options = {k: v for k, v in flatten(request.experiment).items() if k not in A_MACHINES_OWN}
+        what = {"data": data_set.fingerprint, "options": json.dumps(options), "starting point": str(restored_from)}
+        distributed.check_same(what | {"folder": str(request.workdir.absolute())})
+        distributed.connect(trainer.mesh)
         if distributed.told(functools.partial(_begin, held, request, trainer, data_set, restored_from)):
             _run(request, trainer, data_set, splits, restored_from)
+
+
+A_MACHINES_OWN = ("data.dir", "data.prepared", "data.workers")
+"""Options that may differ between the processes of a run."""
 
 
 def _begin(
@@ -381,7 +388,8 @@ def load_trained(request: Request) -> Trained:
     data_set = distributed.in_turn(lambda: sources.load(request.experiment.data))
     make = functools.partial(make_trainer, request.experiment, data_set, _trained_with(step))
     trainer, training, validation = distributed.in_turn(make)
-    distributed.check_same(data=data_set.fingerprint, checkpoint=str(step))
+    distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(step)})
+    distributed.connect(trainer.mesh)
     parameters = restore_tree(step, PARAMETERS, abstract(trainer.table, trainer.mesh))
     splits = {"train": training, "validation": validation, "test": data_set.test}
     return Trained(step, trainer, parameters, data_set, splits)

@@ -5,6 +5,7 @@ Process 0 decides and writes. Nothing here is needed, and nothing is slower, whe
 
 import contextlib
 import hashlib
+import itertools
 import socket
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
+from orbax.checkpoint import multihost
 
 from alexnet_jax.errors import PeerLost, RunError, UsageError
 from alexnet_jax.place import LOCAL, Place
@@ -59,6 +61,7 @@ def join(place: Place) -> None:
             f"Process {place.index} could not meet the others {what} ({_first_line(problem)}). Is the port free, and process 0 "
             "on this host? Another address: --distributed=HOST:PORT,N,I."
         ) from problem
+    told(lambda: 0)  # see `connect`
 
 
 def _wait_for(address: str) -> None:
@@ -102,7 +105,29 @@ def together() -> Iterator[None]:
         ) from problem
 
 
+def connect(mesh: DeviceMesh) -> None:
+    """Let all devices along each axis of the mesh, and all together, talk to each other for the first time; all at once.
+
+    gloo gives up on a group whose processes come to its first exchange more than 30 s apart, and of the step that would be
+    their first one the compilation may take one of them so much longer. Later it waits.
+    """
+    if not several():
+        return
+    multihost_utils.sync_global_devices("connect")
+    names = mesh.axis_names
+    for axes in (*((name,) for name in names), names):
+        kept = P(*(name for name in names if name not in axes))
+        total = jax.shard_map(
+            lambda x, axes=axes: jax.lax.psum(x.sum(), axes)[None], mesh=mesh, in_specs=P(names), out_specs=kept
+        )
+        jax.block_until_ready(jax.jit(total)(put_whole(np.ones(mesh.size, np.float32), NamedSharding(mesh, P(names)))))
+
+
 FAILED = -1
+WORKING = 7 * 24 * 3600
+"""Seconds that the others wait for what process 0 works at: the mean of a large data set may take hours."""
+
+_calls = itertools.count()
 
 
 def told(work: Callable[[], int]) -> int:
@@ -118,6 +143,7 @@ def told(work: Callable[[], int]) -> int:
             number = work()
         except Exception as caught:  # noqa: BLE001 - raised again below, once the others know
             problem = caught
+    multihost.get_barrier_sync_fn()(key=f"told-{next(_calls)}", timeout_ms=1000 * WORKING)
     number = int(multihost_utils.broadcast_one_to_all(np.int32(number)))
     if problem is not None:
         raise problem
@@ -138,8 +164,8 @@ def in_turn(work: Callable[[], T]) -> T:
     return results[0] if results else work()
 
 
-def check_same(**values: str) -> None:
-    """Raise UsageError, in all processes, unless each value is the same in all."""
+def check_same(values: dict[str, str]) -> None:
+    """Raise UsageError, in all processes, unless each of the values {name: value} is the same in all."""
     if not several():
         return
     digests = np.array([list(hashlib.sha256(value.encode()).digest()) for value in values.values()], np.uint8)

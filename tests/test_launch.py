@@ -289,6 +289,35 @@ def test_evaluation_before_training(refused):
     assert "runs/alexnet_digits" in message and "Train first" in message
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--processes=0",), "--processes=0: expected 1 or more"),
+        (("--processes=2", "--mode=summary"), "--processes=2: expected only with --mode=train, eval, not summary"),
+        (("--processes=2", "--dry_run"), "--dry_run is work for one process"),
+        (
+            ("--processes=2", "--distributed=off"),
+            "--processes=2 starts processes on this machine, but --distributed=off",
+        ),
+        (("--processes=2", "--distributed=a:1,2,0"), "but this is one of several already"),
+        (("--distributed=on",), "--distributed=on: expected auto, off or HOST:PORT,N,I"),
+        (("--distributed=a:1,2,0", "--mode=predict"), "--mode=predict is work for one process"),
+    ],
+)
+def test_processes_that_cannot_be(refused, options, message):
+    assert message in refused("--exp=alexnet_digits", *options)
+
+
+def test_a_cluster_in_which_a_mode_is_work_for_one(refused, monkeypatch):
+    for name in ("JOB_ID", "STEP_NODELIST", "PROCID", "LOCALID"):
+        monkeypatch.setenv(f"SLURM_{name}", "1")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    message = refused("--exp=alexnet_digits", "--mode=summary")
+    assert "--mode=summary is work for one process" in message and "--distributed=off" in message
+    assert status("--exp=alexnet_digits", "--mode=summary", "--distributed=off") == 0
+    assert status("--exp=pooling_sweep", "--mode=summary") == 0  # a sweep's processes share its trials
+
+
 # --- without CIFAR-10 ------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +413,8 @@ def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
         (("--restore=best",), "a sweep's trials are runs of their own"),
         (("--mode=predict",), "--mode=predict is not for sweeps"),
         (("--out=here",), "--out=here: expected only with --mode=kernels"),
+        (("--processes=2",), "--processes and --distributed are for experiments"),
+        (("--distributed=a:1,2,0",), "--processes and --distributed are for experiments"),
         (("--train.batch=100", "--mesh.data=3"), "--train.batch=100"),
     ],
 )

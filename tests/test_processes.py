@@ -18,6 +18,7 @@ from running import ROOT, command, epochs, main, numbers, result, start, state, 
 
 from alexnet_jax import processes
 from alexnet_jax.place import Place
+from alexnet_jax.workdir import Workdir
 
 pytest_plugins = ["running"]
 
@@ -189,11 +190,70 @@ def test_no_process_outlives_the_one_that_started_them(tmp_path, compile_cache):
     assert not psutil.wait_procs(members, timeout=20)[1]
 
 
+@pytest.mark.evidence
+def test_a_process_may_be_long_behind_the_others(tmp_path, compile_cache):
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = start(command(run, processes=2, mesh__data=2, train__epochs=epochs(3)), compile_cache, log)
+    wait_for(lambda: "Training for" in log.read_text(), process, log)
+    other = members_of(process)[1]
+    other.suspend()  # as if it compiled for so long; gloo gives a group of devices that never spoke before 30 s
+    time.sleep(45)
+    other.resume()
+    assert process.wait(timeout=300) == 0, log.read_text()
+    assert len(numbers(run)) == 3
+
+
+@pytest.mark.evidence
+def test_a_folder_in_use_is_told_once_and_by_all(tmp_path, compile_cache):
+    run, log = tmp_path / "run", tmp_path / "log"
+    with Workdir(run).locked():
+        process = start(command(run, processes=2, mesh__column=2), compile_cache, log)
+        assert process.wait(timeout=300) == 2
+    assert log.read_text().count("Error: ") == 1
+    assert f"Error: Another process is working in {run}." in log.read_text()
+
+
+@pytest.mark.evidence
+def test_a_mesh_without_some_of_the_devices_is_refused(tmp_path, compile_cache):
+    status, said = together(tmp_path / "run", compile_cache)  # the narrow mesh has one device
+    assert status == 2
+    assert "--mesh.data=1 --mesh.column=1 has 1 of the 2 devices of 2 processes; expected all." in said
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [({}, None), ({"train__seed": 1}, "options"), ({"workdir": "elsewhere"}, "folder")],
+    ids=["the same", "another seed", "another folder"],
+)
+def test_processes_started_by_hand_need_the_same_command(options, what, tmp_path, compile_cache):
+    run, address = tmp_path / "run", f"127.0.0.1:{processes._free_port()}"
+    arguments = {"mesh__data": 2, "train__epochs": epochs(2)}
+    logs = [tmp_path / f"log-{index}" for index in (0, 1)]
+    commands = [
+        command(run, distributed=f"{address},2,0", **arguments),
+        command(run, distributed=f"{address},2,1", **arguments, **options),
+    ]
+    both = [start(line, compile_cache, log) for line, log in zip(commands, logs, strict=True)]
+    statuses, said = [process.wait(timeout=300) for process in both], [log.read_text() for log in logs]
+    if what is None:
+        assert statuses == [0, 0]
+        assert said[0].count("Test error") == 1 and "Test error" not in said[1] and "step 2/2" not in said[1]
+    else:
+        assert statuses == [2, 2]
+        assert all(f"Process 1 was started with other {what} than process 0." in text for text in said)
+        assert not (run / "experiment.json").exists()
+
+
 def started(arguments, cache, log, run, steps):
     """A training in processes of its own that has come so far, and these, process 0 first."""
     process = start(arguments, cache, log)
     wait_for(lambda: (run / "metrics.jsonl").exists() and len(numbers(run)) >= steps, process, log)
-    members = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    members.sort(key=lambda child: child.pid)
-    assert len(members) == 2
-    return process, members
+    return process, members_of(process)
+
+
+def members_of(process):
+    """The two processes that it started, process 0 first."""
+    found = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(found) == 2
+    return sorted(found, key=lambda child: child.pid)

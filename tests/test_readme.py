@@ -45,7 +45,7 @@ TEXTS = {
 def test_every_command_names_an_experiment_and_known_options(text: str, least: int) -> None:
     commands = re.findall(r"python launch\.py [^`#|\n]*", TEXTS[text])
     assert len(commands) >= least
-    known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir", "--dry_run"}
+    known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir", "--dry_run", "--distributed"}
     known |= {f"--{option}" for option in READERS}
     for command in commands:
         options = dict(([*word.split("=", 1), ""])[:2] for word in shlex.split(command)[2:])
