@@ -20,9 +20,7 @@ def test_a_single_process_decides_at_once_and_is_told_nothing():
     assert distributed.told(lambda: 7) == 7
     assert distributed.in_turn(lambda: "found") == "found"
     distributed.check_same({"data": "a"})
-    distributed.check_mesh(
-        columns.make_mesh(1, 1)
-    )  # of four devices: what another process has none of, it may leave out
+    distributed.check_mesh(columns.make_mesh(1, 1))  # one of four devices: nobody waits for the others
     agreed = distributed.Agreement(columns.make_mesh(2, 2))
     assert [agreed(number) for number in (None, 15, None)] == [None, 15, None]
 

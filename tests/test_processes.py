@@ -12,8 +12,10 @@ import sys
 import time
 
 import endings
+import photographs
 import psutil
 import pytest
+import test_stream_training
 from running import ROOT, command, epochs, main, numbers, result, start, state, train, wait_for
 
 from alexnet_jax import processes
@@ -145,6 +147,37 @@ def test_an_evaluation_in_two_processes_prints_what_one_prints(ten_steps, tmp_pa
     expected = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Test error"))
     status, said = together(run, compile_cache, mode="eval", **options)
     assert status == 0 and said.count(expected) == 1, said
+
+
+@pytest.mark.evidence
+@pytest.mark.parametrize("mesh", [(1, 2), (2, 1)], ids=["1x2", "2x1"])
+def test_pictures_from_disk_and_the_plateau_rule(mesh, tmp_path, monkeypatch, compile_cache):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root, log = photographs.write_folder(tmp_path / "animals"), tmp_path / "log"
+    options = test_stream_training.OPTIONS | {"data.dir": root, "train.epochs": 2}
+    assert train(tmp_path / "one", **options) == 0
+    places = {"processes": 2, "mesh.data": mesh[0], "mesh.column": mesh[1]}
+    process = start(command(tmp_path / "two", **options | places), compile_cache, log)
+    assert process.wait(timeout=600) == 0, log.read_text()
+    for kind in ("train", "validation", "test"):
+        assert losses(tmp_path / "two", kind) == pytest.approx(losses(tmp_path / "one", kind), abs=1e-4)
+    assert result(tmp_path / "two")["examples"] == 9
+    picture = root / "train" / "eel" / "002.jpg"  # of the same size and age, so that the mean is not measured again
+    about = picture.stat()
+    picture.write_bytes(bytes(about.st_size))
+    os.utime(picture, ns=(about.st_atime_ns, about.st_mtime_ns))
+    process = start(command(tmp_path / "broken", **options | places), compile_cache, log)
+    assert process.wait(timeout=600) == 1
+    assert "eel/002.jpg cannot be read as a picture" in log.read_text() and log.read_text().count("Error: ") == 1
+
+
+@pytest.mark.evidence
+def test_a_loss_that_is_not_finite_is_told_once(tmp_path, compile_cache):
+    status, said = together(
+        tmp_path / "run", compile_cache, mesh__data=2, optim__learning_rate=1e30, train__epochs=epochs(9)
+    )
+    assert status == 1 and said.count("Error: ") == 1
+    assert "Error: The loss of step" in said
 
 
 @pytest.mark.evidence
