@@ -40,7 +40,7 @@ def join(place: Place) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     options = {}
     if place.address is not None:
-        host = place.address.rsplit(":", 1)[0]
+        host, port = place.address.rsplit(":", 1)
         options = {
             "coordinator_address": place.address,
             "num_processes": place.count,
@@ -51,6 +51,8 @@ def join(place: Place) -> None:
         }
         if place.index:
             _wait_for(place.address)
+        else:
+            _check_free(place.address, host.strip("[]") if host in LOCAL else "", int(port))
     if place.index == 0 and place.devices is None:
         print(f"Process 0 of {place.count or 'several'} waits for the others, for at most {MEETING} s.", flush=True)
     try:
@@ -58,10 +60,20 @@ def join(place: Place) -> None:
     except Exception as problem:  # of several types: a port in use, a cluster that does not answer
         what = "in the cluster" if place.address is None else f"at {place.address}"
         raise RunError(
-            f"Process {place.index} could not meet the others {what} ({_first_line(problem)}). Is the port free, and process 0 "
-            "on this host? Another address: --distributed=HOST:PORT,N,I."
+            f"Process {place.index} could not meet the others {what} ({_first_line(problem)}). Say by hand where process 0 "
+            "listens: --distributed=HOST:PORT,N,I."
         ) from problem
     told(lambda: 0)  # see `connect`
+
+
+def _check_free(address: str, host: str, port: int) -> None:
+    """jax would crash where it cannot listen."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as problem:
+        raise RunError(
+            f"Process 0 cannot listen at {address} ({problem}). Choose another port in --distributed=HOST:PORT,N,I."
+        ) from problem
 
 
 def _wait_for(address: str) -> None:

@@ -164,10 +164,10 @@ def _verdict(members: list[_Member], received: list[int]) -> Outcome:
     for outcome in told:
         if outcome.saved:
             return outcome
-    if any(
-        member.status() in (-number, 128 + number) for member in silent for number in received
-    ):  # nothing to save yet
-        return Outcome(128 + received[0], INTERRUPTED)
+    for number in received:  # there was nothing to save yet; process 0 may have said so itself
+        if any(member.status() in (-number, 128 + number) for member in silent):
+            said = any(member.status() == 128 + number and member.place.index == 0 for member in silent)
+            return Outcome(128 + number, "" if said else INTERRUPTED)
     # What a process tells may come of another one's death, and jax aborts a process that lost another.
     for member in silent:
         if member.status() != -signal.SIGABRT:

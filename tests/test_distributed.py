@@ -59,5 +59,5 @@ def test_a_port_in_use_is_told():
             [sys.executable, "launch.py", *options], cwd=ROOT, capture_output=True, text=True, timeout=120
         )
     assert run.returncode == 1
-    assert f"Error: Process 0 could not meet the others at {address}" in run.stderr and "Is the port free" in run.stderr
+    assert f"Error: Process 0 cannot listen at {address}" in run.stderr and "another port" in run.stderr
     assert "Traceback" not in run.stderr
