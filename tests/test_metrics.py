@@ -15,7 +15,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from alexnet_jax.errors import RunError
-from alexnet_jax.metrics import Metrics, read_metrics
+from alexnet_jax.metrics import Metrics, Unwritten, read_metrics
 
 DATA = "digits (scikit-learn, 1,797 images)"
 
@@ -78,6 +78,18 @@ def test_lines_hold_what_was_measured(tmp_path):
     assert validation["seconds"] == 3.0
     assert (test["kind"], test["step"], test["top1_error"], test["examples"]) == ("test", 8, 0.5, 10)
     assert {line["data"] for line in (first, second, validation, test)} == {DATA}
+
+
+def test_another_process_of_a_run_writes_and_shows_nothing(tmp_path, capfd):
+    public = {name for name in vars(Metrics) if not name.startswith("_")}
+    assert public == {name for name in vars(Unwritten) if not name.startswith("_")}
+    with Unwritten(tmp_path, data_title="t", total_steps=2, steps_per_epoch=1) as written:
+        written.train(1, loss=1.0, error=0.5, rate=0.1, images=4)
+        with written.pause():
+            written.note("seen by nobody")
+        written.validation(1, loss=1.0, top1_error=0.5, top5_error=0.1, seconds=1.0)
+        written.test(2, {"loss": 1.0})
+    assert not list(tmp_path.iterdir()) and capfd.readouterr() == ("", "")
 
 
 def test_last_step_has_a_line_whatever_log_every(tmp_path):

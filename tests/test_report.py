@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "backend": "cpu",
     "device_kinds": ["cpu"],
     "device_count": 2,
+    "process_count": 2,
     "commit": "0123abcd",
     "dirty": True,
 }
@@ -92,7 +93,7 @@ def test_headline_gives_errors_accuracies_images_and_data(text):
         "| Trained for | 5 epochs, 1,755 steps |",
         "| Time | 2 h 7 min |",
         "| Speed | 300 training images/s (median) |",
-        "| Devices | 2 x cpu (cpu) |",
+        "| Devices | 2 x cpu (cpu), in 2 processes |",
         "| Processor | Example CPU |",
         "| Commit | `0123abcd` with uncommitted changes |",
         "Versions: python 3.11.9, jax 0.10.2, flax not installed; Linux-x.",
