@@ -73,11 +73,6 @@ class Workdir:
                 raise Busy(
                     f"Another process is working in {self.path}. Wait for it, or choose another {self._option}."
                 ) from problem
-            except OSError as problem:  # a network's file system, mounted without them
-                raise UsageError(
-                    f"{self._option}={self.path}: its file system has no locks ({problem}), so two runs could spoil each other. "
-                    "Choose another, or have it mounted with flock."
-                ) from problem
             yield
 
     def record(self) -> dict[str, Any] | None:

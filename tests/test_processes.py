@@ -255,17 +255,17 @@ def test_a_mesh_without_some_of_the_devices_is_refused(tmp_path, compile_cache):
 
 @pytest.mark.evidence
 @pytest.mark.parametrize(
-    ("options", "what"),
-    [({}, None), ({"train__seed": 1}, "options"), ({"workdir": "elsewhere"}, "folder")],
+    ("other", "what"),
+    [([], None), (["--train.seed=1"], "options"), (["--workdir=elsewhere"], "folder")],
     ids=["the same", "another seed", "another folder"],
 )
-def test_processes_started_by_hand_need_the_same_command(options, what, tmp_path, compile_cache):
+def test_processes_started_by_hand_need_the_same_command(other, what, tmp_path, compile_cache):
     run, address = tmp_path / "run", f"127.0.0.1:{processes._free_port()}"
     arguments = {"mesh__data": 2, "train__epochs": epochs(2)}
     logs = [tmp_path / f"log-{index}" for index in (0, 1)]
     commands = [
         command(run, distributed=f"{address},2,0", **arguments),
-        command(run, distributed=f"{address},2,1", **arguments, **options),
+        [*command(run, distributed=f"{address},2,1", **arguments), *other],
     ]
     both = [start(line, compile_cache, log) for line, log in zip(commands, logs, strict=True)]
     statuses, said = [process.wait(timeout=300) for process in both], [log.read_text() for log in logs]

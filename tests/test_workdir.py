@@ -1,7 +1,5 @@
 """The folder of a run: who may work in it, when it is continued, what may be deleted, and that a finished run is left alone."""
 
-import errno
-import fcntl
 import json
 import resource
 import shutil
@@ -45,15 +43,6 @@ def test_two_handles_cannot_work_in_one_folder(workdir):
     ):
         pass
     with workdir.locked():  # free again
-        pass
-
-
-def test_a_file_system_without_locks_is_told(workdir, monkeypatch):
-    def flock(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(UsageError, match=f"--workdir={workdir.path}: its file system has no locks"), workdir.locked():
         pass
 
 
