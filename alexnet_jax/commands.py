@@ -187,6 +187,7 @@ def make_trainer(
     training, validation = pipeline.hold_out(data_set, experiment.data.validation, fold_in=experiment.data.fold_in)
     options = experiment.train
     mesh = make_mesh(experiment)
+    distributed.check_mesh(mesh)
     _check_batch(experiment, columns.data_replicas(mesh))
     table = networks.build(experiment.network, len(data_set.classes))
     placement(mesh).check_fits(mesh, table)
@@ -196,7 +197,6 @@ def make_trainer(
         measured = statistics.measure(training, experiment.data)
         stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
     _check_mean(stats, data_set)
-    distributed.check_mesh(mesh)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
 
 
