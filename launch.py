@@ -27,6 +27,7 @@ MODES = {
     "neighbours": ("qualitative.neighbours", "show"),
     "features": ("qualitative.features", "write"),
     "gradcheck": ("gradcheck", "check"),
+    "traffic": ("traffic.show", "show"),
 }
 """{mode: (module of alexnet_jax, function of a request)}"""
 
@@ -45,7 +46,7 @@ def run(mode: str, request: Request | SweepRequest) -> None:
     if mode not in modes:
         raise UsageError(f"--mode={mode} is not for sweeps; theirs are {', '.join(modes)} (dry_run as --dry_run).")
     experiment = request.plan.base if sweep else request.experiment
-    if experiment.train.tune_allocator and mode not in ("summary", "report", "kernels") and keep_memory():
+    if experiment.train.tune_allocator and mode not in ("summary", "report", "kernels", "traffic") and keep_memory():
         print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each save in the middle of an epoch: no metric
     logging.getLogger("asyncio").setLevel(

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alexnet_jax.columns import make_mesh
     from alexnet_jax.model import AlexNet
-    from alexnet_jax.networks import ALEXNET, ALEXNET_CIFAR, ALEXNET_ONE_COLUMN, ALEXNET_ORIGINAL, ALEXNET_TUTORIAL
+    from alexnet_jax.networks import (
+        ALEXNET,
+        ALEXNET_CIFAR,
+        ALEXNET_MERGED,
+        ALEXNET_ONE_COLUMN,
+        ALEXNET_ORIGINAL,
+        ALEXNET_TUTORIAL,
+    )
 
 __all__ = [
     "ALEXNET",
     "ALEXNET_CIFAR",
+    "ALEXNET_MERGED",
     "ALEXNET_ONE_COLUMN",
     "ALEXNET_ORIGINAL",
     "ALEXNET_TUTORIAL",

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Train
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Traffic, Train
 
 
 def check(experiment: Experiment) -> None:
@@ -36,6 +36,8 @@ def _check_network(n: Network) -> None:
     _require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
     crossed = n.crossings == "paper" or n.columns == 2
     _require("network.crossings", n.crossings, crossed, f"paper with network.columns={n.columns}")
+    merged = n.kernels != "merged" or n.columns == 1
+    _require("network.kernels", n.kernels, merged, "paper or half, or network.columns=1 with merged")
 
 
 def _check_fixed(n: Network) -> None:
@@ -95,6 +97,22 @@ def _check_mesh(m: Mesh, n: Network, t: Train) -> None:
     _require("train.batch", t.batch, t.batch % data == 0, expected)
     fits = m.column is None or n.columns % m.column == 0
     _require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
+    hybrid = m.placement == "hybrid"
+    one = "columns, unless network.columns=1 (network.kernels=merged is the network of One weird trick)"
+    _require("mesh.placement", m.placement, not hybrid or n.columns == 1, one)
+    _require("mesh.scheme", m.scheme, m.scheme == "whole" or hybrid, "whole, unless mesh.placement=hybrid")
+    split = not hybrid or not n.name.startswith("alexnet") or n.fc_units % data == 0
+    _require("network.fc_units", n.fc_units, split, f"a multiple of the {data} devices of --mesh.data={data}")
+
+
+def check_traffic(traffic: Traffic, mode: str) -> None:
+    """Raise UsageError for a rate that the mode does not read, that stands alone, or that is none."""
+    for name, other in (("link", traffic.compute), ("compute", traffic.link)):
+        value = getattr(traffic, name)
+        if value is not None:
+            _require(f"traffic.{name}", value, mode == "traffic", f"only with --mode=traffic, not {mode}")
+            _require(f"traffic.{name}", value, math.isfinite(value) and value > 0, "a positive number")
+            _require(f"traffic.{name}", value, other is not None, "both --traffic.link and --traffic.compute, or neither")
 
 
 def _require(option: str, value: Any, holds: bool, expected: str) -> None:

@@ -9,7 +9,7 @@ Every parameter has a leading axis [columns, ...] that is spread over the mesh a
 'data'. The network runs inside one `jax.shard_map`, so each device sees only its own columns and its own images, and
 nothing moves between devices unless a line below says so: `gather` before conv3, fc6 and fc7, `sum_columns` after fc8,
 `mean_over_data` around the loss, and in Caffe's network alone `bordered` around its normalization. A device that holds both
-columns loops over them. Nothing but this file names a mesh axis.
+columns loops over them. Nothing but this file, and `hybrid.py` with the placement of "One weird trick", names a mesh axis.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import PartitionSpec as P
 
@@ -71,14 +71,19 @@ def make_mesh(data: int = 1, column: int = 1) -> DeviceMesh:
     )
 
 
+def abstract_mesh(data: int = 1, column: int = 1) -> AbstractMesh:
+    """The same mesh without devices, to trace a program for any number of them."""
+    return AbstractMesh((data, column), (DATA, COLUMN), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
 def place(mesh: DeviceMesh, spec: P) -> NamedSharding:
     """Where an array with this spec lives on the mesh."""
     return NamedSharding(mesh, spec)
 
 
-def check_fits(mesh: DeviceMesh, number: int) -> None:
-    """Raise UsageError unless so many columns divide over the mesh."""
-    devices = mesh.shape[COLUMN]
+def check_fits(mesh: DeviceMesh, table: Table) -> None:
+    """Raise UsageError unless the table's columns divide over the mesh."""
+    devices, number = mesh.shape[COLUMN], table.columns
     if number % devices:
         plural = "" if number == 1 else "s"
         raise UsageError(
@@ -99,13 +104,18 @@ def parameter_specs(table: Table) -> dict[str, dict[str, P]]:
     }
 
 
+def mask_specs(table: Table) -> dict[str, P]:
+    """{layer: where its dropout mask lives}."""
+    return {spec.name: MASKS for spec in table.layers}
+
+
 def output_spec(table: Table) -> P:
     """Of what the last layer of a table gives: [columns, maps or units, ..., batch], or LOGITS where the columns are summed."""
     *_, last = shapes(table)
     return LOGITS if last.spec.crossing == "sum" else P(COLUMN, *(None for _ in last.outputs), DATA)
 
 
-def split(function: Callable, mesh: DeviceMesh, in_specs: Any, out_specs: Any) -> Callable:
+def split(function: Callable, mesh: DeviceMesh | AbstractMesh, in_specs: Any, out_specs: Any) -> Callable:
     """`function` run once per device on its own columns and its own images; everything it communicates is written out."""
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
 
@@ -180,12 +190,12 @@ def forward(table: Table, parameters: dict, images: jax.Array, masks: dict[str, 
             elif shared:
                 h = for_each_column(h)
             mask = masks.get(spec.name) if masks is not None else None
-            h = _own_columns(spec, parameters[spec.name], h.astype(images.dtype), shared, mask)
+            h = own_columns(spec, parameters[spec.name], h.astype(images.dtype), shared, mask)
             shared = spec.crossing == "sum"
     return h
 
 
-def _own_columns(spec: Layer, parameters: dict, h: jax.Array, shared: bool, mask: jax.Array | None) -> jax.Array:
+def own_columns(spec: Layer, parameters: dict, h: jax.Array, shared: bool, mask: jax.Array | None) -> jax.Array:
     """One layer on this device's columns: [own columns, out, ...], or [out, ...] where the columns are summed."""
     kernel, bias = for_each_share(parameters["kernel"]).astype(h.dtype), for_each_share(parameters["bias"])
     each = _all_see(spec, h, kernel) if shared else _each_its_own(spec, h, kernel)
@@ -196,7 +206,7 @@ def _own_columns(spec: Layer, parameters: dict, h: jax.Array, shared: bool, mask
     sums += bias.reshape(*bias.shape, *(1,) * (sums.ndim - bias.ndim))
     if spec.crossing != "sum":
         sums = sums.astype(h.dtype)
-    return _after(spec, sums, mask)
+    return apply_parts(spec, sums, mask)
 
 
 def _all_see(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -223,7 +233,8 @@ def _lrn_across(part: LRN, x: jax.Array) -> jax.Array:
     return normalized[:, reach:-reach]
 
 
-def _after(spec: Layer, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def apply_parts(spec: Layer, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """What follows the sums of a layer, in the order of its table."""
     for part in spec.after:
         x = _part(part, x, mask)
     return x

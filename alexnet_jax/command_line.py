@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 import experiments
-from alexnet_jax.checks import check
+from alexnet_jax.checks import check, check_traffic
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Data, Exchange, Experiment, Look, Mesh, Network, Optim, Request, Train
+from alexnet_jax.experiment import Data, Exchange, Experiment, Look, Mesh, Network, Optim, Request, Traffic, Train
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
 
@@ -36,6 +36,7 @@ Mode = Literal[
     "neighbours",
     "features",
     "gradcheck",
+    "traffic",
 ]
 
 READERS = {
@@ -72,7 +73,7 @@ class CommandLine:
     import: a run's folder from a file of weights; export: such a file from a checkpoint (docs/weights.md). kernels: the first
     layer's kernels as a picture, and how far the columns specialized. predict: the five likeliest classes of pictures.
     neighbours: the nearest training images. features: the vectors of a layer, to a file. gradcheck: gradients against
-    differences of the loss, in 64 bits."""
+    differences of the loss, in 64 bits. traffic: the bytes that each layer sends between devices, for any number of them."""
     workdir: Path | None = None
     """Folder of the run. Default: runs/EXP, or runs/EXP-imported in import mode. The trials of a sweep go into `trials`
     beside it."""
@@ -87,6 +88,7 @@ class CommandLine:
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """train: say what it would need (shapes, devices, memory, disk) and how long it would take. Of a sweep: list its trials and
     estimate their time. Nothing is written."""
+    traffic: tyro.conf.FlagConversionOff[Traffic] = field(default_factory=Traffic)
     look: Annotated[Look, tyro.conf.arg(name="")] = field(default_factory=Look)
     exchange: Annotated[Exchange, tyro.conf.arg(name="")] = field(default_factory=Exchange)
 
@@ -121,7 +123,7 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         raise UsageError(f"--sweep.* is for sweeps; {found.name} is one experiment. --list shows the sweeps.")
     check(experiment)
     skip = tuple(name.strip() for name in line.restore_skip.split(",") if name.strip())
-    look = {"look": line.look, "exchange": line.exchange}
+    look = {"look": line.look, "exchange": line.exchange, "traffic": line.traffic}
     mode = "dry_run" if line.dry_run else line.mode
     return mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, **look)
 
@@ -135,6 +137,7 @@ def _check_modes(line: CommandLine) -> None:
         if value != usual[option] and line.mode not in modes:
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise UsageError(f"--{option}={shown}: expected only with --mode={', '.join(modes)}, not {line.mode}.")
+    check_traffic(line.traffic, line.mode)
     if line.look.image and line.look.split:
         raise UsageError(f"--split={line.look.split}: expected without --image, which names other images.")
     if line.restore_skip and line.restore is None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh as DeviceMesh
 
-from alexnet_jax import columns, networks, optim, report
+from alexnet_jax import columns, hybrid, networks, optim, report
 from alexnet_jax.allocator import accelerated
 from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
 from alexnet_jax.compiled import keep_compiled
@@ -23,7 +24,7 @@ from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import DIGITS, Experiment, Request, from_json
 from alexnet_jax.metrics import Metrics, read_metrics
-from alexnet_jax.model import Parameters, abstract
+from alexnet_jax.model import Parameters, abstract, placement
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
@@ -152,23 +153,34 @@ def make_trainer(
     """
     training, validation = pipeline.hold_out(data_set, experiment.data.validation, fold_in=experiment.data.fold_in)
     options = experiment.train
-    data, column = columns.mesh_shape(
-        len(jax.devices()), experiment.network.columns, experiment.mesh.data, experiment.mesh.column
-    )
-    if options.batch % data:
-        raise UsageError(
-            f"--train.batch={options.batch} does not divide over {data} data-parallel devices. "
-            f"Choose a multiple of {data}, or another --mesh.data."
-        )
+    mesh = make_mesh(experiment)
+    _check_batch(experiment, columns.data_replicas(mesh))
     table = networks.build(experiment.network, len(data_set.classes))
+    placement(mesh).check_fits(mesh, table)
     _check_image(experiment, data_set, table)
     per_epoch = order.steps_per_epoch(len(training), options.batch)
     if stats is None or (experiment.data.colour != "none" and stats.colour is None):
         measured = statistics.measure(training, experiment.data)
         stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
     _check_mean(stats, data_set)
-    mesh = columns.make_mesh(data, column)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
+
+
+def make_mesh(experiment: Experiment) -> DeviceMesh:
+    """The devices an experiment asks for, in its placement. Starts jax's backend. Raises UsageError when there are too few."""
+    asked = experiment.mesh
+    data, column = columns.mesh_shape(len(jax.devices()), experiment.network.columns, asked.data, asked.column)
+    return hybrid.make_mesh(data) if asked.placement == "hybrid" else columns.make_mesh(data, column)
+
+
+def _check_batch(experiment: Experiment, devices: int) -> None:
+    batch, slices = experiment.train.batch, devices if experiment.mesh.scheme == "slices" else 1
+    if batch % (devices * slices):
+        of = f", in {slices} slices each (--mesh.scheme=slices)" if slices > 1 else ""
+        raise UsageError(
+            f"--train.batch={batch} does not divide over {devices} data-parallel devices{of}. "
+            f"Choose a multiple of {devices * slices}, or another --mesh.data."
+        )
 
 
 def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> None:
@@ -265,6 +277,7 @@ def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str 
 
 def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, examples: int) -> str:
     mesh = ", ".join(f"{name} {size}" for name, size in trainer.mesh.shape.items())
+    mesh += ", hybrid" if hybrid.is_hybrid(trainer.mesh) else ""
     kind = trainer.mesh.devices.flat[0].device_kind
     start = f"Continuing at step {step:,} of" if step else "Training for"
     return (

@@ -36,8 +36,9 @@ class Network:
     """Units of fc6 and of fc7, over all columns."""
     columns: Literal[1, 2] = 2
     """2: the two-GPU network. 1: the same maps in one column, every kernel seeing all of them."""
-    kernels: Literal["paper", "half"] = "paper"
-    """half: half as many in conv1 to conv4; with one column the paper's one-GPU net (section 3.2, net 145-half)."""
+    kernels: Literal["paper", "half", "merged"] = "paper"
+    """half: half as many in conv1 to conv4; with one column the paper's one-GPU net (section 3.2, net 145-half). merged: 64,
+    192, 384, 384 and 256 in one column, the network of "One weird trick"."""
     order: Literal["paper", "tutorial", "original"] = "paper"
     """Where LRN, pooling and ReLU stand: the paper's text, the tutorial's, or the original program's net 145."""
     init: Literal["paper", "original", "he"] = "paper"
@@ -171,12 +172,18 @@ class Train:
 
 @dataclass(frozen=True)
 class Mesh:
-    """Devices: data replicas times columns. Left out: all devices, columns first."""
+    """Devices: data replicas times columns. Left out: all devices, columns first; in traffic mode two."""
 
     data: int | None = None
-    """Data-parallel replicas."""
+    """Data-parallel replicas; of the hybrid placement all devices."""
     column: int | None = None
     """Devices the columns are spread over: 1 (all columns on one device) or the number of columns."""
+    placement: Literal["columns", "hybrid"] = "columns"
+    """hybrid: for networks of one column, as in "One weird trick": over all devices, convolutions are spread by images and
+    fully connected layers by units (hybrid.py)."""
+    scheme: Literal["whole", "slices"] = "whole"
+    """Of the hybrid placement in training: the fully connected layers get all images at once, or in as many slices as there
+    are devices (the schemes (a) and (c) of its paper)."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,16 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What --mode=traffic assumes of the devices; with both it predicts the time of a step."""
+
+    link: float | None = None
+    """traffic: 10^9 bytes a second that each device can send, while it receives as many."""
+    compute: float | None = None
+    """traffic: 10^12 multiplications and additions a second of each device."""
+
+
+@dataclass(frozen=True)
 class Request:
     """A command line, read and checked: what to do (beside its mode), where, and from what."""
 
@@ -233,6 +250,7 @@ class Request:
     restore_skip: tuple[str, ...] = ()  # layers that a run with `restore` starts anew
     look: Look = field(default_factory=Look)
     exchange: Exchange = field(default_factory=Exchange)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 MAY_DIFFER = frozenset(
@@ -247,6 +265,7 @@ MAY_DIFFER = frozenset(
         "train.keep",
     }
     | {"train.deterministic", "train.tune_allocator", "train.compile_cache", "mesh.data", "mesh.column"}
+    | {"mesh.placement", "mesh.scheme"}
 )
 """Fields a continued run may change: none of them touches the mathematics. train.epochs may grow (see `differences`)."""
 

@@ -69,10 +69,7 @@ def check(request: Request) -> None:
     experiment = request.experiment
     commands.set_up_devices(experiment)
     table = networks.build(experiment.network, class_count(experiment.data))
-    shape = columns.mesh_shape(
-        len(jax.devices()), experiment.network.columns, experiment.mesh.data, experiment.mesh.column
-    )
-    mesh = columns.make_mesh(*shape)
+    mesh = commands.make_mesh(experiment)
     seed, deviation = experiment.train.seed, PIXELS[experiment.data.scale]
     if request.restore is None:
         where, parameters = "fresh parameters", fresh(table, mesh, deviation, seed)

@@ -2,38 +2,49 @@
 
 import functools
 import math
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import Mesh as DeviceMesh
 
-from alexnet_jax import columns, networks
+from alexnet_jax import columns, hybrid, networks
 from alexnet_jax.errors import UsageError
 from alexnet_jax.table import Dropout, Table, shapes
 
 Parameters = dict[str, dict[str, jax.Array]]
 
 
+def placement(mesh: DeviceMesh | AbstractMesh) -> ModuleType:
+    """The file that says where things live and what moves on this mesh: columns.py, or hybrid.py for one of its meshes."""
+    return hybrid if hybrid.is_hybrid(mesh) else columns
+
+
+def places(table: Table, mesh: DeviceMesh) -> dict[str, dict[str, NamedSharding]]:
+    """{layer: {'kernel', 'bias'}}: where each parameter lives. Raises UsageError when the table does not fit the mesh."""
+    placement(mesh).check_fits(mesh, table)
+    return jax.tree.map(lambda spec: columns.place(mesh, spec), placement(mesh).parameter_specs(table))
+
+
 def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
     """Initial parameters {layer: {'kernel', 'bias'}}, float32, made where they will live and never moved.
 
-    The numbers are the same on every mesh. Raises UsageError when the table's columns do not divide over this one.
+    The numbers are the same on every mesh. Raises UsageError when the table does not fit this one.
     """
-    columns.check_fits(mesh, table.columns)
-    places = jax.tree.map(lambda spec: columns.place(mesh, spec), columns.parameter_specs(table))
-    return jax.jit(lambda key: _draw(table, key), out_shardings=places)(key)
+    return jax.jit(lambda key: _draw(table, key), out_shardings=places(table, mesh))(key)
 
 
 def abstract(table: Table, mesh: DeviceMesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """Shapes, types and places of the parameters that `initialize` makes, for restoring them. Raises UsageError as it does."""
-    columns.check_fits(mesh, table.columns)
 
-    def leaf(shape: jax.ShapeDtypeStruct, spec: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=columns.place(mesh, spec))
+    def leaf(shape: jax.ShapeDtypeStruct, place: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
 
-    return jax.tree.map(leaf, jax.eval_shape(lambda: _draw(table, jax.random.key(0))), columns.parameter_specs(table))
+    return jax.tree.map(leaf, jax.eval_shape(lambda: _draw(table, jax.random.key(0))), places(table, mesh))
 
 
 def _draw(table: Table, key: jax.Array) -> Parameters:
@@ -81,7 +92,7 @@ class AlexNet(nnx.Module):
     """The two-column network as a flax module: images [batch, height, width, 3] in, logits [batch, classes] out.
 
     Its layers are attributes (`model.conv1.kernel`). It runs on `mesh` (`columns.make_mesh(data, column)`; one device by
-    default). `train.py` trains the same parameters as a plain dictionary, through the same `columns.forward`. It computes
+    default). `train.py` trains the same parameters as a plain dictionary, through the same `forward`. It computes
     in the type of the images; parameters and the logits of bfloat16 images have 32 bits.
     """
 
@@ -143,36 +154,48 @@ def _outputs(
     table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None
 ) -> jax.Array:
     """What the last layer of a table gives, [batch, units]."""
-    specs = (columns.parameter_specs(table), columns.BATCH_LAST, columns.MASKS)
+    placed = placement(mesh)
+    specs = (placed.parameter_specs(table), columns.BATCH_LAST, _mask_specs(table, mesh, masks))
 
     def per_device(parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None) -> jax.Array:
-        return columns.forward(table, parameters, images, masks)
+        return placed.forward(table, parameters, images, masks)
 
-    run = columns.split(per_device, mesh, specs, columns.output_spec(table))
+    run = columns.split(per_device, mesh, specs, placed.output_spec(table))
     outputs = run(parameters, images.transpose(3, 1, 2, 0), masks)
     return outputs.reshape(-1, outputs.shape[-1]).T
 
 
+def _mask_specs(table: Table, mesh: DeviceMesh | AbstractMesh, masks: dict[str, jax.Array] | None) -> Any:
+    specs = placement(mesh).mask_specs(table)
+    return None if masks is None else {layer: specs[layer] for layer in masks}
+
+
 def loss_and_gradients(
     table: Table,
-    mesh: DeviceMesh,
+    mesh: DeviceMesh | AbstractMesh,
     parameters: Parameters,
     images: jax.Array,
     labels: jax.Array,
     masks: dict[str, jax.Array] | None,
+    scheme: str = "whole",
 ) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
     """((mean cross-entropy, share of wrong answers), gradient of the former), over the whole batch.
 
     images [channels, height, width, batch], labels [batch]. Every leaf of the gradient is where its parameter lives.
+    scheme: how hybrid.py gathers the images (`Mesh.scheme`).
     """
-    places = columns.parameter_specs(table)
-    specs = (places, columns.BATCH_LAST, columns.BATCH_FIRST, columns.MASKS)
+    placed = placement(mesh)
+    forward: Callable[..., jax.Array] = placed.forward
+    if placed is hybrid:
+        forward = functools.partial(forward, scheme=scheme)
+    places = placed.parameter_specs(table)
+    specs = (places, columns.BATCH_LAST, columns.BATCH_FIRST, _mask_specs(table, mesh, masks))
 
     def per_device(
         parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Any
     ) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
         def loss(parameters: Parameters) -> tuple[jax.Array, jax.Array]:
-            scores = columns.forward(table, parameters, images, masks)
+            scores = forward(table, parameters, images, masks)
             with jax.named_scope("loss"):
                 wrong = (jax.lax.argmax(scores, 0, labels.dtype) != labels).mean(dtype=scores.dtype)
                 both = columns.mean_over_data(jnp.stack([cross_entropy(scores, labels).mean(), wrong]))

@@ -40,6 +40,9 @@ MAPS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 HALF_MAPS = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256}
 """The paper's one-GPU net (section 3.2): half as many kernels, but not in conv5, to keep the parameters comparable."""
 
+MERGED_MAPS = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 384, "conv5": 256}
+"""One column in place of two, in "One weird trick" (2014)."""
+
 
 FIXED = BASELINES | FOREIGN
 """Networks that no option changes: {name: its table for a number of classes}."""
@@ -58,7 +61,7 @@ def build(network: Network, classes: int) -> Table:
 
 
 def _alexnet(network: Network, classes: int) -> Table:
-    maps = {"paper": MAPS, "half": HALF_MAPS}[network.kernels]
+    maps = {"paper": MAPS, "half": HALF_MAPS, "merged": MERGED_MAPS}[network.kernels]
     maps = {name: _scaled(count, network) for name, count in maps.items()}
     small = network.name == "alexnet_cifar"
     # 224 becomes 55 through three more rows and columns on the right and the bottom, as in the original program.
@@ -111,6 +114,9 @@ ALEXNET_ORIGINAL = build(Network("alexnet", order="original", init="original"), 
 
 ALEXNET_ONE_COLUMN = build(Network("alexnet", columns=1, kernels="half"), 1000)
 """The paper's one-GPU network (net 145-half)."""
+
+ALEXNET_MERGED = build(Network("alexnet", columns=1, kernels="merged"), 1000)
+"""The network of "One weird trick": one column, for the hybrid placement."""
 
 ALEXNET_CIFAR = build(Network("alexnet_cifar"), 10)
 """The eight layers at 32x32 and full width."""

@@ -228,12 +228,17 @@ def _layer_shape(table: Table, spec: Layer, seen: tuple[int, ...], shared: bool)
 
 def _bordering(table: Table, spec: Layer, shape: tuple[int, ...]) -> int:
     """Numbers of the columns beside a column that its normalization across columns sees."""
-    neighbours, seen = min(table.columns - 1, 2), 0
+    across = [(part, seen) for part, seen in normalizations(spec, shape) if part.across]
+    return sum(min(table.columns - 1, 2) * (part.size // 2) * math.prod(seen[1:]) for part, seen in across)
+
+
+def normalizations(spec: Layer, convolved: tuple[int, ...]) -> Iterator[tuple[LRN, tuple[int, ...]]]:
+    """Each normalization across maps that follows a layer, with the shape [maps, height, width] of what it normalizes."""
+    shape = convolved
     for part in spec.after:
-        if isinstance(part, LRN) and part.across:
-            seen += neighbours * (part.size // 2) * math.prod(shape[1:])
+        if isinstance(part, LRN):
+            yield part, shape
         shape = _after_part(part, shape)
-    return seen
 
 
 def _after(spec: Layer, shape: tuple[int, ...]) -> tuple[int, ...]:

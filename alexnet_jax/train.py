@@ -26,7 +26,7 @@ from alexnet_jax.errors import Diverged, Interrupted, RunError
 from alexnet_jax.evaluate import Evaluator, Scores
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.metrics import Metrics
-from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients
+from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients, places
 from alexnet_jax.table import Table
 
 INIT, AUGMENT, DROPOUT = 0, 1, 2
@@ -75,8 +75,7 @@ class Trainer:
     @functools.cached_property
     def places(self) -> State:
         """Where each leaf of the state lives: velocities beside their parameters, counts everywhere."""
-        specs = columns.parameter_specs(self.table)
-        parameters = jax.tree.map(lambda spec: columns.place(self.mesh, spec), specs)
+        parameters = places(self.table, self.mesh)
         whole = columns.place(self.mesh, columns.WHOLE)
         rule = self.optimizer()
         abstract = jax.eval_shape(lambda: rule.init(initialize(self.table, jax.random.key(0), self.mesh)))
@@ -130,7 +129,7 @@ class Trainer:
             images = self.images(batch.images, draw(AUGMENT), state.step)
             masks = dropout_masks(self.table, draw(DROPOUT), len(batch))
             (loss, error), gradients = loss_and_gradients(
-                self.table, self.mesh, state.parameters, images, batch.labels, masks
+                self.table, self.mesh, state.parameters, images, batch.labels, masks, self.experiment.mesh.scheme
             )
             with jax.named_scope("update"):
                 updates, velocities = rule.update(gradients, state.optimizer, state.parameters)

@@ -1,4 +1,4 @@
-"""What the tests share: four virtual CPU devices, 64-bit numbers where a test asks for them, and narrow networks."""
+"""What the tests share: eight virtual CPU devices, 64-bit numbers where a test asks for them, and narrow networks."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from alexnet_jax.experiment import Network
 
 STATUS = pytest.StashKey[int]()
 
-jax.config.update("jax_num_cpu_devices", 4)  # raises once a backend has started, so it stands here
+jax.config.update("jax_num_cpu_devices", 8)  # raises once a backend has started, so it stands here
 
 
 @pytest.fixture(autouse=True, scope="session")

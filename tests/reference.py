@@ -2,7 +2,10 @@
 
 import math
 
+import jax
 import numpy as np
+
+from alexnet_jax.model import places
 
 
 def random_parameters(shapes, seed=0, dtype=np.float64):
@@ -25,3 +28,17 @@ def random_examples(table, batch, seed=1, dtype=np.float64):
     generator = np.random.default_rng(seed)
     images = generator.normal(size=(batch, *table.image)) * 100
     return images.astype(dtype), generator.integers(table.classes, size=batch).astype(np.int32)
+
+
+def same_gradients(table, mesh, found, expected):
+    """Asserts that loss and gradients are the reference's to 1e-10, and live where their parameters do."""
+    (loss, _), gradients = found
+    expected_loss, expected = expected
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
+    assert jax.tree.structure(gradients) == jax.tree.structure(expected)
+    for path, leaf in jax.tree.leaves_with_path(expected):
+        found = gradients[path[0].key][path[1].key]
+        largest = np.abs(leaf).max()
+        assert largest > 1e-6, f"{path}: a gradient of zero compares nothing"
+        np.testing.assert_allclose(found, leaf, rtol=0, atol=1e-10 * largest, err_msg=str(path))
+        assert found.sharding.is_equivalent_to(places(table, mesh)[path[0].key][path[1].key], found.ndim), path

@@ -2,17 +2,16 @@
 
 import dataclasses
 import functools
+import re
 from collections import Counter
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import other_programs
 import pytest
 import reference
 from jax import lax
-from jax.extend.core import jaxprs_in_params
-from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns, layers, networks, train
@@ -20,6 +19,7 @@ from alexnet_jax.errors import UsageError
 from alexnet_jax.foreign import FOREIGN
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.table import Dense, ReLU, shapes
+from alexnet_jax.traffic import traced
 from benchmarks import plain
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -98,60 +98,19 @@ def test_ablations_equal_a_plain_network_too(options, mesh, problem, compiled, f
 
 
 def compare_gradients(order, number, mesh, problem, compiled, **options):
-    table, arguments, (expected_loss, expected) = problem(order, number, **options)
+    table, arguments, expected = problem(order, number, **options)
     mesh = columns.make_mesh(*mesh)
-    (loss, _), gradients = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)
-
-    np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
-    assert jax.tree.structure(gradients) == jax.tree.structure(expected)
-    for path, leaf in jax.tree.leaves_with_path(expected):
-        found = gradients[path[0].key][path[1].key]
-        largest = np.abs(leaf).max()
-        assert largest > 1e-6, f"{path}: a gradient of zero compares nothing"
-        np.testing.assert_allclose(found, leaf, rtol=0, atol=1e-10 * largest, err_msg=str(path))
-        place = columns.place(mesh, columns.parameter_specs(table)[path[0].key][path[1].key])
-        assert found.sharding.is_equivalent_to(place, found.ndim), path
+    found = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)
+    reference.same_gradients(table, mesh, found, expected)
 
 
 # --- where they communicate ------------------------------------------------------------------------------------------
 
 
-def communication(jaxpr, axis, scope=""):
-    """[(layer, forward or backward, primitive, shape sent)] of everything that names the axis, but for bookkeeping."""
-
-    def named(value):
-        if isinstance(value, tuple | list | set | frozenset):
-            return any(map(named, value))
-        return isinstance(value, str) and value == axis
-
-    found = []
-    for equation in jaxpr.eqns:
-        here = f"{scope}/{equation.source_info.name_stack}"
-        kind = equation.primitive.name.removesuffix("_invariant")
-        bookkeeping = {"pvary", "pcast", "axis_index", "shard_map", "jit", "pjit"}
-        if kind not in bookkeeping and any(map(named, equation.params.values())):
-            layer = here.replace("transpose(", "").replace("jvp(", "").strip("/)")
-            found.append(
-                (layer, "backward" if "transpose(" in here else "forward", kind, equation.invars[0].aval.shape)
-            )
-        for inner in jaxprs_in_params(equation.params):
-            found += communication(getattr(inner, "jaxpr", inner), axis, here)
-    return found
-
-
-def abstract_mesh(data, column):
-    return AbstractMesh((data, column), ("data", "column"), axis_types=(AxisType.Auto, AxisType.Auto))
-
-
 def sent(table, axis, mesh=(1, 2), batch=BATCH):
-    """`communication` of one training step's gradients, traced without devices or numbers."""
-    height, width, channels = table.image
-    parameters = jax.eval_shape(lambda: initialize(table, jax.random.key(0), columns.make_mesh(1, 1)))
-    masks = jax.eval_shape(lambda: dropout_masks(table, jax.random.key(0), batch))
-    images = jax.ShapeDtypeStruct((channels, height, width, batch), jnp.float32)
-    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    step = functools.partial(loss_and_gradients, table, abstract_mesh(*mesh))
-    return communication(jax.make_jaxpr(step)(parameters, images, labels, masks).jaxpr, axis)
+    """[(layer, forward or backward, primitive, shape sent)] along an axis in one training step's gradients."""
+    found = traced.step_collectives(table, columns.abstract_mesh(*mesh), batch)
+    return [(each.layer, each.direction, each.kind, each.shape) for each in found if each.axes == (axis,)]
 
 
 def implied(table):
@@ -236,6 +195,16 @@ def test_caffes_normalization_hears_two_maps_of_the_other_column_and_nothing_els
     ]
     conv1 = next(iter(shapes(table)))
     assert {np.prod(shape) // BATCH for shape in forth} == {conv1.received} == {2 * np.prod(conv1.convolved[1:])}
+
+
+def test_no_other_file_names_an_axis_or_moves_anything_between_devices():
+    """But hybrid.py, the other placement."""
+    package = Path(columns.__file__).parent
+    word = re.compile(
+        r"\b(PartitionSpec|psum\w*|pmean|p?all_gather|all_to_all|ppermute|pcast|pvary|axis_index)\(|PartitionSpec as"
+    )
+    found = {path.name for path in package.rglob("*.py") if word.search(path.read_text())}
+    assert found == {"columns.py", "hybrid.py"}
 
 
 def test_data_parallel_devices_share_loss_and_error_in_one_sum_and_add_up_each_gradient_once():

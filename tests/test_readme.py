@@ -10,11 +10,12 @@ import pytest
 
 import experiments
 from alexnet_jax.command_line import READERS
+from alexnet_jax.experiment import Traffic
 from alexnet_jax.sweeps.plan import Sweep, SweepOptions
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PARTS = ("data", "sweeps", "weights", "qualitative")
+PARTS = ("data", "sweeps", "weights", "qualitative", "traffic")
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.evidence), 2])
@@ -41,7 +42,7 @@ def test_every_command_names_an_experiment_and_known_options() -> None:
             section, field = option.removeprefix("--").split(".")
             found = experiments.find(options["--exp"])
             base = experiments.experiment(found.base) if isinstance(found, Sweep) else found
-            record = SweepOptions() if section == "sweep" else getattr(base, section)
+            record = {"sweep": SweepOptions(), "traffic": Traffic()}.get(section) or getattr(base, section)
             assert hasattr(record, field), option
 
 

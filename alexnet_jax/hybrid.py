@@ -1,0 +1,198 @@
+"""Hybrid parallelism, "One weird trick": the other placement. Convolutions go by images, fully connected layers by units.
+
+    device            0        1        2        3
+    conv1 to conv5  [images] [images] [images] [images]    every kernel on each device, a share of the batch
+    fc6 to fc8      [units ] [units ] [units ] [units ]    a share of the units (fc8: of its inputs), the whole batch
+
+Convolutions have nearly all of the computation and few parameters, fully connected layers the reverse, so each kind moves
+the smaller of the two: the former add up gradients, the latter exchange activations. The mesh has one axis, over which both
+are spread; batches are placed as in columns.py, which see for how a layer is computed. It is for networks of one column.
+
+Before fc6 the devices gather each other's images (`every_image`), before fc7 each other's units (`every_unit`); after fc8
+partial sums are added up, each device taking those of its own images (`own_images`). Backward all of it is turned around.
+How the images are gathered is the paper's choice of three schemes: `whole`, its (a), all at once; `slices`, its (c), a slice
+of every device's share after the other, so that the layers can work at one while the next is on its way.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import PartitionSpec as P
+
+from alexnet_jax import columns, layers
+from alexnet_jax.columns import DATA, LOGITS, WHOLE
+from alexnet_jax.errors import UsageError
+from alexnet_jax.table import Conv, Dense, Layer, Table, shapes
+
+UNITS, UNIT_BIASES = P(None, DATA, None), P(None, DATA)
+"""[1, units, inputs or batch]: kernels and masks of fully connected layers; and [1, units]."""
+INPUTS = P(None, None, DATA)
+"""[1, units, inputs]: the kernel of a layer that sums; [1, units, batch]: masks that go by images."""
+
+
+# --- the mesh --------------------------------------------------------------------------------------------------------
+
+
+def make_mesh(devices: int = 1) -> DeviceMesh:
+    """A mesh over so many devices, for this placement. Raises UsageError when there are fewer."""
+    available = jax.devices()
+    columns.mesh_shape(len(available), 1, devices, 1)
+    return jax.make_mesh((devices,), (DATA,), (AxisType.Auto,), devices=available[:devices])
+
+
+def abstract_mesh(devices: int) -> AbstractMesh:
+    """The same without devices, for tracing."""
+    return AbstractMesh((devices,), (DATA,), axis_types=(AxisType.Auto,))
+
+
+def is_hybrid(mesh: DeviceMesh | AbstractMesh) -> bool:
+    """Whether a mesh means this placement: it has no axis for columns."""
+    return tuple(mesh.axis_names) == (DATA,)
+
+
+def check_fits(mesh: DeviceMesh, table: Table) -> None:
+    """Raise UsageError unless the table has one column, and its fully connected layers divide over the mesh."""
+    devices = columns.data_replicas(mesh)
+    if table.columns != 1:
+        raise UsageError(
+            f"{table.name} has {table.columns} columns; the hybrid placement is for one. Use --network.columns=1 "
+            "(--network.kernels=merged is the network of One weird trick), or --mesh.placement=columns."
+        )
+    for shape in shapes(table):
+        _, units, inputs = shape.kernel[:3]
+        number, what = (inputs, "inputs") if shape.spec.crossing == "sum" else (units, "units")
+        if isinstance(shape.spec, Dense) and number % devices:
+            raise UsageError(
+                f"The {number} {what} of {shape.spec.name} do not divide over {devices} devices. Change --mesh.data, or the "
+                "network (--network.fc_units)."
+            )
+
+
+# --- where things live -----------------------------------------------------------------------------------------------
+
+
+def parameter_specs(table: Table) -> dict[str, dict[str, P]]:
+    """{layer: {'kernel': spec, 'bias': spec}}: convolutions whole on every device, fully connected layers split by units."""
+
+    def specs(layer: Layer) -> dict[str, P]:
+        if isinstance(layer, Conv):
+            return {"kernel": WHOLE, "bias": WHOLE}
+        if layer.crossing == "sum":
+            return {"kernel": INPUTS, "bias": WHOLE}
+        return {"kernel": UNITS, "bias": UNIT_BIASES}
+
+    return {layer.name: specs(layer) for layer in table.layers}
+
+
+def mask_specs(table: Table) -> dict[str, P]:
+    """{layer: where its dropout mask [1, units, batch] lives}: with what it is multiplied with."""
+    return {layer.name: UNITS if _by_units(layer) else INPUTS for layer in table.layers}
+
+
+def output_spec(table: Table) -> P:
+    """Of what the last layer of a table gives: LOGITS, or [1, maps, height, width, batch], or [1, units, batch]."""
+    *_, last = shapes(table)
+    if last.spec.crossing == "sum":
+        return LOGITS
+    return UNITS if _by_units(last.spec) else P(None, *(None for _ in last.outputs), DATA)
+
+
+def _by_units(layer: Layer) -> bool:
+    return isinstance(layer, Dense) and layer.crossing != "sum"
+
+
+# --- the crossings ---------------------------------------------------------------------------------------------------
+
+
+def every_image(h: jax.Array) -> jax.Array:
+    """[..., own images] -> [..., all images]. Backward each device gets the gradient of its own, summed over all units."""
+    return lax.all_gather(h, DATA, axis=h.ndim - 1, tiled=True)
+
+
+def every_unit(h: jax.Array) -> jax.Array:
+    """[own units, images] -> [all units, images]. Backward a reduce-scatter, too."""
+    return lax.all_gather(h, DATA, axis=0, tiled=True)
+
+
+def own_inputs(h: jax.Array) -> jax.Array:
+    """[inputs, own images] -> [own inputs, all images]: before a layer that sums right after the convolutions."""
+    return lax.all_to_all(h, DATA, split_axis=0, concat_axis=1, tiled=True)
+
+
+def own_images(partial: jax.Array) -> jax.Array:
+    """Partial sums [units, all images] -> [units, own images], added up over all devices. Backward they are gathered."""
+    return lax.psum_scatter(partial, DATA, scatter_dimension=1, tiled=True)
+
+
+# --- the forward pass ------------------------------------------------------------------------------------------------
+
+
+def forward(
+    table: Table,
+    parameters: dict,
+    images: jax.Array,
+    masks: dict[str, jax.Array] | None = None,
+    scheme: str = "whole",
+) -> jax.Array:
+    """What `columns.forward` gives, with parameters and masks placed as above; runs inside `columns.split`."""
+    convolutions = [spec for spec in table.layers if isinstance(spec, Conv)]
+    connected = [spec for spec in table.layers if isinstance(spec, Dense)]
+    masks, h = masks or {}, images
+    for spec in convolutions:
+        with jax.named_scope(spec.name):
+            (h,) = columns.own_columns(spec, parameters[spec.name], h.astype(images.dtype), True, masks.get(spec.name))
+    if not connected:
+        return h[None]
+    slices = lax.axis_size(DATA) if scheme == "slices" else 1
+    parameters = {spec.name: _shared_by_slices(spec, parameters[spec.name]) for spec in connected}
+    outputs = []
+    for i in range(slices):
+        cut = {spec.name: _slice_of_mask(spec, masks[spec.name], i, slices) for spec in connected if spec.name in masks}
+        outputs.append(_fully_connected(connected, parameters, _slice(h, i, slices), cut))
+    return jnp.concatenate(outputs, -1)
+
+
+def _shared_by_slices(spec: Dense, parameters: dict) -> dict:
+    """A bias after a sum is the same on every device: its gradients are added up once, not once a slice."""
+    if spec.crossing != "sum":
+        return parameters
+    with jax.named_scope(spec.name):
+        return parameters | {"bias": columns.for_each_share(parameters["bias"])}
+
+
+def _fully_connected(specs: list[Dense], parameters: dict, h: jax.Array, masks: dict[str, jax.Array]) -> jax.Array:
+    """[units, own images] after a sum, else [1, own units, all images], of activations [..., own images]."""
+    by_units, dtype = False, h.dtype
+    h = h.reshape(-1, h.shape[-1])
+    for spec in specs:
+        with jax.named_scope(spec.name):
+            if spec.crossing != "sum":
+                h = every_unit(h) if by_units else every_image(h)
+            elif not by_units:
+                h = own_inputs(h)
+            h = _own_units(spec, parameters[spec.name], h.astype(dtype), masks.get(spec.name))
+            by_units = _by_units(spec)
+    return h[None] if by_units else h
+
+
+def _own_units(spec: Dense, parameters: dict, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """One layer of all images on this device's units; of a layer that sums, on this device's inputs and then images."""
+    (kernel,), bias = parameters["kernel"].astype(x.dtype), parameters["bias"]
+    sums = layers.widened(layers.dense(x, kernel))
+    if spec.crossing == "sum":
+        sums = own_images(sums) + bias[:, None]
+    else:
+        sums = (sums + bias[0][:, None]).astype(x.dtype)
+    return columns.apply_parts(spec, sums, mask)
+
+
+def _slice_of_mask(spec: Dense, mask: jax.Array, i: int, slices: int) -> jax.Array:
+    return _slice(mask, i, slices, lax.axis_size(DATA) if _by_units(spec) else 1)
+
+
+def _slice(x: jax.Array, i: int, slices: int, shares: int = 1) -> jax.Array:
+    """The i-th of so many slices of [..., images]; of images of several devices, the i-th slice of each one's share."""
+    parts = x.reshape(*x.shape[:-1], shares, slices, -1)
+    return parts[..., i, :].reshape(*x.shape[:-1], -1)

@@ -1,0 +1,91 @@
+"""The collectives of a training step, counted in the program that jax traced of it: no devices, no numbers.
+
+The traced program is what the train step runs, before XLA merges or moves anything: an equation that names an axis of the mesh
+communicates along it, and the named scopes it stands in say for which layer, forward or backward.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
+from jax.sharding import AbstractMesh
+from jax.sharding import Mesh as DeviceMesh
+
+from alexnet_jax.model import dropout_masks, loss_and_gradients
+from alexnet_jax.table import Table, shapes
+from alexnet_jax.traffic.moves import Move
+
+BOOKKEEPING = {"pvary", "pcast", "axis_index", "shard_map", "jit", "pjit"}
+"""Primitives that name an axis and move nothing along it."""
+
+
+@dataclass(frozen=True)
+class Collective:
+    """One equation of the program that communicates."""
+
+    layer: str
+    direction: str  # forward or backward
+    kind: str  # the primitive
+    axes: tuple[str, ...]  # of the mesh
+    shape: tuple[int, ...]  # of what one device hands in
+    itemsize: int  # bytes of a number of it
+    pairs: int  # senders of a ppermute, else 0
+
+
+def moves(
+    table: Table, mesh: DeviceMesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
+) -> list[Move]:
+    """What `paper.moves` says, from the traced program: every collective of one step on `batch` images over all devices."""
+    return [_move(each, dict(mesh.shape)) for each in step_collectives(table, mesh, batch, precision, scheme)]
+
+
+def step_collectives(
+    table: Table, mesh: DeviceMesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
+) -> list[Collective]:
+    """Those of the loss and the gradients of one step; its update communicates nothing."""
+    height, width, channels = table.image
+    parameters = {
+        s.spec.name: {kind: jax.ShapeDtypeStruct(getattr(s, kind), jnp.float32) for kind in ("kernel", "bias")}
+        for s in shapes(table)
+    }
+    masks = jax.eval_shape(lambda: dropout_masks(table, jax.random.key(0), batch))
+    images = jax.ShapeDtypeStruct((channels, height, width, batch), precision)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    step = functools.partial(loss_and_gradients, table, mesh, scheme=scheme)
+    program = jax.make_jaxpr(step)(parameters, images, labels, masks).jaxpr
+    return list(collectives(program, tuple(mesh.axis_names)))
+
+
+def collectives(program: Any, axes: tuple[str, ...], scope: str = "") -> Iterator[Collective]:
+    """Every equation of a jaxpr, and of those within it, that communicates along one of the axes."""
+    for equation in program.eqns:
+        here = f"{scope}/{equation.source_info.name_stack}"
+        kind = equation.primitive.name.removesuffix("_invariant")
+        along = tuple(axis for axis in axes if any(_names(value, axis) for value in equation.params.values()))
+        if along and kind not in BOOKKEEPING:
+            layer = here.replace("transpose(", "").replace("jvp(", "").strip("/)")
+            direction = "backward" if "transpose(" in here else "forward"
+            pairs = len(equation.params.get("perm", ()))
+            for operand in equation.invars:
+                shape, itemsize = operand.aval.shape, operand.aval.dtype.itemsize
+                yield Collective(layer, direction, kind, along, shape, itemsize, pairs)
+        for inner in jaxprs_in_params(equation.params):
+            yield from collectives(getattr(inner, "jaxpr", inner), axes, here)
+
+
+def _names(value: Any, axis: str) -> bool:
+    if isinstance(value, tuple | list | set | frozenset):
+        return any(_names(each, axis) for each in value)
+    return isinstance(value, str) and value == axis
+
+
+def _move(found: Collective, sizes: dict[str, int]) -> Move:
+    devices = math.prod(sizes[axis] for axis in found.axes)
+    operand = math.prod(found.shape) * found.itemsize
+    whole = operand * devices if found.kind == "all_gather" else operand
+    return Move(found.layer, found.direction, found.kind, whole, devices, found.pairs)  # pyright: ignore[reportArgumentType]

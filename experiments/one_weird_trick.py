@@ -1,0 +1,23 @@
+"""The merged network of "One weird trick" on ImageNet, in hybrid parallelism over all devices: 90 epochs.
+
+python launch.py --exp=alexnet_imagenet --mode=prepare     # once: 256x256 JPEGs, then
+python launch.py --exp=one_weird_trick --mesh.data=8 --train.batch=1024 --optim.learning_rate=0.08
+
+One column of 64, 192, 384, 384 and 256 maps (arXiv:1404.5997). Convolutions are spread by images, fully connected layers by
+units (hybrid.py). `--mesh.placement=columns` trains the same by data parallelism alone; the numbers agree to rounding. Data and
+rule are those of alexnet_imagenet, at 128 images a step on however many devices; the line above is its paper's way to more of
+them, with the rate multiplied as the batch is. Not yet trained to its end with this program.
+"""
+
+from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Train
+
+EXPERIMENT = Experiment(
+    name="one_weird_trick",
+    network=Network("alexnet", columns=1, kernels="merged"),
+    data=Data(
+        "imagenet2012", validation=10_000, crop_padding=0, crop=224, views=10, colour="original", fallback="error"
+    ),
+    optim=Optim(rule="paper", learning_rate=0.01, schedule="plateau"),
+    train=Train(epochs=90, batch=128, eval_batch=256),
+    mesh=Mesh(placement="hybrid"),
+)

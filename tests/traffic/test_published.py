@@ -1,0 +1,65 @@
+"""docs/traffic.md is what its command writes today; the predictions in it, worked out again by hand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import networks
+from alexnet_jax.table import operation_count
+from alexnet_jax.traffic import published
+from alexnet_jax.traffic.paper import Placement
+from alexnet_jax.traffic.times import Machine, Times, hybrid_step, implied_link, times
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_document_is_up_to_date(tmp_path):
+    published.main(tmp_path / "traffic.md")
+    assert (tmp_path / "traffic.md").read_text() == (ROOT / "docs/traffic.md").read_text()
+    assert (tmp_path / "traffic.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readme_quotes_it():
+    """Its numbers, each as docs/traffic.md has it."""
+    section = (ROOT / "README.md").read_text().split("## What the split costs")[1].split("\n## ")[0]
+    numbers = set(re.findall(r"\d+\.\d+", section))
+    assert len(numbers) > 8
+    assert numbers <= set(re.findall(r"\d+\.\d+", published.document())), numbers
+
+
+def test_the_two_gpu_net_takes_slightly_less_time_than_the_one_gpu_net():
+    """Three times the forward operations less conv1's backward by the images; 29.5 MB at 6 GB/s."""
+    two, one = networks.ALEXNET, networks.ALEXNET_ONE_COLUMN
+    steps = []
+    for table, gpus, megabytes in ((two, 2, 29.478912), (one, 1, 0)):
+        operations = 3 * operation_count(table) - operation_count(table.until("conv1"))
+        steps.append(128 * operations / gpus / 1.58e12 + megabytes / 6e3)
+    found = times(two, Placement("columns", 1, 2), 128, published.GTX_580)
+    assert found.step == pytest.approx(steps[0]) and 0.9 < steps[0] / steps[1] < 1
+
+
+def test_speed_ups_at_two_four_and_eight_gpus():
+    predicted = {n: n * published.scaling(n).efficiency for n in published.SPEEDUPS}
+    assert predicted == pytest.approx({2: 1.977, 4: 3.895, 8: 7.596}, abs=1e-3)
+    hours = published.scaling(1).step * published.IMAGES_2014 * 90 / 128 / 3600
+    assert hours == pytest.approx(published.HOURS_ONE_K20)
+
+
+def test_times_of_a_step():
+    spent = Times(compute=3.0, communication=1.0, ideal=2.0)
+    assert (spent.step, spent.at_best, spent.efficiency) == (4.0, 3.0, 0.5)
+    link = implied_link(3.0, sent=12.0, devices=4, speedup=3.0)
+    assert 12.0 / link + 3.0 == pytest.approx(3.0 * 4 / 3.0)
+
+
+@pytest.mark.parametrize("link", [1e6, 6e9, 1e15])
+def test_schemes_hide_what_they_can(link):
+    """(c) is never slower than (a), hides all but a slice on fast links, and (b) is (c) on links as many times slower."""
+    machine, table, n = Machine(1.6e12, link), networks.ALEXNET_MERGED, 8
+    a, b, c = (hybrid_step(table, n, 1024, machine, scheme) for scheme in ("a", "b", "c"))
+    gathering = 2 * 7 / 8 * 9216 * 1024 * 4 / link
+    assert c <= a <= c + 7 / 8 * gathering * (1 + 1e-9)
+    assert c <= b
+    if link == 1e15:
+        assert a - c == pytest.approx(7 / 8 * gathering)

@@ -1,0 +1,90 @@
+"""`--mode=traffic` from the command line: what it prints and what it refuses."""
+
+import re
+
+import pytest
+
+import launch
+from alexnet_jax.errors import RunError
+from alexnet_jax.experiment import Experiment, Mesh, Network
+from alexnet_jax.traffic import paper, show
+from alexnet_jax.traffic.paper import Placement
+
+NARROW = ["--exp=alexnet_digits", "--network.width=0.0625", "--network.fc_units=32", "--mode=traffic"]
+MERGED = ["--network.columns=1", "--network.kernels=merged", "--mesh.placement=hybrid"]
+
+
+@pytest.fixture
+def shown(capsys, tmp_path, monkeypatch):
+    """A function that runs a command in an empty folder and returns (exit status, what it printed, errors)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        status = launch.main([*NARROW, *arguments])
+        assert not list(tmp_path.iterdir())
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_bytes_of_every_layer_and_placement(shown):
+    status, out, _ = shown()
+    assert status == 0
+    assert "64 images a step in float32 on 2 devices: the whole batch, columns over 2" in out
+    assert "The traced training step has the same 24 collectives, byte for byte." in out
+    lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    gathered = 8 * 8 * 8 * 64 * 4 / 1e6  # conv2 of a sixteenth of the width: 8 maps of 8x8 in each column
+    assert lines["conv3"][1] == lines["conv3"][3] == f"{gathered:.3f}"
+    assert lines["conv4"][1] == lines["conv4"][3] == "-"
+    assert {"data", "hybrid"} <= set(lines) and "efficiency" not in out
+
+
+def test_steps_are_predicted_where_rates_are_given(shown):
+    status, out, _ = shown(*MERGED, "--mesh.data=8", "--traffic.link=6", "--traffic.compute=1.58")
+    assert status == 0 and "units of fully connected layers over all of them (hybrid)" in out
+    rows = [line for line in out.splitlines() if line.endswith("%")]
+    assert len(rows) == 3  # by images, hybrid, every layer by maps
+    for row in rows:
+        compute, sending, step, best = map(float, re.findall(r"[\d.]+", row)[-5:-1])
+        assert step == pytest.approx(compute + sending, abs=0.11) and best == max(compute, sending)
+
+
+def test_thousands_of_devices(shown):
+    status, out, _ = shown("--mesh.data=2048", "--mesh.column=2", "--train.batch=4096")
+    assert status == 0 and "4,096 devices: 2,048 shares of the batch, columns over 2" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--traffic.link=6"], "--traffic.link=6.0: expected both --traffic.link and --traffic.compute, or neither."),
+        (["--traffic.link=-1", "--traffic.compute=1"], "--traffic.link=-1.0: expected a positive number."),
+        (["--mode=summary", "--traffic.link=1"], "--traffic.link=1.0: expected only with --mode=traffic, not summary."),
+        (["--mesh.data=3"], "--train.batch=64: expected a multiple of the 3 data-parallel devices"),
+        (["--exp=pooling_sweep"], "--mode=traffic is not for sweeps"),
+    ],
+)
+def test_what_does_not_fit_gets_one_message(arguments, message, shown):
+    status, _, error = shown(*arguments)
+    assert status == 2 and error.startswith("Error: " + message) and error.count("\n") == 1
+
+
+def test_a_program_that_moves_more_than_paper_says_is_an_error(monkeypatch, shown):
+    monkeypatch.setattr(show, "moves", lambda *options: paper.moves(*options)[1:])
+    status, _, error = shown()
+    assert status == RunError.exit_status and "Only in the program: [Move(layer='conv1'" in error
+
+
+@pytest.mark.parametrize(
+    ("columns", "mesh", "expected"),
+    [
+        (2, Mesh(), Placement("columns", 1, 2)),
+        (1, Mesh(), Placement("columns", 2, 1)),
+        (2, Mesh(data=4), Placement("columns", 4, 2)),
+        (2, Mesh(column=1), Placement("columns", 1, 1)),
+        (1, Mesh(placement="hybrid"), Placement("hybrid", 2)),
+        (1, Mesh(data=4, placement="hybrid", scheme="slices"), Placement("hybrid", 4, slices=4)),
+    ],
+)
+def test_what_is_left_out_of_the_mesh(columns, mesh, expected):
+    assert show.placement_of(Experiment("x", network=Network(columns=columns), mesh=mesh)) == expected
