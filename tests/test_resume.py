@@ -104,7 +104,7 @@ def test_given_parameters_are_the_first_ones(learned, monkeypatch, tmp_path):
     class StopHereError(Exception):
         pass
 
-    def stop(self, state):
+    def stop(self, state, *, validate):
         first.append(state)
         raise StopHereError
 
