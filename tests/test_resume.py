@@ -59,6 +59,17 @@ def test_twenty_steps_in_three_processes_are_twenty_steps_in_one(twenty_steps, t
     assert [line["step"] for line in numbers(run)] == list(range(1, 21))
 
 
+def test_resumed_five_times_equals_once(twenty_steps, tmp_path, interrupt_at):
+    run, whole = tmp_path / "run", {"train__epochs": epochs(20)}
+    for stop in (2, 5, 8, 11, 14):
+        interrupt_at(stop)
+        assert train(run, **whole) == 130
+    assert train(run, **whole) == 0
+    assert same_bits(state(run), state(twenty_steps))
+    for kind in ("train", "validation", "test"):
+        assert numbers(run, kind) == numbers(twenty_steps, kind)
+
+
 def test_saves_between_epochs_change_nothing(twenty_steps, tmp_path, compile_cache):
     assert train(tmp_path / "run", train__epochs=epochs(20), train__save_every=7, train__keep=9) == 0
     assert steps(tmp_path / "run") == [7, 14, 20]
