@@ -20,7 +20,7 @@ from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.pipeline import Feed
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import DataNotFoundError, Interrupted, UsageError
+from alexnet_jax.errors import DataNotFoundError, Interrupted, RunError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores, Stopped
 from alexnet_jax.experiment import DIGITS, Experiment, Request, from_json
 from alexnet_jax.metrics import Metrics, read_metrics
@@ -332,10 +332,13 @@ def write_report_again(request: Request) -> None:
             f"{request.workdir} holds no finished run. The same command without --mode=report starts or continues it."
         )
     lines = read_metrics(workdir.path / "metrics.jsonl")
-    trained = from_json(record["experiment"])
-    path = report.write_report(
-        workdir.path, trained, record["environment"], record["data"]["title"], lines, result, request.shipped
-    )
+    trained, environment, title = from_json(record["experiment"]), record["environment"], record["data"]["title"]
+    try:
+        path = report.write_report(workdir.path, trained, environment, title, lines, result, request.shipped)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise RunError(
+            f"The files of {workdir.path} are damaged ({type(problem).__name__}: {problem}). Restore them from a copy."
+        ) from problem
     print(f"{_result_line(result)}\n{path}")
 
 

@@ -211,13 +211,21 @@ def _prepared(folder: Path) -> Any:
 
 
 def read(step: Path) -> dict[str, Any]:
-    """The trees of a checkpoint as orbax alone reads them, unchecked."""
+    """The trees of a checkpoint as orbax alone reads them, unchecked, on one device."""
+    import jax
     import orbax.checkpoint as ocp
 
     from alexnet_jax.restore import OPTIMIZER, PARAMETERS
 
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    found = {}
     with ocp.PyTreeCheckpointer() as checkpointer:
-        return {item: checkpointer.restore(step / item) for item in (PARAMETERS, OPTIMIZER)}
+        for item in (PARAMETERS, OPTIMIZER):
+            there = checkpointer.metadata(step / item).item_metadata.tree
+            here = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), there)
+            arguments = ocp.checkpoint_utils.construct_restore_args(here)
+            found[item] = checkpointer.restore(step / item, args=ocp.args.PyTreeRestore(here, arguments))
+    return found
 
 
 def bits(trees: Any) -> dict[str, bytes]:

@@ -140,7 +140,7 @@ def test_nothing_grows_when_pictures_are_read_again_and_again(tmp_path):
     mesh, watch = columns.make_mesh(), Watch()
     data = Data("folder", dir=str(write_folder(tmp_path, train=3)), side=SIDE, prepared="none")
     test = pipeline.feed(sources.load(data).test, mesh, workers=0)
-    for _ in range(50):
+    for _ in range(30):
         for examples, _, _ in test.evaluation(4):
             examples.images.block_until_ready()
         watch.look()
