@@ -73,6 +73,9 @@ class Workdir:
                 raise Busy(
                     f"Another process is working in {self.path}. Wait for it, or choose another {self._option}."
                 ) from problem
+            except OSError as problem:  # some shared file systems have no locks
+                unnoticed = "a second process in it would not be noticed"
+                print(f"Warning: {self.path} cannot be locked ({problem.strerror}); {unnoticed}.", flush=True)
             yield
 
     def record(self) -> dict[str, Any] | None:
