@@ -113,7 +113,7 @@ def _to_the_end(arguments: list[str], cache: Path) -> float:
 
 def _killed(kind: Kind, run: Path, chance: random.Random, seconds: float, cache: Path) -> bool:
     """Start it and kill it; False when it had come to its end before."""
-    process, end = _start(kind.command(run), cache), time.monotonic() + chance.uniform(0, seconds)
+    process, end = _start(kind.command(run), cache), time.monotonic() + chance.uniform(0, 0.8 * seconds)
     if kind.cue is not None:
         for _ in range(chance.randint(1, 4)):  # not always the first save of a process
             _wait(lambda: kind.cue is not None and not kind.cue(run), process)

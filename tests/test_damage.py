@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 from contextlib import closing
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -197,9 +196,11 @@ def test_a_save_replaced_by_its_validated_form_is_never_missing(tmp_path):
         checkpoints.save(1, tree, tree, 0.25)
         assert not checkpoints.unvalidated(1) and checkpoints.best_step() == 1
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
-    Path(tmp_path / "1").rename(tmp_path / "unvalidated-1")  # killed before the new one was there
-    with closing(Checkpoints(tmp_path)) as checkpoints:
-        assert checkpoints.steps() == [1]
+    here = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+    for opened in (lambda: restore_latest(tmp_path, here, here), lambda: Checkpoints(tmp_path).close()):
+        (tmp_path / "1").rename(tmp_path / "unvalidated-1")  # killed before the new one was there
+        opened()
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
     shutil.copytree(tmp_path / "1", tmp_path / "unvalidated-1")  # killed after that
     with closing(Checkpoints(tmp_path)) as checkpoints:
         assert checkpoints.steps() == [1]
