@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -27,6 +28,10 @@ class Scores:
     top1_error: float
     top5_error: float
     examples: int
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """An evaluation was stopped between two batches, as its caller asked."""
 
 
 class Evaluator:
@@ -62,18 +67,22 @@ class Evaluator:
         places = views(examples.images.shape[1], self._data)
         return self._average([self._see(parameters, examples, indices, place) for place in places])
 
-    def __call__(self, parameters: Parameters, split: Feed) -> Scores:
-        """Raises Diverged when a loss is not finite."""
-        return self.examine(parameters, split)[0]
+    def __call__(self, parameters: Parameters, split: Feed, stop: Callable[[], bool] = lambda: False) -> Scores:
+        """The scores; raises as `examine`."""
+        return self.examine(parameters, split, stop)[0]
 
-    def examine(self, parameters: Parameters, split: Feed) -> tuple[Scores, np.ndarray]:
+    def examine(
+        self, parameters: Parameters, split: Feed, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[Scores, np.ndarray]:
         """The scores, and for every image in order how many classes stood before the right one, uint16 [n].
 
-        Raises Diverged when a loss is not finite.
+        Raises Diverged when a loss is not finite, Stopped before a batch when `stop()`.
         """
         losses, ranks = [], []
         with contextlib.closing(split.evaluation(self.batch)) as batches:
             for examples, indices, counted in batches:
+                if stop():
+                    raise Stopped
                 seen = self.scores(parameters, examples, indices)
                 loss, place = jax.device_get(self._judge(seen, examples, indices))
                 losses.append(loss[counted])
