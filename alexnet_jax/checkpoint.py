@@ -1,8 +1,11 @@
-"""What is saved, when it is kept, and how it comes back, on any mesh. orbax does the writing, beside the training."""
+"""What is saved, when it is kept, and where a run goes on. orbax does the writing, beside the training."""
 
-import contextlib
+import asyncio
+import itertools
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,16 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
+from orbax.checkpoint.path import atomicity
 
-from alexnet_jax.distributed import leads, together
-from alexnet_jax.errors import RunError, UsageError
+from alexnet_jax import checksums
+from alexnet_jax.checksums import BEST, CHECKSUMS
+from alexnet_jax.distributed import told
+from alexnet_jax.errors import Damaged
+from alexnet_jax.restore import OPTIMIZER, PARAMETERS, best_step, failures, first_sound, restore_trees, step_folders
 
-BEST = "validation_top1_error"
-"""The metric of a checkpoint that was validated; saves in the middle of an epoch have none."""
-
-PARAMETERS, OPTIMIZER = "parameters", "optimizer"
+UNVALIDATED = "unvalidated-"
+"""Before the step, the name of a checkpoint while the same with its validation error is being written in its place."""
 
 
 class Checkpoints:
@@ -27,62 +32,83 @@ class Checkpoints:
     (velocities and the count its rate is computed from). Everything else is a function of seed and step.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, *, read_only: bool = False):
+    def __init__(self, folder: Path, keep: int = 2):
+        """Open the folder to save into it. What killed saves left is removed, damage that can be seen at once moved aside."""
         self.folder = folder.absolute()
         best = policy.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.AnyPreservationPolicy([policy.LatestN(keep), best]),
             best_fn=_error,
             best_mode="min",
-            read_only=read_only,
+            cleanup_tmp_directories=True,
+            temporary_path_class=_OnDisk,
         )
-        with _failures("open", self.folder):
-            if not read_only and leads():
-                remove_stray_steps(self.folder)
-            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=(PARAMETERS, OPTIMIZER))
+        with failures("open", self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _once(lambda: _tidy(self.folder))
+            names = (PARAMETERS, OPTIMIZER, CHECKSUMS)
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=names)
 
     def steps(self) -> list[int]:
-        """Steps that can be restored, rising."""
-        return sorted(step for step in self._manager.all_steps() if any((self.folder / str(step)).iterdir()))
+        """Steps that were saved, rising."""
+        return [int(step.name) for step in step_folders(self.folder)]
 
     def best_step(self) -> int | None:
         """The step with the lowest validation error among those kept."""
-        return self._manager.best_step()
+        return best_step(self.folder)
+
+    def unvalidated(self, step: int) -> bool:
+        """Whether this step was saved, and without a validation error."""
+        folder = self.folder / str(step)
+        return folder.is_dir() and checksums.validation_error(folder) is None
 
     def save(
         self, step: int, parameters: Any, optimizer: Any | None = None, validation_error: float | None = None
     ) -> None:
-        """Start saving; training goes on meanwhile. A step that is there already is left as it is.
+        """Start saving; training goes on meanwhile.
 
+        A step that is there already is left as it is, unless it had no validation error and now has one: it is replaced.
         Imported parameters come without an optimizer.
 
         Raises RunError when this save cannot start or the one before it failed.
         """
-        if step in self._manager.all_steps():
-            return
-        trees = {PARAMETERS: parameters} | ({} if optimizer is None else {OPTIMIZER: optimizer})
-        items = {name: ocp.args.PyTreeSave(_copy(tree)) for name, tree in trees.items()}
-        with _failures("save", self.folder):
+        with failures("save", self.folder):
             self._manager.check_for_errors()
-            metrics = None if validation_error is None else {BEST: validation_error}
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+            if step not in self._manager.all_steps():
+                self._save(step, parameters, optimizer, validation_error)
+                return
+            self.wait()
+            if validation_error is None or not told(lambda: int(self.unvalidated(step))):
+                return
+            aside = self.folder / f"{UNVALIDATED}{step}"
+            _once(lambda: (self.folder / str(step)).rename(aside))
+            self._manager.reload()
+            self._save(step, parameters, optimizer, validation_error)
+            self.wait()
+            _once(lambda: shutil.rmtree(aside))
+
+    def _save(self, step: int, parameters: Any, optimizer: Any | None, validation_error: float | None) -> None:
+        trees = {PARAMETERS: parameters} | ({} if optimizer is None else {OPTIMIZER: optimizer})
+        copies = {item: _copy(tree) for item, tree in trees.items()}
+        items = {item: ocp.args.PyTreeSave(copy) for item, copy in copies.items()}
+        items |= {CHECKSUMS: ocp.args.JsonSave(checksums.record(step, copies, validation_error))}
+        metrics = None if validation_error is None else {BEST: validation_error}
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def wait(self) -> None:
         """Until everything is on disk. Raises RunError when a save failed."""
-        with _failures("save", self.folder):
+        with failures("save", self.folder):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
     def restore(self, step: int, parameters: Any, optimizer: Any) -> tuple[Any, Any]:
         """Both trees of a step, placed as the abstract ones given (jax.ShapeDtypeStruct with shardings)."""
-        return (
-            restore_tree(self.folder / str(step), PARAMETERS, parameters),
-            restore_tree(self.folder / str(step), OPTIMIZER, optimizer),
-        )
+        trees = restore_trees(self.folder / str(step), {PARAMETERS: parameters, OPTIMIZER: optimizer})
+        return trees[PARAMETERS], trees[OPTIMIZER]
 
     def close(self) -> None:
         """Wait and let go of the threads. Raises RunError when a save failed."""
-        with _failures("save", self.folder):
+        with failures("save", self.folder):
             self._manager.close()
 
 
@@ -95,126 +121,85 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-REMEDIES = {
-    "open": "Is the folder readable and writable? Nothing in it was changed.",
-    "read": "Its files are damaged or missing. Choose another with --restore; to go on training from the checkpoint before "
-    "it, move this folder away and start the same command again.",
-    "save": "Is the disk full, or the folder moved or damaged? Earlier checkpoints there are untouched; start the same command "
-    "again to go on from the last of them.",
-}
+def _once(action: Callable[[], Any]) -> None:
+    """Of all processes of a run the first does it, the others wait."""
+
+    def done() -> int:
+        action()
+        return 0
+
+    told(done)
 
 
-@contextlib.contextmanager
-def _failures(verb: str, folder: Path) -> Iterator[None]:
-    """Turn whatever orbax raises, of many types, into a RunError that says what to do."""
-    try:
-        with together():
-            yield
-    except (RunError, UsageError):
-        raise
-    except Exception as problem:  # orbax documents no common type, and some are bare Exception
-        raise RunError(
-            f"Could not {verb} a checkpoint in {folder}: {_first_line(problem)}\n{REMEDIES[verb]}"
-        ) from problem
+class _OnDisk(atomicity.AtomicRenameTemporaryPath):
+    """A finished checkpoint is on the disk itself, a power cut can come, before an older one is deleted."""
+
+    async def finalize(self) -> None:
+        await super().finalize()
+        if self.get_final().name.isdigit():  # the whole, not one of its items
+            await asyncio.to_thread(_sync, Path(self.get_final()))
 
 
-def _first_line(problem: BaseException) -> str:
-    text = str(problem).strip().splitlines()
-    return f"{type(problem).__name__}: {text[0][:300]}" if text else type(problem).__name__
+def _sync(folder: Path) -> None:
+    """fsync every file and folder in it, and the folder above, which holds its name; all at once takes a quarter of the time."""
+
+    def sync(path: Path) -> None:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    with ThreadPoolExecutor(16) as executor:
+        list(executor.map(sync, (*folder.rglob("*"), folder, folder.parent)))
 
 
-def remove_stray_steps(folder: Path) -> None:
-    """Delete step folders that hold nothing: orbax would take one for the latest checkpoint."""
-    for step in folder.glob("[0-9]*"):
-        if step.name.isdigit() and step.is_dir() and not any(step.iterdir()):
-            shutil.rmtree(step)
+# --- damage and what killed processes left ---------------------------------------------------------------------------
 
 
-def restore_tree(step_folder: Path, item: str, expected: Any, skip: tuple[str, ...] = ()) -> Any:
-    """One tree of a checkpoint, placed as `expected` says; without the layers of `skip`, whatever they are there.
+def restore_latest(folder: Path, parameters: Any, optimizer: Any) -> tuple[int, Any, Any] | None:
+    """(step, parameters, optimizer) of the newest sound checkpoint of a run; None: it has none yet.
 
-    Raises UsageError naming the first leaf whose presence, shape or type differs, RunError when the files are damaged.
+    Damaged ones that are newer are told and moved aside: training will come to their steps again.
+    Raises UsageError when it is another network's or optimizer's, RunError when all are damaged; then nothing is moved.
     """
-    path = step_folder / item
-    if not path.is_dir():
-        raise RunError(f"The checkpoint {step_folder} has no {item!r}. Choose another with --restore, or start anew.")
-    with ocp.PyTreeCheckpointer() as checkpointer, _failures("read", step_folder):
-        saved = _without(checkpointer.metadata(path).item_metadata.tree, skip)
-        expected = _without(expected, skip)
-        _compare(_leaves(saved), _leaves(expected), path)
-        restored = checkpointer.restore(
-            path,
-            args=ocp.args.PyTreeRestore(
-                item=expected,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(expected),
-                partial_restore=bool(skip),
-            ),
-        )
-        return jax.tree.map(lambda like, x: x.astype(like.dtype), expected, restored)
+    _once(lambda: _put_back(folder))
+    expected = {PARAMETERS: parameters, OPTIMIZER: optimizer}
+    folders = step_folders(folder)[::-1]
+    if not folders:
+        return None
+    step, trees, damaged = first_sound(folders, lambda step: restore_trees(step, expected))
+    _once(lambda: [_move_aside(*pair) for pair in damaged.items()])
+    return int(step.name), trees[PARAMETERS], trees[OPTIMIZER]
 
 
-def _without(tree: Any, skip: tuple[str, ...]) -> Any:
-    return {layer: leaves for layer, leaves in tree.items() if layer not in skip} if skip else tree
+def _put_back(folder: Path) -> None:
+    """The process died while a checkpoint was being replaced: take back the one, or drop it where the other is complete."""
+    for aside in folder.glob(f"{UNVALIDATED}*"):
+        step = folder / aside.name.removeprefix(UNVALIDATED)
+        if step.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(step)
 
 
-def _leaves(tree: Any) -> dict[str, tuple]:
-    """{'conv1/kernel': (shape, dtype)}; names are the same for a tree in memory and for orbax's record of it."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "dtype"))
-    return {"/".join(_name(key) for key in path): (tuple(x.shape), jnp.dtype(x.dtype)) for path, x in leaves}
+def _tidy(folder: Path) -> None:
+    """Before orbax looks into it: an empty step would be its latest, one with damaged metrics would stop it."""
+    _put_back(folder)
+    for stray in folder.iterdir():
+        if stray.name.isdigit() and stray.is_dir() and not any(stray.iterdir()):
+            stray.rmdir()
+    for step in step_folders(folder):
+        try:
+            checksums.validation_error(step)
+        except Damaged as damage:
+            _move_aside(step, damage)
 
 
-def _name(key: Any) -> str:
-    return str(next(getattr(key, kind) for kind in ("key", "idx", "name") if hasattr(key, kind)))
-
-
-def _compare(saved: dict[str, tuple], expected: dict[str, tuple], path: Path) -> None:
-    for leaf in (*expected, *saved):
-        there, here = saved.get(leaf), expected.get(leaf)
-        if there != here:
-            raise UsageError(
-                f"The checkpoint {path} does not fit this network and optimizer: {leaf} is {_describe(there)} there and "
-                f"{_describe(here)} here. Give the options the checkpoint was trained with, or another checkpoint."
-            )
-
-
-def _describe(leaf: tuple | None) -> str:
-    return "absent" if leaf is None else f"{leaf[1].name}{list(leaf[0])}"
-
-
-def find_step(restore: str, run_folder: Path) -> Path:
-    """The step folder that `latest`, `best`, a step number or a path (of a run, its checkpoints, or one step) names.
-
-    Raises UsageError listing what is there when it names none.
-    """
-    if restore in ("latest", "best") or restore.isdigit():
-        folder, wanted = run_folder / "checkpoints", restore
-    else:
-        folder, wanted = Path(restore), "latest"
-        if folder.is_file():
-            raise UsageError(
-                f"--restore={restore} is a file. Weights of other programs come in with --mode=import --weights={restore}; "
-                "--restore then takes the folder made of them."
-            )
-        if (folder / PARAMETERS).is_dir():
-            return folder.absolute()
-        folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    if not folder.is_dir():
-        raise UsageError(f"--restore={restore}: there is no checkpoint folder {folder}. Train first, or give a path.")
-    return _choose(folder, wanted, restore)
-
-
-def _choose(folder: Path, wanted: str, restore: str) -> Path:
-    checkpoints = Checkpoints(folder, read_only=True)
-    try:
-        steps, best = checkpoints.steps(), checkpoints.best_step()
-    finally:
-        checkpoints.close()
-    choices: dict[str, Callable[[], int | None]] = {
-        "latest": lambda: steps[-1] if steps else None,
-        "best": lambda: best,
-    }
-    step = choices[wanted]() if wanted in choices else int(wanted)
-    if step not in steps:
-        listed = ", ".join(map(str, steps)) or "none"
-        raise UsageError(f"--restore={restore}: no such checkpoint in {folder}; its steps are {listed}.")
-    return folder.absolute() / str(step)
+def _move_aside(step: Path, damage: Damaged) -> None:
+    """Out of the way of later saves of the same step, and of those that count which to keep."""
+    name = f"damaged-{step.name}"
+    places = (step.with_name(f"{name}-{n}" if n > 1 else name) for n in itertools.count(1))
+    place = next(place for place in places if not place.exists())
+    step.rename(place)
+    print(f"Warning: {damage.fact} It was moved to {place}.", flush=True)

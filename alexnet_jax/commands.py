@@ -17,19 +17,22 @@ from jax.sharding import Mesh as DeviceMesh
 
 from alexnet_jax import columns, distributed, hybrid, networks, optim, report
 from alexnet_jax.allocator import accelerated
-from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
+from alexnet_jax.checkpoint import Checkpoints, restore_latest
 from alexnet_jax.compiled import keep_compiled
 from alexnet_jax.data import order, pipeline, sources, statistics
 from alexnet_jax.data.classes import class_count
+from alexnet_jax.data.pipeline import Feed
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import DataNotFoundError, UsageError
-from alexnet_jax.evaluate import Evaluator, Scores
+from alexnet_jax.errors import DataNotFoundError, Interrupted, RunError, UsageError
+from alexnet_jax.evaluate import Evaluator, Scores, Stopped
 from alexnet_jax.experiment import DIGITS, Experiment, Request, flatten, from_json
 from alexnet_jax.metrics import Metrics, Unwritten, read_metrics
 from alexnet_jax.model import Parameters, abstract, placement
 from alexnet_jax.place import Place
 from alexnet_jax.processes import devices_each
+from alexnet_jax.restore import PARAMETERS, find_step, restore_parameters, restore_tree
+from alexnet_jax.signals import Signals
 from alexnet_jax.summary import summary
 from alexnet_jax.table import Table, parameter_count
 from alexnet_jax.train import Loop, State, Trainer
@@ -256,9 +259,9 @@ def _run(
 ) -> None:
     experiment, workdir = request.experiment, Workdir(request.workdir)
     evaluator = make_evaluator(trainer)
+    state = _first_state(trainer, workdir.path / "checkpoints", restored_from, request.restore_skip)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
-        state = _first_state(trainer, checkpoints, restored_from, request.restore_skip)
         print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0])))
         with (Metrics if distributed.leads() else Unwritten)(
             workdir.path,
@@ -271,8 +274,9 @@ def _run(
             training, validation, test = (
                 pipeline.feed(split, trainer.mesh, experiment.data.workers) for split in (*splits, data_set.test)
             )
-            state = Loop(trainer, training, validation, evaluator, metrics, checkpoints).run(state)
-            scores, ranks = evaluator.examine(state.parameters, test)
+            loop = Loop(trainer, training, validation, evaluator, metrics, checkpoints)
+            state = loop.run(state, validate=checkpoints.unvalidated(int(state.step)))
+            scores, ranks = _test(evaluator, state, test)
             if distributed.leads():
                 np.save(workdir.path / RANKS, ranks)
             metrics.test(int(state.step), dataclasses.asdict(scores))
@@ -280,6 +284,16 @@ def _run(
         checkpoints.close()
     if distributed.leads():
         _finish(request, workdir, data_set, scores, int(state.step))
+
+
+def _test(evaluator: Evaluator, state: State, test: Feed) -> tuple[Scores, np.ndarray]:
+    """Scores and ranks on the test images. Raises Interrupted after a signal: all is saved by then."""
+    with Signals(distributed.Agreement(evaluator.mesh)) as signals:
+        try:
+            return evaluator.examine(state.parameters, test, signals.came)
+        except Stopped:
+            assert signals.received is not None
+            raise Interrupted(signals.received, int(state.step)) from None
 
 
 def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
@@ -293,13 +307,12 @@ def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
         )
 
 
-def _first_state(trainer: Trainer, checkpoints: Checkpoints, restored_from: str | None, skip: tuple[str, ...]) -> State:
-    """The latest checkpoint's state, or step 0 from fresh or given parameters; of the latter without the layers of `skip`."""
+def _first_state(trainer: Trainer, folder: Path, restored_from: str | None, skip: tuple[str, ...]) -> State:
+    """The newest sound checkpoint's state, or step 0 from fresh parameters or given ones without the layers of `skip`."""
     abstract = trainer.abstract_state()
-    steps = checkpoints.steps()
-    if distributed.told(lambda: len(steps)):
-        step = distributed.told(lambda: steps[-1])  # a shared folder may look different elsewhere for a while
-        parameters, optimizer = checkpoints.restore(step, abstract.parameters, abstract.optimizer)
+    found = restore_latest(folder, abstract.parameters, abstract.optimizer)
+    if found is not None:
+        step, parameters, optimizer = found
         return State(parameters, optimizer, jax.device_put(np.int32(step), abstract.step.sharding))
     if restored_from is None:
         return trainer.initial_state()
@@ -361,10 +374,13 @@ def write_report_again(request: Request) -> None:
             f"{request.workdir} holds no finished run. The same command without --mode=report starts or continues it."
         )
     lines = read_metrics(workdir.path / "metrics.jsonl")
-    trained = from_json(record["experiment"])
-    path = report.write_report(
-        workdir.path, trained, record["environment"], record["data"]["title"], lines, result, request.shipped
-    )
+    trained, environment, title = from_json(record["experiment"]), record["environment"], record["data"]["title"]
+    try:
+        path = report.write_report(workdir.path, trained, environment, title, lines, result, request.shipped)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise RunError(
+            f"The files of {workdir.path} are damaged ({type(problem).__name__}: {problem}). Restore them from a copy."
+        ) from problem
     print(f"{_result_line(result)}\n{path}")
 
 
@@ -390,7 +406,7 @@ def load_trained(request: Request) -> Trained:
     trainer, training, validation = distributed.in_turn(make)
     distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(step)})
     distributed.connect(trainer.mesh)
-    parameters = restore_tree(step, PARAMETERS, abstract(trainer.table, trainer.mesh))
+    step, parameters = restore_parameters(request.restore, request.workdir, abstract(trainer.table, trainer.mesh))
     splits = {"train": training, "validation": validation, "test": data_set.test}
     return Trained(step, trainer, parameters, data_set, splits)
 

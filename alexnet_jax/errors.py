@@ -4,6 +4,7 @@ Every message states the value received, what was expected and the remedy; `laun
 """
 
 import signal
+from pathlib import Path
 
 
 class UsageError(Exception):
@@ -24,6 +25,16 @@ class Diverged(RunError):  # noqa: N818 - the run's own end, told apart from dam
 
 class PeerLost(RunError):  # noqa: N818 - another process failed, and says why
     """This process had to stop because another one of the same run did."""
+
+
+class Damaged(RunError):  # noqa: N818 - what is wrong, not that something is
+    """A checkpoint is not as it was saved. `fact` says what is wrong, the message also what else there is."""
+
+    def __init__(self, folder: Path, fact: str):
+        others = sorted(int(p.name) for p in folder.parent.glob("[0-9]*") if p.name.isdigit() and p.name != folder.name)
+        self.fact = f"The checkpoint {folder} is damaged: {fact}."
+        listed = f"Steps {', '.join(map(str, others))} are there too" if others else "There is no other beside it"
+        super().__init__(f"{self.fact}\n{listed}; choose another with --restore. Nothing was changed.")
 
 
 class Busy(UsageError):  # noqa: N818 - nothing is wrong

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -30,6 +31,10 @@ class Scores:
     examples: int
 
 
+class Stopped(Exception):  # noqa: N818 - not an error
+    """An evaluation was stopped between two batches, as its caller asked."""
+
+
 class Evaluator:
     """Evaluates parameters on splits; compiled once per split, whatever its size.
 
@@ -41,6 +46,7 @@ class Evaluator:
         self, table: Table, mesh: DeviceMesh, stats: Statistics, data: Data | None = None, train: Train | None = None
     ):
         data, train = data or Data(), train or Train()
+        self.mesh = mesh
         replicas = columns.data_replicas(mesh)
         self.batch = -(-train.eval_batch // replicas) * replicas  # rounded up: the numbers do not depend on it
         batch_first = columns.place(mesh, columns.BATCH_FIRST)
@@ -64,18 +70,22 @@ class Evaluator:
         places = views(examples.images.shape[1], self._data)
         return self._average([self._see(parameters, examples, indices, place) for place in places])
 
-    def __call__(self, parameters: Parameters, split: Feed) -> Scores:
-        """Raises Diverged when a loss is not finite."""
-        return self.examine(parameters, split)[0]
+    def __call__(self, parameters: Parameters, split: Feed, stop: Callable[[], bool] = lambda: False) -> Scores:
+        """The scores; raises as `examine`."""
+        return self.examine(parameters, split, stop)[0]
 
-    def examine(self, parameters: Parameters, split: Feed) -> tuple[Scores, np.ndarray]:
+    def examine(
+        self, parameters: Parameters, split: Feed, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[Scores, np.ndarray]:
         """The scores, and for every image in order how many classes stood before the right one, uint16 [n].
 
-        Raises Diverged when a loss is not finite.
+        Raises Diverged when a loss is not finite, Stopped before a batch when `stop()`.
         """
         losses, ranks = [], []
         with contextlib.closing(split.evaluation(self.batch)) as batches:
             for examples, indices, counted in batches:
+                if stop():
+                    raise Stopped
                 seen = self.scores(parameters, examples, indices)
                 loss, place = jax.device_get(self._judge(seen, examples, indices))
                 losses.append(loss[counted])

@@ -5,6 +5,7 @@ This file knows no jax, so that a misspelt option is answered at once and a fini
 
 import dataclasses
 import json
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -292,8 +293,29 @@ def from_json(values: dict[str, Any]) -> Experiment:
             raise UsageError(
                 f"The saved experiment's section {section!r} has {found!r}, which this version does not know."
             )
-        built[section] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        hints = typing.get_type_hints(kind)
+        for name, value in fields.items():
+            if not _fits(value, hints[name]):
+                raise UsageError(
+                    f"The saved experiment has {section}.{name}={value!r}, which this version does not know; the file may be "
+                    "damaged."
+                )
+        built[section] = kind(**fields)
     return Experiment(**built)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has the type of a field: Literal, a union, a tuple of any length, or plain."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return any(type(value) is type(word) and value == word for word in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(each, inner[0]) for each in value)
+    if inner:
+        return any(_fits(value, each) for each in inner)
+    plain = int | float if hint is float else hint
+    return isinstance(value, plain) and (hint is bool or not isinstance(value, bool))
 
 
 def flatten(experiment: Experiment) -> dict[str, Any]:

@@ -22,11 +22,11 @@ import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 
 from alexnet_jax import columns, commands, networks
-from alexnet_jax.checkpoint import PARAMETERS, find_step, restore_tree
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Request
 from alexnet_jax.model import Parameters, abstract, dropout_masks, initialize, loss_and_gradients
+from alexnet_jax.restore import restore_parameters
 from alexnet_jax.table import Table
 
 TOLERANCE = 1e-5
@@ -74,8 +74,7 @@ def check(request: Request) -> None:
     if request.restore is None:
         where, parameters = "fresh parameters", fresh(table, mesh, deviation, seed)
     else:
-        where = find_step(request.restore, request.workdir)
-        parameters = restore_tree(where, PARAMETERS, abstract(table, mesh))
+        where, parameters = restore_parameters(request.restore, request.workdir, abstract(table, mesh))
     print(f"{table.name} at {where}, mesh {dict(mesh.shape)}, {DIRECTIONS} random directions for each leaf\n")
     print(f"{'leaf':16s}{'parameters':>12s}  {'slope':>9s}  {'step':>8s}  relative error")
     with jax.enable_x64(True):

@@ -3,13 +3,11 @@
 import contextlib
 import functools
 import math
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -24,10 +22,11 @@ from alexnet_jax.data.pipeline import Feed, OnDevice
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.distributed import Agreement, several
 from alexnet_jax.errors import Diverged, Interrupted, RunError
-from alexnet_jax.evaluate import Evaluator, Scores
+from alexnet_jax.evaluate import Evaluator, Scores, Stopped
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.metrics import Metrics
 from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients, places
+from alexnet_jax.signals import Signals, nothing_to_lose
 from alexnet_jax.table import Table
 
 INIT, AUGMENT, DROPOUT = 0, 1, 2
@@ -141,33 +140,6 @@ class Trainer:
         return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
 
 
-class Signals:
-    """Within it SIGINT and SIGTERM only set `received`; the loop looks at it after every step.
-
-    One within another shares what was received: a sweep stops after a trial that a signal came too late to stop.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._outer: Signals | None = None
-
-    def __enter__(self) -> "Signals":
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        outer = getattr(self._before[signal.SIGTERM], "__self__", None)
-        if isinstance(outer, Signals):
-            self._outer, self.received = outer, outer.received
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        if self._outer is not None:
-            self._outer._note(number, frame)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 IN_FLIGHT = 2
 """Steps handed to the devices ahead of the one they work at: they never wait for us, nor we long for them."""
 
@@ -193,36 +165,48 @@ class Loop:
         self.first_epoch: list[float] = []
         self.last_read = time.monotonic()
 
-    def run(self, state: State) -> State:
-        """Raises Diverged naming the step when a loss is not finite, Interrupted after a signal, once all is saved."""
+    def run(self, state: State, *, validate: bool = False) -> State:
+        """Train from a state that is saved; `validate`: it was not validated, and shall be if that was due.
+
+        Raises Diverged naming the step when a loss is not finite, Interrupted after a signal, once all is saved.
+        """
         options, per_epoch = self.trainer.experiment.train, self.trainer.steps_per_epoch
         step, total = self.trainer.step(), self.trainer.total_steps
         start, seed = int(state.step), np.uint32(options.seed)
         feed = self.train.training(start, total, options.batch, options.seed)
-        agreed = Agreement(self.trainer.mesh)
-        with Signals() as signals, contextlib.closing(feed) as batches:
+        with (
+            Signals(Agreement(self.trainer.mesh)) as signals,
+            contextlib.closing(feed) as batches,
+            contextlib.ExitStack() as beginning,
+        ):
+            beginning.enter_context(nothing_to_lose(start))
+            if validate and (start % per_epoch == 0 or start == total):
+                state = self._end_of_epoch(state, start, signals)
             for done in range(start + 1, total + 1):
                 try:
                     examples, indices = next(batches)
                 except RunError:  # a signal to the whole group may have killed the workers
-                    if several() or not signals.received:  # the others do not know, and would not save with this one
+                    if several() or not signals.came():  # others do not know of it, and would not save with this one
                         raise
-                    self._save(state, done - 1)
-                    self.checkpoints.wait()
-                    raise Interrupted(signals.received, done - 1) from None
+                    self._leave(state, done - 1, signals)
                 state, result = step(state, examples, indices, seed)
+                beginning.close()
                 self.pending.append((done, result))
                 self._keep_pace(done)
-                interrupted = agreed(signals.received)
                 if done % per_epoch == 0 or done == total:
-                    state = self._end_of_epoch(state, done)
-                elif interrupted or (options.save_every and done % options.save_every == 0):
+                    state = self._end_of_epoch(state, done, signals)
+                elif options.save_every and done % options.save_every == 0:
                     self._save(state, done)
-                if interrupted and done < total:
-                    self.checkpoints.wait()
-                    raise Interrupted(interrupted, done)
+                if signals.came():
+                    self._leave(state, done, signals)
             self.checkpoints.wait()
         return state
+
+    def _leave(self, state: State, step: int, signals: Signals) -> NoReturn:
+        self._save(state, step)
+        self.checkpoints.wait()
+        assert signals.received is not None
+        raise Interrupted(signals.received, step)
 
     def _keep_pace(self, done: int) -> None:
         """Wait for the devices when they are too far behind. Losses are fetched in bulk: a step is too short to wait for one."""
@@ -266,11 +250,15 @@ class Loop:
                 "Try another --train.seed, --network.init=he, a higher --optim.learning_rate, or a warm-up."
             )
 
-    def _end_of_epoch(self, state: State, step: int) -> State:
+    def _end_of_epoch(self, state: State, step: int, signals: Signals) -> State:
+        """Validate and save. A signal meanwhile: saved without; when the run goes on it begins with the validation."""
         self._read(0)
         started = time.monotonic()
-        with self.metrics.pause():
-            scores: Scores = self.evaluator(state.parameters, self.validation)
+        try:
+            with self.metrics.pause():
+                scores: Scores = self.evaluator(state.parameters, self.validation, signals.came)
+        except Stopped:
+            self._leave(state, step, signals)
         # Written before the save: a run killed between the two goes on from the step before, and writes this line again.
         self.metrics.validation(
             step,

@@ -73,20 +73,41 @@ class Workdir:
                 raise Busy(
                     f"Another process is working in {self.path}. Wait for it, or choose another {self._option}."
                 ) from problem
+            except OSError as problem:  # some shared file systems have no locks
+                unnoticed = "a second process in it would not be noticed"
+                print(f"Warning: {self.path} cannot be locked ({problem.strerror}); {unnoticed}.", flush=True)
             yield
 
     def record(self) -> dict[str, Any] | None:
         """experiment.json: {'experiment', 'data', 'environment', 'restored_from', 'restore_skip'}, or None before a first run."""
-        return self.read(RECORD)
+        record = self.read(RECORD)
+        if record is not None:
+            self._check(RECORD, record, {"experiment": dict, "data": dict, "environment": dict})
+            self._check(RECORD, record["data"], {"title": str, "fingerprint": str})
+        return record
 
     def result(self) -> dict[str, Any] | None:
         """result.json of a finished run, or None."""
-        return self.read(RESULT)
+        result = self.read(RESULT)
+        if result is not None:
+            number = int | float
+            self._check(RESULT, result, {"steps": int, "examples": int, "top1_error": number, "top5_error": number})
+        return result
+
+    def _check(self, name: str, values: dict[str, Any], expected: dict[str, Any]) -> None:
+        for key, kind in expected.items():
+            if not isinstance(values.get(key), kind) or isinstance(values[key], bool):
+                raise self._damaged(name, f"{key} is {values.get(key)!r}")
+
+    def _damaged(self, name: str, what: object) -> RunError:
+        return RunError(
+            f"{self.path / name} is damaged ({what}). Restore it from a copy, or start anew with --overwrite."
+        )
 
     def experiment(self) -> Experiment | None:
         """The experiment this folder was made by, or None."""
         record = self.record()
-        return None if record is None else from_json(record.get("experiment", {}))
+        return None if record is None else from_json(record["experiment"])
 
     def write(self, name: str, values: dict[str, Any]) -> None:
         """Write a JSON file whole or not at all."""
@@ -158,11 +179,7 @@ class Workdir:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as problem:
-            raise RunError(
-                f"{path} is damaged ({problem}). Restore it from a copy, or start anew with --overwrite."
-            ) from problem
+            raise self._damaged(name, problem) from problem
         if not isinstance(values, dict):
-            raise RunError(
-                f"{path} is damaged (no JSON object). Restore it from a copy, or start anew with --overwrite."
-            )
+            raise self._damaged(name, "no JSON object")
         return values

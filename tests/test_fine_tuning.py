@@ -29,7 +29,7 @@ def first_state(monkeypatch):
     """A function: options of a training -> (its trainer, the state before its first step)."""
     found = []
 
-    def stop(self, state):
+    def stop(self, state, *, validate):
         found.append((self.trainer, state))
         raise StopHereError
 

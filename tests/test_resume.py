@@ -59,6 +59,17 @@ def test_twenty_steps_in_three_processes_are_twenty_steps_in_one(twenty_steps, t
     assert [line["step"] for line in numbers(run)] == list(range(1, 21))
 
 
+def test_resumed_five_times_equals_once(twenty_steps, tmp_path, interrupt_at):
+    run, whole = tmp_path / "run", {"train__epochs": epochs(20)}
+    for stop in (2, 5, 8, 11, 14):
+        interrupt_at(stop)
+        assert train(run, **whole) == 130
+    assert train(run, **whole) == 0
+    assert same_bits(state(run), state(twenty_steps))
+    for kind in ("train", "validation", "test"):
+        assert numbers(run, kind) == numbers(twenty_steps, kind)
+
+
 def test_saves_between_epochs_change_nothing(twenty_steps, tmp_path, compile_cache):
     assert train(tmp_path / "run", train__epochs=epochs(20), train__save_every=7, train__keep=9) == 0
     assert steps(tmp_path / "run") == [7, 14, 20]
@@ -104,7 +115,7 @@ def test_given_parameters_are_the_first_ones(learned, monkeypatch, tmp_path):
     class StopHereError(Exception):
         pass
 
-    def stop(self, state):
+    def stop(self, state, *, validate):
         first.append(state)
         raise StopHereError
 
@@ -132,7 +143,8 @@ def test_a_run_goes_on_on_another_mesh(two_devices, tmp_path, twenty_steps, comp
 # --- real signals ----------------------------------------------------------------------------------------------------
 
 
-def test_signals_and_a_kill_in_a_process_of_its_own(tmp_path, compile_cache):
+def test_signals_and_kills_in_a_process_of_its_own(learned, tmp_path, compile_cache):
+    """The long form, at random moments, is `python -m benchmarks.faults`."""
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = command(run, train__epochs=3, train__save_every=5)
 
@@ -151,16 +163,20 @@ def test_signals_and_a_kill_in_a_process_of_its_own(tmp_path, compile_cache):
         assert len(said) == 1 and signal.Signals(number).name in said[0] and f"--workdir={run}" in said[0]
         assert f"saved at step {steps(run)[-1]}." in said[0]
 
-    process = start(arguments, compile_cache, log)
-    wait_for(trained(steps(run)[-1] + 7), process, log)
-    process.kill()
-    assert process.wait(timeout=120) == -signal.SIGKILL
-    assert not (run / "result.json").exists()
+    saves = (run / "checkpoints").glob  # a folder of this name is there while a checkpoint is being written
+    for moment in (trained(steps(run)[-1] + 7), lambda: any(saves("*.orbax-checkpoint-tmp"))):
+        process = start(arguments, compile_cache, log)
+        wait_for(moment, process, log)
+        process.kill()
+        assert process.wait(timeout=120) == -signal.SIGKILL
+        assert not (run / "result.json").exists()
 
     assert main(arguments) == 0
     assert [line["step"] for line in numbers(run)] == list(range(1, 3 * STEPS_PER_EPOCH + 1))
     assert [line["step"] for line in numbers(run, "validation")] == [STEPS_PER_EPOCH * epoch for epoch in (1, 2, 3)]
     assert len(numbers(run, "test")) == 1
+    assert same_bits(state(run), state(learned)) and numbers(run) == numbers(learned)
+    assert not list(saves("*tmp*"))
 
 
 def test_evaluation_on_two_virtual_devices_in_a_process_of_its_own(two_devices, tmp_path, compile_cache):

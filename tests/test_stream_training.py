@@ -13,7 +13,9 @@ from running import command, main, numbers, state
 from alexnet_jax import commands
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
+from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.metrics import Metrics
+from alexnet_jax.restore import best_step, step_folders
 
 pytest_plugins = ["running"]
 own_cache = pytest.fixture(autouse=True)(photographs.own_cache.__wrapped__)
@@ -86,6 +88,11 @@ def test_stopped_in_the_middle_of_an_epoch_it_ends_with_the_same_bits(undisturbe
     run = tmp_path / "run"
     monkeypatch.setattr(Metrics, "train", train_and_stop)
     assert [train(run, root) for _ in range(3)] == [143, 143, 0]
+    check_equal(run, undisturbed, root)
+
+
+def check_equal(run, undisturbed, root):
+    """Parameters, velocities, plateau and metrics."""
     request = read(command(run, **OPTIONS, data__dir=root))[1]
     trainer = commands.make_trainer(request.experiment, sources.load(request.experiment.data))[0]
     leaves = [jax.tree.leaves(state(folder, on=trainer)) for folder in (run, undisturbed)]
@@ -93,6 +100,28 @@ def test_stopped_in_the_middle_of_an_epoch_it_ends_with_the_same_bits(undisturbe
         np.testing.assert_array_equal(ours, theirs)
     for kind in ("train", "validation", "test"):
         assert numbers(run, kind) == numbers(undisturbed, kind)
+
+
+def test_stopped_while_it_validates_and_tests_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
+    """A validation has two batches, the test three. Signals come in the first epoch's validation, when that is done again, in
+    another's last batch, which ends it in time, in the next, in the last epoch's, and in the test."""
+    batches, original = [], Evaluator.scores
+
+    def scores(self, *arguments):
+        batches.append(None)
+        if len(batches) in (1, 2, 6, 7, 12, 16):
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, *arguments)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(Evaluator, "scores", scores)
+    assert [train(run, root) for _ in range(7)] == [143] * 6 + [0]
+    assert len(batches) == 19
+    check_equal(run, undisturbed, root)
+    assert [path.name for path in step_folders(run / "checkpoints")] == [
+        path.name for path in step_folders(undisturbed / "checkpoints")
+    ]
+    assert best_step(run / "checkpoints") == best_step(undisturbed / "checkpoints")
 
 
 def test_two_devices_see_the_same_losses(undisturbed, root, tmp_path):

@@ -1,5 +1,7 @@
 """The folder of a run: who may work in it, when it is continued, what may be deleted, and that a finished run is left alone."""
 
+import errno
+import fcntl
 import json
 import resource
 import shutil
@@ -68,6 +70,15 @@ def test_another_process_is_kept_out_and_a_killed_one_leaves_no_lock(workdir):
         holder.kill()
     with workdir.locked():
         pass
+
+
+def test_a_file_system_without_locks_is_told(workdir, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with workdir.locked():
+        assert f"{workdir.path} cannot be locked (Function not implemented)" in capsys.readouterr().out
 
 
 def test_folder_that_cannot_be_made(tmp_path):

@@ -117,6 +117,7 @@ def describe(kind: TfdsSet, folder: Path) -> Prepared:
         splits = cast("dict[str, Any]", info.splits)
         counts = {split: sum(splits[split].shard_lengths) for split in kind.splits}
         shape, dtype, encoding = tuple(image.shape), np.dtype(image.np_dtype), image.to_json_content().encoding_format
+        records = _record_files(kind, info)
     if (shape, dtype) != (kind.shape or shape, np.uint8):
         raise RunError(f"{folder / 'features.json'} says images are {dtype} {shape}, expected uint8 {kind.shape}.")
     for split, count in counts.items():
@@ -130,7 +131,7 @@ def describe(kind: TfdsSet, folder: Path) -> Prepared:
         classes=classes,
         jpeg=encoding == "jpeg",
         counts=counts,
-        fingerprint=_fingerprint(folder, _record_files(kind, info)),
+        fingerprint=_fingerprint(folder, records),
     )
 
 

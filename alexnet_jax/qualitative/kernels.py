@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import columns, commands, networks
-from alexnet_jax.checkpoint import PARAMETERS, find_step, restore_tree
 from alexnet_jax.experiment import CLASSES, Request
 from alexnet_jax.model import abstract
 from alexnet_jax.qualitative import figures
 from alexnet_jax.qualitative.examples import output_folder
+from alexnet_jax.restore import restore_parameters
 from alexnet_jax.workdir import Workdir
 
 DEAD = 0.01
@@ -65,9 +65,9 @@ def show(request: Request) -> None:
     """Print the selectivity of each column and their difference; write kernels.png and kernels.json."""
     experiment = request.experiment
     commands.set_up_devices(experiment)
-    checkpoint = find_step(request.restore or "latest", request.workdir)
     table = networks.build(experiment.network, CLASSES[experiment.data.name])
-    parameters = restore_tree(checkpoint, PARAMETERS, abstract(table, columns.make_mesh()))
+    expected = abstract(table, columns.make_mesh())
+    checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)
     folder = output_folder(request.look.out, checkpoint, "figures")
     layer = table.layers[0].name
     kernels = np.asarray(parameters[layer]["kernel"], np.float64)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alexnet_jax.errors import Busy, Interrupted, UsageError
 from alexnet_jax.experiment import Experiment
+from alexnet_jax.signals import Signals
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 
@@ -18,8 +19,6 @@ def here(todo: Sequence[Trial], shipped: Experiment) -> None:
 
     Raises Interrupted after a signal, once the trial is saved.
     """
-    from alexnet_jax.train import Signals  # imports jax
-
     with Signals() as signals:
         for number, trial in enumerate(todo, 1):
             if signals.received:
@@ -85,8 +84,6 @@ def _collect(running: dict) -> None:
     """Wait for all trials. Raises Interrupted after a signal; what was running goes on from its checkpoints the next time."""
     import ray
     from ray.exceptions import RayError
-
-    from alexnet_jax.train import Signals
 
     total = len(running)
     with Signals() as signals:

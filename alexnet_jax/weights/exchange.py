@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from alexnet_jax import columns, networks, report
-from alexnet_jax.checkpoint import PARAMETERS, Checkpoints, find_step, restore_tree
+from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import statistics
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Request, to_json
 from alexnet_jax.model import abstract
+from alexnet_jax.restore import restore_parameters
 from alexnet_jax.table import LRN, Pool, Table, parameter_count
 from alexnet_jax.weights import formats, inputs, layouts
 from alexnet_jax.weights.formats import WeightFile
@@ -50,8 +51,8 @@ def export_weights(request: Request) -> None:
     """
     experiment, path = request.experiment, _path(request)
     table = networks.build(experiment.network, class_count(experiment.data))
-    step = find_step(request.restore or "latest", request.workdir)
-    parameters = jax.device_get(restore_tree(step, PARAMETERS, abstract(table, columns.make_mesh())))
+    step, parameters = restore_parameters(request.restore, request.workdir, abstract(table, columns.make_mesh()))
+    parameters = jax.device_get(parameters)
     stats = statistics.restore(step.parents[1] / STATISTICS)
     layout = request.exchange.layout
     tensors = inputs.join(layouts.to_file(table, parameters, layout), stats)

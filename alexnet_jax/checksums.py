@@ -1,0 +1,145 @@
+"""A checksum of every leaf that a checkpoint holds, the same on any mesh, and the record of them that lies beside the leaves.
+
+The sums are taken on the devices from what is to be saved, and again from what came back: whatever happened in between, on
+the way to the disk, on it or on the way back, is found. The record also says what there is to find, so that a damaged
+description is not mistaken for another network.
+"""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from alexnet_jax.errors import Damaged
+
+BEST = "validation_top1_error"
+"""The metric of a checkpoint that was validated; saves in the middle of an epoch have none."""
+
+CHECKSUMS = "checksums"
+"""The item of a checkpoint that is the record."""
+FILE = "metadata"
+"""Its file, as orbax names it."""
+
+Leaves = dict[str, tuple[str, tuple[int, ...]]]
+"""{'conv1/kernel': ('float32', (2, 48, 3, 11, 11))}"""
+
+
+def checksum(x: jax.Array) -> jax.Array:
+    """uint32 []: the sum modulo 2**32 of all elements' bits, each mixed with its place in the array.
+
+    A sum does not depend on how an array is spread over devices. Mixing is one-to-one, so that any change of one element
+    changes the sum; any other damage leaves it as it was once in 2**32 times.
+    """
+    words = _words(x)
+    place = jnp.zeros((), jnp.uint32)
+    for axis, size in enumerate(words.shape):
+        place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    return _mix(words ^ _mix(place)).sum(dtype=jnp.uint32)
+
+
+def _words(x: jax.Array) -> jax.Array:
+    """The bits as uint32; of 8 and 16 bits each becomes one, of 64 two."""
+    if x.dtype == jnp.bool_:
+        return x.astype(jnp.uint32)
+    size = min(x.dtype.itemsize, 4)
+    return jax.lax.bitcast_convert_type(x, f"uint{8 * size}").astype(jnp.uint32)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """MurmurHash3's last step: each bit of uint32 reaches all of them, and no two values become one."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+_checksums = jax.jit(lambda leaves: {name: checksum(leaf) for name, leaf in leaves.items()})
+
+
+def checksums(tree: Any) -> dict[str, int]:
+    """{leaf: its checksum}; waits for the devices."""
+    return {name: int(found) for name, found in jax.device_get(_checksums(_named(tree))).items()}
+
+
+def describe(tree: Any) -> Leaves:
+    """Type and shape of every leaf; names are the same for a tree in memory, an abstract one, and orbax's record of it."""
+    return {name: (jnp.dtype(x.dtype).name, tuple(x.shape)) for name, x in _named(tree).items()}
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "dtype"))
+    return {"/".join(map(_name, path)): leaf for path, leaf in leaves}
+
+
+def _name(key: Any) -> str:
+    return str(next(getattr(key, kind) for kind in ("key", "idx", "name") if hasattr(key, kind)))
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+def record(step: int, trees: dict[str, Any], validation_error: float | None) -> dict[str, Any]:
+    """What is written beside the trees {item: tree}: their leaves with checksums, and the error that `best` goes by."""
+    items = {}
+    for item, tree in trees.items():
+        sums = checksums(tree)
+        items[item] = {name: [*described, sums[name]] for name, described in describe(tree).items()}
+    values = json.loads(json.dumps({"step": step, "validation_error": validation_error, "items": items}))
+    return values | {"crc32": _crc32(values)}
+
+
+def _crc32(values: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def read(step_folder: Path) -> dict[str, Any] | None:
+    """The record of a checkpoint; None: it was written before there were any. Raises Damaged."""
+    if not (step_folder / CHECKSUMS).is_dir():
+        if CHECKSUMS in _json(step_folder, "_CHECKPOINT_METADATA").get("item_handlers", {}):
+            raise Damaged(step_folder, f"its {CHECKSUMS} are missing")
+        return None
+    values = _json(step_folder, CHECKSUMS, FILE)
+    crc32 = values.pop("crc32", None)
+    if crc32 != _crc32(values):
+        raise Damaged(step_folder, f"{CHECKSUMS}/{FILE} was changed")
+    if step_folder.name.isdigit() and int(step_folder.name) != values["step"]:
+        raise Damaged(step_folder, f"it is the checkpoint of step {values['step']} under another name")
+    return values
+
+
+def _json(step_folder: Path, *names: str) -> dict[str, Any]:
+    try:
+        values = json.loads(step_folder.joinpath(*names).read_bytes())
+    except (OSError, ValueError, RecursionError) as problem:
+        raise Damaged(step_folder, f"{'/'.join(names)} cannot be read ({problem})") from problem
+    if not isinstance(values, dict):
+        raise Damaged(step_folder, f"{'/'.join(names)} holds no JSON object")
+    return values
+
+
+def leaves_of(record: dict[str, Any], item: str) -> Leaves:
+    """What the record says of one tree; nothing where that was not saved."""
+    return {name: (dtype, tuple(shape)) for name, (dtype, shape, _) in record["items"].get(item, {}).items()}
+
+
+def verify(record: dict[str, Any], item: str, tree: Any, step_folder: Path) -> None:
+    """Raises Damaged naming the leaves of a restored tree, or of a part of one, that are not what was saved."""
+    saved = record["items"][item]
+    changed = [name for name, found in checksums(tree).items() if found != saved[name][2]]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise Damaged(step_folder, f"{item}: {', '.join(changed[:3])}{more} did not come back as saved (checksum)")
+
+
+def validation_error(step_folder: Path) -> float | None:
+    """The top-1 error on the validation images that a checkpoint was saved with; None: it was not validated.
+
+    Raises Damaged where orbax's note of it and the record do not agree.
+    """
+    known, there = read(step_folder), (step_folder / "metrics").is_dir()
+    noted = _json(step_folder, "metrics", "metrics").get(BEST) if there else None
+    if known is not None and known["validation_error"] != noted:
+        raise Damaged(step_folder, f"metrics/metrics says {noted}, the {CHECKSUMS} {known['validation_error']}")
+    return noted
