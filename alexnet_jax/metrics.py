@@ -89,6 +89,10 @@ class Metrics:
             self._losses, self._errors, self._images = [], [], 0
             self._clock.restart()
 
+    def share(self, steps: int) -> None:
+        """The next so many steps were read at once: the time since the last one counts for each of them in equal parts."""
+        self._clock.share(steps)
+
     def validation(self, step: int, *, loss: float, top1_error: float, top5_error: float, seconds: float) -> None:
         """Write one validation, which took `seconds`; call it right after evaluating. Errors are fractions from 0 to 1."""
         values = {"loss": loss, "top1_error": top1_error, "top5_error": top5_error, "seconds": seconds}
@@ -139,6 +143,9 @@ class Unwritten(Metrics):
         self.folder = Path(folder)
 
     def train(self, step: int, *, loss: float, error: float, rate: float, images: int) -> None:
+        """Nothing."""
+
+    def share(self, steps: int) -> None:
         """Nothing."""
 
     def validation(self, step: int, *, loss: float, top1_error: float, top5_error: float, seconds: float) -> None:
@@ -310,9 +317,20 @@ class _Clock:
     def __init__(self) -> None:
         self._counted = 0.0
         self._since: float | None = time.monotonic()
+        self._each, self._shares = 0.0, 0
+
+    def share(self, laps: int) -> None:
+        """Hand the time up to now out to so many laps."""
+        now = time.monotonic()
+        self._each = 0.0 if self._since is None else (now - self._since) / laps
+        self._since, self._shares = now, laps
 
     def lap(self) -> float:
-        """Count the time up to now and return the total in seconds."""
+        """Count the time up to now, or a share of what was measured, and return the total in seconds."""
+        if self._shares:
+            self._shares -= 1
+            self._counted += self._each
+            return self._counted
         now = time.monotonic()
         if self._since is not None:
             self._counted += now - self._since

@@ -143,6 +143,9 @@ class Trainer:
 IN_FLIGHT = 2
 """Steps handed to the devices ahead of the one they work at: they never wait for us, nor we long for them."""
 
+AT_LEAST = 50
+"""Steps before a network is said not to learn, however short its epochs."""
+
 READ_EVERY = 1.0
 """Seconds after which losses are fetched although no line is due, so that the bar moves."""
 
@@ -162,7 +165,7 @@ class Loop:
         self.trainer, self.train, self.validation = trainer, train, validation
         self.evaluator, self.metrics, self.checkpoints = evaluator, metrics, checkpoints
         self.pending: deque[tuple[int, dict[str, jax.Array]]] = deque()
-        self.first_epoch: list[float] = []
+        self.first_losses: list[float] = []
         self.last_read = time.monotonic()
 
     def run(self, state: State, *, validate: bool = False) -> State:
@@ -220,7 +223,10 @@ class Loop:
         """Read losses until only `left` are in flight."""
         ready = [self.pending.popleft() for _ in range(len(self.pending) - left)]
         self.last_read = time.monotonic()
-        for step, result in jax.device_get(ready):
+        results = jax.device_get(ready)
+        if results:
+            self.metrics.share(len(results))
+        for step, result in results:
             loss = float(result["loss"])
             if not math.isfinite(loss):
                 raise Diverged(
@@ -237,17 +243,21 @@ class Loop:
         return f"the checkpoint of step {steps[-1]} is intact." if steps else "no checkpoint had been saved yet."
 
     def _watch_for_a_stall(self, step: int, loss: float) -> None:
-        """A network that answers ln(classes) after a whole epoch has not begun to learn; some starts never do."""
-        per_epoch = self.trainer.steps_per_epoch
-        if step > per_epoch:
+        """A network that answers ln(classes) after a whole epoch at full rate has not begun to learn; some starts never do."""
+        options = self.trainer.experiment.optim
+        last = max(math.ceil((1 + options.warmup) * self.trainer.steps_per_epoch), AT_LEAST)
+        if step > last:
             return
-        self.first_epoch.append(loss)
+        self.first_losses.append(loss)
         chance = math.log(self.trainer.table.classes)
-        late = self.first_epoch[-max(1, per_epoch // 4) :]
-        if step == per_epoch and abs(sum(late) / len(late) - chance) < 0.01 * chance:
+        late = self.first_losses[-max(1, last // 4) :]
+        if step == last and abs(sum(late) / len(late) - chance) < 0.01 * chance:
+            warmup = "a longer --optim.warmup" if options.warmup else "--optim.warmup=1"
+            init = "" if self.trainer.experiment.network.init == "he" else "--network.init=he, "
             self.metrics.note(
-                f"Warning: after one epoch the loss is still ln(classes) = {chance:.3f}; the network has not begun to learn. "
-                "Try another --train.seed, --network.init=he, a higher --optim.learning_rate, or a warm-up."
+                f"Warning: after {step:,} steps the loss is still ln(classes) = {chance:.3f}; the network has not begun to "
+                f"learn. Try {init}another --optim.learning_rate (now {options.learning_rate:g}), {warmup}, or another "
+                "--train.seed."
             )
 
     def _end_of_epoch(self, state: State, step: int, signals: Signals) -> State:

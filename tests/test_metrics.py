@@ -235,6 +235,17 @@ def test_speed_is_that_of_the_steps_since_the_last_line(tmp_path, sleep):
     assert speeds(tmp_path) == [32 / 8, 32 / 2]
 
 
+def test_steps_that_are_read_at_once_share_the_time(tmp_path, sleep):
+    with metrics(tmp_path) as written:
+        sleep(12)
+        written.share(6)
+        train(written, 1, 6)  # the line of step 4 among them
+        sleep(1)
+        written.share(2)
+        train(written, 7, 8)
+    assert speeds(tmp_path) == [4 * 32 / 8, 4 * 32 / 5]
+
+
 def test_tensorboard_has_every_curve_and_hides_what_a_killed_process_left(tmp_path):
     with metrics(tmp_path) as written:
         train(written, 1, 16)
