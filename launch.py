@@ -49,8 +49,10 @@ def run(mode: str, request: Request | SweepRequest) -> None:
     if mode not in modes:
         raise UsageError(f"--mode={mode} is not for sweeps; theirs are {', '.join(modes)} (dry_run as --dry_run).")
     experiment = request.plan.base if sweep else request.experiment
-    if experiment.train.tune_allocator and mode not in ("summary", "report", "kernels", "traffic") and keep_memory():
-        print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
+    if experiment.train.tune_allocator and mode not in ("summary", "report", "kernels", "traffic"):
+        kept = keep_memory()
+        if kept and mode == "train":
+            print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each save in the middle of an epoch: no metric
     logging.getLogger("asyncio").setLevel(
         logging.CRITICAL

@@ -5,7 +5,7 @@ import dataclasses
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
@@ -123,6 +123,7 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
             base = _trained(workdir) or base
     sections = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "name"}
     default = CommandLine(known.exp or "alexnet_cifar", **sections, workdir=workdir)
+    _check_words(arguments)
     line = tyro.cli(CommandLine, args=arguments, default=default, prog="launch.py", use_underscores=True)
     experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
     workdir = line.workdir or workdir
@@ -177,6 +178,13 @@ def _check_modes(line: CommandLine) -> None:
         raise UsageError(
             f"--optim.new_rate={line.optim.new_rate:g}: expected only with --restore_skip, the layers whose rate it is."
         )
+
+
+def _check_words(arguments: list[str]) -> None:
+    """A mode without its --mode= is the commonest slip, and its answer should not be that it is unknown."""
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if word in get_args(Mode) and (not before.startswith("--") or "=" in before):
+            raise UsageError(f"{word!r} stands alone: expected --mode={word}.")
 
 
 def _first_look(arguments: list[str]) -> argparse.Namespace:

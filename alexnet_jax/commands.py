@@ -181,23 +181,26 @@ def _add_flag(flag: str) -> None:
 
 
 def make_trainer(
-    experiment: Experiment, data_set: DataSet, stats: Statistics | None = None
+    experiment: Experiment, data_set: DataSet, stats: Statistics | None = None, *, to_train: bool = True
 ) -> tuple[Trainer, Split | Stream, Split | Stream]:
     """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend.
 
-    `stats`: those that the parameters were trained with, if they are known; measured otherwise.
+    `stats`: those that the parameters were trained with, if they are known; measured otherwise. Unless it is `to_train` a
+    data set may be smaller than what training holds out and takes at a time.
     """
-    training, validation = pipeline.hold_out(data_set, experiment.data.validation, fold_in=experiment.data.fold_in)
-    options = experiment.train
+    data, options = experiment.data, experiment.train
+    held = data.validation if to_train else min(data.validation, len(data_set.train) - 1)
+    training, validation = pipeline.hold_out(data_set, held, fold_in=data.fold_in)
     mesh = make_mesh(experiment)
     distributed.check_mesh(mesh)
-    _check_batch(experiment, columns.data_replicas(mesh))
+    if to_train:
+        _check_batch(experiment, columns.data_replicas(mesh))
     table = networks.build(experiment.network, len(data_set.classes))
     placement(mesh).check_fits(mesh, table)
     _check_image(experiment, data_set, table)
-    per_epoch = order.steps_per_epoch(len(training), options.batch)
-    if stats is None or (experiment.data.colour != "none" and stats.colour is None):
-        measured = statistics.measure(training, experiment.data)
+    per_epoch = order.steps_per_epoch(len(training), options.batch if to_train else 1)
+    if stats is None or (to_train and data.colour != "none" and stats.colour is None):
+        measured = statistics.measure(training, data)
         stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
     _check_mean(stats, data_set)
     return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
@@ -402,7 +405,7 @@ def load_trained(request: Request) -> Trained:
     set_up_devices(request.experiment, request.place)
     step = find_step(request.restore or "latest", request.workdir)
     data_set = distributed.in_turn(lambda: sources.load(request.experiment.data))
-    make = functools.partial(make_trainer, request.experiment, data_set, _trained_with(step))
+    make = functools.partial(make_trainer, request.experiment, data_set, _trained_with(step), to_train=False)
     trainer, training, validation = distributed.in_turn(make)
     distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(step)})
     distributed.connect(trainer.mesh)

@@ -1,6 +1,7 @@
 """report.md: what a run reached, on which data, with what, and the command that repeats it."""
 
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -165,8 +166,12 @@ def _commit(environment: dict[str, Any]) -> str:
     return f"`{commit}`" + (" with uncommitted changes" if environment.get("dirty") else "")
 
 
+PLACES = ("data.dir", "data.prepared")
+"""Where the images were: others, or the same prepared otherwise, are other pixels."""
+
+
 def _command(experiment: Experiment, base: Experiment | None) -> str:
-    options = {k: v for k, v in flatten(experiment).items() if k not in MAY_DIFFER}
+    options = {k: v for k, v in flatten(experiment).items() if k not in MAY_DIFFER or k in PLACES}
     if base is not None:
         known = flatten(base)
         options = {k: v for k, v in options.items() if v != known[k]}
@@ -174,7 +179,7 @@ def _command(experiment: Experiment, base: Experiment | None) -> str:
     name = experiment.name if base is None else base.name
     words = [f"python launch.py --exp={shlex.quote(name)}", *(_option(k, v) for k, v in options.items())]
     # The run's own folder is finished: there the command would only print the result again.
-    words.append(f"--workdir={shlex.quote(f'runs/{experiment.name}-again')}")
+    words.append(f"--workdir=runs/{re.sub(r'[^A-Za-z0-9_.]+', '-', experiment.name)}-again")
     return " \\\n    ".join(words)
 
 

@@ -154,7 +154,10 @@ def find_step(restore: str, run_folder: Path) -> Path:
             return folder.absolute()
         folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     if not folder.is_dir():
-        raise UsageError(f"--restore={restore}: there is no checkpoint folder {folder}. Train first, or give a path.")
+        raise UsageError(
+            f"--restore={restore}: there is no checkpoint folder {folder}. Expected latest, best, a step, or the path of a run "
+            "or checkpoint. Train first where there is none."
+        )
     return _choose(folder, wanted, restore)
 
 

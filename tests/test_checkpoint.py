@@ -190,3 +190,10 @@ def test_failed_save_is_an_error(tmp_path):
         with pytest.raises(RunError, match="Could not save a checkpoint.*\n.*disk full"):
             checkpoints.save(2, tree(), tree())
             checkpoints.wait()
+
+
+def test_evaluating_needs_no_data_to_train_on(learned, capsys):
+    assert main(command(learned, mode="eval")) == 0
+    before = capsys.readouterr().out
+    assert main(command(learned, mode="eval", data__validation=5000, train__batch=4096)) == 0  # there are 1,437
+    assert capsys.readouterr().out.splitlines()[:3] == before.splitlines()[:3]

@@ -422,6 +422,11 @@ def test_a_sweep_that_cannot_be(refused, options, message):
     assert message in refused("--exp=pooling_sweep", *options)
 
 
+def test_a_mode_that_stands_alone_is_told(refused):
+    assert "expected --mode=predict" in refused("--exp=alexnet_digits", "predict")
+    assert status("--exp=alexnet_digits", "--mode", "summary") == 0
+
+
 def test_options_of_a_sweep_are_none_of_an_experiment(refused):
     assert "is for sweeps; alexnet_digits is one experiment" in refused("--exp=alexnet_digits", "--sweep.seeds=2")
 

@@ -150,6 +150,11 @@ def test_command_lists_what_differs_from_the_experiment_as_shipped(tmp_path, no_
         "--workdir=runs/digits_debug-again",
     ]
     assert len(command(report(tmp_path, base=EXPERIMENT))) == 4
+    elsewhere = dataclasses.replace(
+        EXPERIMENT, name="digits: a trial", data=dataclasses.replace(DIGITS, prepared="small")
+    )
+    shown = command(report(tmp_path, experiment=elsewhere, base=EXPERIMENT))
+    assert "--data.prepared=small" in shown and shown[-1] == "--workdir=runs/digits-a-trial-again"
 
 
 def test_command_without_the_shipped_experiment_states_every_option(text):
