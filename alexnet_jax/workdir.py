@@ -140,6 +140,9 @@ class Workdir:
         overwrite: bool,
     ) -> None:
         """Raise UsageError unless `experiment` may start here or go on with what is here."""
+        there = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise UsageError(f"{self._option}={self.path}: {there} is no folder that can be written to. Choose another.")
         others = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
         if overwrite and RECORD in others:  # damaged or not
             return
