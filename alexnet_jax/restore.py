@@ -6,6 +6,7 @@ the newest sound one before it taken.
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,8 +49,11 @@ def _restore(step_folder: Path, item: str, record: dict[str, Any] | None, expect
         raise Damaged(step_folder, f"{item} is missing")
     if skip:
         expected = {layer: leaves for layer, leaves in expected.items() if layer not in skip}
-    with ocp.PyTreeCheckpointer() as checkpointer, failures("read", step_folder):
-        there = checksums.describe(checkpointer.metadata(path).item_metadata.tree)
+    with ocp.PyTreeCheckpointer() as checkpointer, failures("read", step_folder), _one_message():
+        listed = checkpointer.metadata(path).item_metadata
+        if listed is None:  # orbax has logged why, and goes on
+            raise Damaged(step_folder, f"{item}: the description of its leaves cannot be read")
+        there = checksums.describe(listed.tree)
         saved = there if record is None else checksums.leaves_of(record, item)
         _compare(saved, checksums.describe(expected), skip, path)
         if there != saved:
@@ -65,6 +69,21 @@ def _restore(step_folder: Path, item: str, record: dict[str, Any] | None, expect
         if record is not None:
             checksums.verify(record, item, restored, step_folder)
         return restored
+
+
+@contextlib.contextmanager
+def _one_message() -> Iterator[None]:
+    """Of several arrays that cannot be read orbax raises the first; tracebacks of the others, which come later, are dropped."""
+    before = sys.unraisablehook
+
+    def ignore(found: Any) -> None:
+        late = isinstance(found.exc_value, RuntimeError) and str(found.exc_value) == "Event loop is closed"
+        if not late and getattr(found.object, "__qualname__", "") != "_read_array_index_and_device_put":
+            before(found)
+
+    sys.unraisablehook = ignore
+    yield
+    sys.unraisablehook = before  # nothing failed
 
 
 def _compare(saved: Leaves, expected: Leaves, skip: tuple[str, ...], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Damaged checkpoints: found, named, and passed over for the newest sound one unless a step was asked for."""
 
+import gc
 import json
 import random
 import shutil
@@ -88,6 +89,17 @@ def test_a_flipped_bit_is_told_by_the_name_of_its_leaf(tmp_path):
     with pytest.raises(Damaged, match="optimizer: conv1/kernel did not come back as saved|conv1.kernel"):
         restore_trees(tmp_path / "1", {PARAMETERS: here, OPTIMIZER: here})
     restore_trees(tmp_path / "1", {PARAMETERS: here})  # the other tree is sound
+
+
+def test_many_damaged_arrays_are_one_message(copied, monkeypatch):
+    """orbax reads them all at once, and Python tells of each that fails after the first."""
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda found: told.append(repr(found.exc_value)))
+    for file in (copied / "checkpoints" / str(LAST) / PARAMETERS).rglob("d/*"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    found, _ = restore_parameters(None, copied, trainer().abstract_state().parameters)
+    gc.collect()
+    assert found.name == str(BEFORE) and not told
 
 
 def test_single_flipped_bits_in_any_file(learned, tmp_path):
