@@ -135,6 +135,7 @@ def test_nothing_grows_over_fifty_evaluations_and_twenty_saves(tmp_path, compile
     watch.check(warm=4)
 
 
+@pytest.mark.evidence
 def test_nothing_grows_when_pictures_are_read_again_and_again(tmp_path):
     """Each evaluation makes a new iterator of grain."""
     mesh, watch = columns.make_mesh(), Watch()

@@ -115,7 +115,7 @@ def test_folders_that_hold_no_classes(tmp_path):
         sources.load(Data("folder"))
     fails(tmp_path / "nowhere", UsageError, "there is no such folder")
     (tmp_path / "one" / "cat").mkdir(parents=True)
-    fails(tmp_path / "one", UsageError, "has 1 sub-folders", "at least two")
+    fails(tmp_path / "one", UsageError, "1 sub-folders in", "at least two")
     (tmp_path / "one" / "dog").mkdir()
     fails(tmp_path / "one", UsageError, "cat holds no pictures", "remove that folder")
 
