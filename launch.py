@@ -98,6 +98,8 @@ def told(arguments: list[str]) -> Outcome:
     ended = outcome(arguments)
     if ended.message:
         print(ended.message, file=sys.stderr)
+    if "--overwrite" in arguments and ended.status not in (0, UsageError.exit_status) and not ended.saved:
+        print("Started again, leave out --overwrite: it would delete what has been saved.", file=sys.stderr)
     return ended
 
 

@@ -166,8 +166,11 @@ def restore_latest(folder: Path, parameters: Any, optimizer: Any) -> tuple[int, 
     _once(lambda: _put_back(folder))
     expected = {PARAMETERS: parameters, OPTIMIZER: optimizer}
     folders = step_folders(folder)[::-1]
-    if not folders:
+    # Elsewhere a shared folder may look different for a while.
+    newest = told(lambda: int(folders[0].name) + 1 if folders else 0) - 1
+    if newest < 0:
         return None
+    folders = folders if folders and int(folders[0].name) == newest else [folder.absolute() / str(newest)]
     step, trees, damaged = first_sound(folders, lambda step: restore_trees(step, expected))
     _once(lambda: [_move_aside(*pair) for pair in damaged.items()])
     return int(step.name), trees[PARAMETERS], trees[OPTIMIZER]

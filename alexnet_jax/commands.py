@@ -61,8 +61,11 @@ def train(request: Request) -> None:
         what = {"data": data_set.fingerprint, "options": json.dumps(options), "starting point": str(restored_from)}
         distributed.check_same(what | {"folder": str(request.workdir.absolute())})
         distributed.connect(trainer.mesh)
+        given = None
+        if restored_from is not None and (request.overwrite or Workdir(request.workdir).record() is None):
+            given = _given(trainer, restored_from, request.restore_skip)
         if distributed.told(functools.partial(_begin, held, request, trainer, data_set, restored_from)):
-            _run(request, trainer, data_set, splits, restored_from)
+            _run(request, trainer, data_set, splits, restored_from, given)
 
 
 A_MACHINES_OWN = ("data.dir", "data.prepared", "data.workers")
@@ -75,7 +78,9 @@ def _begin(
     """Lock the folder, for as long as `held` lasts, and write down what is trained there; False: the run is finished."""
     workdir = Workdir(request.workdir)
     held.enter_context(workdir.locked())
-    if request.overwrite:  # only now: whatever could be wrong with the command has been found
+    if (
+        request.overwrite
+    ):  # only now: whatever could be wrong with the command has been found, and what it starts from read
         workdir.clear()
     result = workdir.result()
     if result is not None and result["steps"] >= trainer.total_steps:
@@ -259,10 +264,14 @@ def _run(
     data_set: DataSet,
     splits: list[Split | Stream],
     restored_from: str | None,
+    given: Parameters | None,
 ) -> None:
     experiment, workdir = request.experiment, Workdir(request.workdir)
     evaluator = make_evaluator(trainer)
-    state = _first_state(trainer, workdir.path / "checkpoints", restored_from, request.restore_skip)
+    state = _first_state(trainer, workdir.path / "checkpoints")
+    if state is None and restored_from is not None:
+        given = given or _given(trainer, restored_from, request.restore_skip)
+    state = state or trainer.initial_state(given)
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
         print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0])))
@@ -278,7 +287,8 @@ def _run(
                 pipeline.feed(split, trainer.mesh, experiment.data.workers) for split in (*splits, data_set.test)
             )
             loop = Loop(trainer, training, validation, evaluator, metrics, checkpoints)
-            state = loop.run(state, validate=checkpoints.unvalidated(int(state.step)))
+            step = int(state.step)
+            state = loop.run(state, validate=bool(distributed.told(lambda: int(checkpoints.unvalidated(step)))))
             scores, ranks = _test(evaluator, state, test)
             if distributed.leads():
                 np.save(workdir.path / RANKS, ranks)
@@ -310,26 +320,33 @@ def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
         )
 
 
-def _first_state(trainer: Trainer, folder: Path, restored_from: str | None, skip: tuple[str, ...]) -> State:
-    """The newest sound checkpoint's state, or step 0 from fresh parameters or given ones without the layers of `skip`."""
+def _first_state(trainer: Trainer, folder: Path) -> State | None:
+    """The state of a run's newest sound checkpoint; None: it has none yet."""
     abstract = trainer.abstract_state()
     found = restore_latest(folder, abstract.parameters, abstract.optimizer)
-    if found is not None:
-        step, parameters, optimizer = found
-        return State(parameters, optimizer, jax.device_put(np.int32(step), abstract.step.sharding))
-    if restored_from is None:
-        return trainer.initial_state()
-    return trainer.initial_state(restore_tree(Path(restored_from), PARAMETERS, abstract.parameters, skip))
+    if found is None:
+        return None
+    step, parameters, optimizer = found
+    return State(parameters, optimizer, jax.device_put(np.int32(step), abstract.step.sharding))
+
+
+def _given(trainer: Trainer, restored_from: str, skip: tuple[str, ...]) -> Parameters:
+    """The parameters that a new run starts from, without the layers of `skip`."""
+    return restore_tree(Path(restored_from), PARAMETERS, trainer.abstract_state().parameters, skip)
+
+
+def described(mesh: DeviceMesh) -> str:
+    """A mesh in words."""
+    axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    axes += ", hybrid" if hybrid.is_hybrid(mesh) else ""
+    return f"mesh {axes} ({mesh.devices.flat[0].device_kind})"
 
 
 def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, examples: int) -> str:
-    mesh = ", ".join(f"{name} {size}" for name, size in trainer.mesh.shape.items())
-    mesh += ", hybrid" if hybrid.is_hybrid(trainer.mesh) else ""
-    kind = trainer.mesh.devices.flat[0].device_kind
     start = f"Continuing at step {step:,} of" if step else "Training for"
     return (
         f"{trainer.experiment.name}: {parameter_count(trainer.table):,} parameters in {trainer.table.columns} column(s), "
-        f"mesh {mesh} ({kind})\n"
+        f"{described(trainer.mesh)}\n"
         f"Data: {data_set.title}; {examples:,} images to train on\n"
         f"{start} {trainer.total_steps:,} steps ({trainer.experiment.train.epochs:g} epochs) in {workdir.path}"
     )

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from orbax.checkpoint import multihost
 
-from alexnet_jax.errors import PeerLost, RunError, UsageError
+from alexnet_jax.errors import PeerLost, RunError, UsageError, first_line
 from alexnet_jax.place import LOCAL, Place
 
 MEETING = 300
@@ -60,7 +60,7 @@ def join(place: Place) -> None:
     except Exception as problem:  # of several types: a port in use, a cluster that does not answer
         what = "in the cluster" if place.address is None else f"at {place.address}"
         raise RunError(
-            f"Process {place.index} could not meet the others {what} ({_first_line(problem)}). Say by hand where process 0 "
+            f"Process {place.index} could not meet the others {what} ({first_line(problem)}). Say by hand where process 0 "
             "listens: --distributed=HOST:PORT,N,I."
         ) from problem
     told(lambda: 0)  # see `connect`
@@ -113,7 +113,7 @@ def together() -> Iterator[None]:
             raise
         raise PeerLost(
             f"Process {jax.process_index()} stopped: another process of this run was lost, or the devices failed "
-            f"({_first_line(problem)}). What had been saved is safe; started again, all go on from there."
+            f"({first_line(problem)}). What had been saved is safe; started again, all go on from there."
         ) from problem
 
 
@@ -229,7 +229,3 @@ class Agreement:
         own = np.full(self._devices, number or 0, np.int32)
         self._asked.append(self._largest(jax.make_array_from_process_local_data(self._own, own)))
         return (int(self._asked.popleft()) or None) if len(self._asked) > self.LAG else None
-
-
-def _first_line(problem: BaseException) -> str:
-    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)[:300]

@@ -20,6 +20,7 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
 from alexnet_jax.errors import DataNotFoundError
 from alexnet_jax.experiment import CLASSES, Data, Request
+from alexnet_jax.restore import step_folders
 from alexnet_jax.sweeps.estimate import hours
 from alexnet_jax.train import Trainer
 from alexnet_jax.workdir import Workdir
@@ -37,7 +38,7 @@ EVALUATION = 1 / 3
 def show(request: Request) -> None:
     """Print shapes, devices, data, memory, disk and hours of a training. No folder is made, nothing downloaded.
 
-    Raises UsageError and RunError for whatever the training would be refused for.
+    Raises UsageError and RunError for what can be told to be wrong with the command without reading the data.
     """
     experiment = dataclasses.replace(
         request.experiment, train=dataclasses.replace(request.experiment.train, compile_cache=False)
@@ -45,10 +46,11 @@ def show(request: Request) -> None:
     request = dataclasses.replace(request, experiment=experiment)
     commands.set_up_devices(experiment)
     restored_from = commands.check_request(request)
-    print(_folder(request, restored_from))
     found, data_set = _data(experiment.data)
     stats = _statistics(data_set.train.image)
     trainer, training, validation = commands.make_trainer(experiment, data_set, stats)
+    done, folder = _folder(request, restored_from, trainer.total_steps)
+    print(folder)
     commands.summarize(request)
     print(f"\nDevices: {_devices(trainer)}")
     print(f"Data: {found}")
@@ -56,21 +58,23 @@ def show(request: Request) -> None:
     measured = _measure(trainer, training, data_set.fingerprint != "")
     print(_memory(measured))
     print(_disk(measured, request))
-    print(_time(measured, trainer, len(validation), len(data_set.test)))
+    print(_time(measured, trainer, done, len(validation), len(data_set.test)))
 
 
 # --- what is there ---------------------------------------------------------------------------------------------------
 
 
-def _folder(request: Request, restored_from: str | None) -> str:
+def _folder(request: Request, restored_from: str | None, total: int) -> tuple[int, str]:
+    """(steps that are done, what is in the folder)."""
     workdir = Workdir(request.workdir)
     if workdir.record() is None or request.overwrite:
         start = f" from the parameters of {restored_from}" if restored_from else ""
-        return f"Folder: {workdir.path}, a new run{start}"
-    if workdir.result() is not None:
-        return f"Folder: {workdir.path}, a finished run; a larger --train.epochs would continue it"
-    saved = [int(step.name) for step in (workdir.path / "checkpoints").glob("[0-9]*") if step.name.isdigit()]
-    return f"Folder: {workdir.path}, a run to be continued at step {max(saved, default=0):,}"
+        return 0, f"Folder: {workdir.path}, a new run{start}"
+    result = workdir.result()
+    if result is not None and result["steps"] >= total:
+        return total, f"Folder: {workdir.path}, a finished run; a larger --train.epochs would continue it"
+    saved = [int(step.name) for step in step_folders(workdir.path / "checkpoints")]
+    return max(saved, default=0), f"Folder: {workdir.path}, a run to be continued at step {max(saved, default=0):,}"
 
 
 def _data(data: Data) -> tuple[str, DataSet]:
@@ -171,9 +175,7 @@ def _reading(trainer: Trainer, training: Stream) -> float:
 
 
 def _devices(trainer: Trainer) -> str:
-    mesh = " x ".join(f"{size} {name}" for name, size in trainer.mesh.shape.items())
-    kind = trainer.mesh.devices.flat[0].device_kind
-    return f"{trainer.mesh.size} of {len(jax.devices())} ({kind}), mesh {mesh}"
+    return f"{trainer.mesh.size} of {len(jax.devices())}, {commands.described(trainer.mesh)}"
 
 
 def _memory(measured: Measured) -> str:
@@ -198,17 +200,19 @@ def _disk(measured: Measured, request: Request) -> str:
     return f"Disk: {_gibibytes(needed)} for up to {kept} checkpoints, {_gibibytes(free)} free{warning}"
 
 
-def _time(measured: Measured, trainer: Trainer, validation: int, test: int) -> str:
+def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test: int) -> str:
     """A CPU reads and computes with the same cores; an accelerator computes while the CPU reads."""
     options, together = trainer.experiment.train, measured.step + measured.reading
     if trainer.mesh.devices.flat[0].platform != "cpu":
         together = max(measured.step, measured.reading)
     views = trainer.experiment.data.views
-    evaluated = (math.ceil(options.epochs) * validation + test) * views * EVALUATION / options.batch
-    total = trainer.total_steps * together + evaluated * measured.step
+    left = trainer.total_steps - done
+    epochs = math.ceil(options.epochs * left / trainer.total_steps)
+    evaluated = (epochs * validation + test) * views * EVALUATION / options.batch
+    total = left * together + evaluated * measured.step
     read = f", {measured.reading:.3g} s to read its pictures" if measured.reading else ""
     return (
-        f"Time: {trainer.total_steps:,} steps of {options.batch} images, {measured.step:.3g} s each{read}: about "
+        f"Time: {left:,} steps of {options.batch} images, {measured.step:.3g} s each{read}: about "
         f"{hours(total)} with evaluations, measured on {STEPS} steps, after {hours(measured.compilation)} of compilation"
     )
 

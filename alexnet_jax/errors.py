@@ -7,6 +7,12 @@ import signal
 from pathlib import Path
 
 
+def first_line(problem: BaseException) -> str:
+    """What a library's exception says, in a line: libraries' messages may be pages."""
+    text = str(problem).strip().splitlines()
+    return f"{type(problem).__name__}: {text[0][:300]}" if text else type(problem).__name__
+
+
 class UsageError(Exception):
     """The user asked for something that cannot be done as asked (exit status 2): nothing was started, nothing was lost."""
 

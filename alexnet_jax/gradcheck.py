@@ -78,7 +78,7 @@ def check(request: Request) -> None:
     print(f"{table.name} at {where}, mesh {dict(mesh.shape)}, {DIRECTIONS} random directions for each leaf\n")
     print(f"{'leaf':16s}{'parameters':>12s}  {'slope':>9s}  {'step':>8s}  relative error")
     with jax.enable_x64(True):
-        found = [_shown(each) for each in slopes(table, mesh, parameters, deviation, seed)]
+        found = [_shown(each) for each in slopes(table, mesh, parameters, deviation, seed, experiment.mesh.scheme)]
     _judge(found)
 
 
@@ -99,13 +99,18 @@ def _numbers(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
-def slopes(table: Table, mesh: DeviceMesh, parameters: Parameters, deviation: float, seed: int) -> Iterator[Slopes]:
-    """Of every leaf in turn; 64-bit numbers must be on. deviation: of the images."""
-    batch, signs = _batch(table, mesh, deviation, seed), _numbers(seed, 1)
+def slopes(
+    table: Table, mesh: DeviceMesh, parameters: Parameters, deviation: float, seed: int, scheme: str = "whole"
+) -> Iterator[Slopes]:
+    """Of every leaf in turn; 64-bit numbers must be on. deviation: of the images. scheme: `Mesh.scheme`."""
+    devices = columns.data_replicas(mesh)
+    number = EXAMPLES * devices * (devices if scheme == "slices" else 1)
+    batch, signs = _batch(table, number, deviation, seed), _numbers(seed, 1)
+    both = functools.partial(loss_and_gradients, table, mesh, scheme=scheme)
     parameters = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf.astype("float64"), tree))(parameters)
-    _, gradients = jax.jit(functools.partial(loss_and_gradients, table, mesh))(parameters, *batch)
+    _, gradients = jax.jit(both)(parameters, *batch)
     # The same function; what only its gradient needs is not computed.
-    loss = jax.jit(lambda parameters: loss_and_gradients(table, mesh, parameters, *batch)[0][0])
+    loss = jax.jit(lambda parameters: both(parameters, *batch)[0][0])
     base = float(loss(parameters))
     for layer, kind in [(spec.name, kind) for spec in table.layers for kind in ("kernel", "bias")]:
         leaf, gradient = np.asarray(parameters[layer][kind]), np.asarray(gradients[layer][kind])
@@ -149,12 +154,10 @@ def difference(along: Callable[[float], float], base: float, step: float) -> tup
     return min(tried)[1:]
 
 
-def _batch(
-    table: Table, mesh: DeviceMesh, deviation: float, seed: int
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+def _batch(table: Table, number: int, deviation: float, seed: int) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
     """Images float64 [channels, height, width, batch], labels int32 [batch] and dropout masks."""
     height, width, channels = table.image
-    number, draw = EXAMPLES * columns.data_replicas(mesh), _numbers(seed, 2)
+    draw = _numbers(seed, 2)
     images = deviation * draw.standard_normal((channels, height, width, number))
     labels = draw.integers(0, table.classes, number, np.int32)
     masks = jax.jit(lambda key: dropout_masks(table, key, number))(jax.random.key(seed))

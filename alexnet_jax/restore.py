@@ -15,8 +15,8 @@ import orbax.checkpoint as ocp
 
 from alexnet_jax import checksums
 from alexnet_jax.checksums import Leaves
-from alexnet_jax.distributed import together
-from alexnet_jax.errors import Damaged, RunError, UsageError
+from alexnet_jax.distributed import several, together
+from alexnet_jax.errors import Damaged, RunError, UsageError, first_line
 
 PARAMETERS, OPTIMIZER = "parameters", "optimizer"
 
@@ -108,9 +108,9 @@ def restore_parameters(restore: str | None, run_folder: Path, expected: Any) -> 
     """
     restore = restore or "latest"
     named = find_step(restore, run_folder)
-    folders = [named]
-    if restore != "best" and not restore.isdigit() and Path(restore).absolute() != named:
-        folders = [step for step in step_folders(named.parent)[::-1] if int(step.name) <= int(named.name)]
+    if restore == "best" or restore.isdigit() or Path(restore).absolute() == named:
+        return named, restore_tree(named, PARAMETERS, expected)
+    folders = [step for step in step_folders(named.parent)[::-1] if int(step.name) <= int(named.name)]
     step, parameters, damaged = first_sound(folders, lambda step: restore_tree(step, PARAMETERS, expected))
     for damage in damaged.values():
         print(f"Warning: {damage.fact} {step} is taken instead.", flush=True)
@@ -120,14 +120,24 @@ def restore_parameters(restore: str | None, run_folder: Path, expected: Any) -> 
 def first_sound(
     folders: Sequence[Path], restore: Callable[[Path], Restored]
 ) -> tuple[Path, Restored, dict[Path, Damaged]]:
-    """The first of these checkpoints that is sound, what it restores to, and what is wrong with those before it."""
+    """The first of these checkpoints that is sound, what it restores to, and what is wrong with those before it.
+
+    Of several processes some may find damage that others do not, and orbax lets them wait for each other in every restore:
+    there only the first is tried. Raises RunError when none is sound.
+    """
+    if several():
+        try:
+            return folders[0], restore(folders[0]), {}
+        except Damaged as damage:
+            raise RunError(
+                f"{damage.fact} Several processes do not go back to an older one by themselves. Start the same command once in "
+                "one process, which does, or move that folder away."
+            ) from damage
     damaged: dict[Path, Damaged] = {}
     for folder in folders:
         try:
             return folder, restore(folder), damaged
         except Damaged as damage:
-            if len(folders) == 1:
-                raise
             damaged[folder] = damage
     listed = "\n".join(f"  {damage.fact}" for damage in damaged.values())
     raise RunError(
@@ -217,12 +227,7 @@ def failures(verb: str, folder: Path) -> Iterator[None]:
     except Exception as problem:  # orbax documents no common type, and some are bare Exception
         passing = isinstance(problem, PermissionError | MemoryError) or any(word in str(problem) for word in NOT_DAMAGE)
         if verb == "read" and not passing:
-            raise Damaged(folder, _first_line(problem)) from problem
+            raise Damaged(folder, first_line(problem)) from problem
         raise RunError(
-            f"Could not {verb} a checkpoint in {folder}: {_first_line(problem)}\n{REMEDIES[verb]}"
+            f"Could not {verb} a checkpoint in {folder}: {first_line(problem)}\n{REMEDIES[verb]}"
         ) from problem
-
-
-def _first_line(problem: BaseException) -> str:
-    text = str(problem).strip().splitlines()
-    return f"{type(problem).__name__}: {text[0][:300]}" if text else type(problem).__name__

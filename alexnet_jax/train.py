@@ -182,9 +182,9 @@ class Loop:
             contextlib.closing(feed) as batches,
             contextlib.ExitStack() as beginning,
         ):
-            beginning.enter_context(nothing_to_lose(start))
             if validate and (start % per_epoch == 0 or start == total):
                 state = self._end_of_epoch(state, start, signals)
+            beginning.enter_context(nothing_to_lose(start))
             for done in range(start + 1, total + 1):
                 try:
                     examples, indices = next(batches)

@@ -24,7 +24,7 @@ def test_it_tells_everything_and_writes_nothing(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert f"{tmp_path / 'run'}, a new run" in shown
     assert "conv3" in shown and "16 maps" not in shown and "8 maps of 8x8" in shown
-    assert f"Devices: 2 of {len(jax.devices())} (cpu), mesh 1 data x 2 column" in shown
+    assert f"Devices: 2 of {len(jax.devices())}, mesh data 1, column 2 (cpu)" in shown
     assert "1,257 images to train on, 180 held out, 360 to test with" in shown
     assert "Memory of each device: " in shown and "checkpoints, " in shown and "TOO LITTLE" not in shown
     assert f"Time: {3 * STEPS_PER_EPOCH:,} steps of 32 images" in shown
@@ -49,7 +49,7 @@ def test_hours_follow_from_steps_and_evaluations():
         mesh=trainer().mesh,
         total_steps=1000,
     )
-    said = dry_run._time(dry_run.Measured(60.0, 2.0, 1.0, 0, 0), on, validation=500, test=1000)
+    said = dry_run._time(dry_run.Measured(60.0, 2.0, 1.0, 0, 0), on, 0, validation=500, test=1000)
     # 1,000 x 3 s, and 10 x 500 + 1,000 images of ten views at a third of 0.02 s: 3,400 s
     assert "1,000 steps of 100 images, 2 s each, 1 s to read" in said and "about 57 minutes" in said
 
@@ -58,6 +58,9 @@ def test_a_run_that_is_there_is_recognized(learned, copied, capsys):
     before = contents(copied)
     assert dry(copied, train__epochs=3) == 0
     assert "a finished run" in capsys.readouterr().out
+    assert dry(copied, train__epochs=4) == 0
+    shown = capsys.readouterr().out
+    assert f"continued at step {3 * STEPS_PER_EPOCH}" in shown and f"Time: {STEPS_PER_EPOCH} steps of" in shown
     (copied / "result.json").unlink()
     assert dry(copied, train__epochs=3) == 0
     assert f"continued at step {3 * STEPS_PER_EPOCH}" in capsys.readouterr().out

@@ -18,6 +18,7 @@ def show(request: Request) -> None:
     table = networks.build(experiment.network, class_count(experiment.data))
     placement = placement_of(experiment)
     options = experiment.train
+    counted = _counted(table, experiment, placement)
     found = moves(table, placement, options.batch, options.precision)
     print(
         f"{table.name}: {options.batch:,} images a step in {options.precision} on {placement.devices:,} devices: "
@@ -25,7 +26,6 @@ def show(request: Request) -> None:
     )
     print(by_layer(table, placement, options.batch, found))
     print(f"\nSent and computed by one device. {RINGS}")
-    counted = _counted(table, experiment, placement)
     _compare(found, counted)
     print(f"The traced training step has the same {len(counted):,} collectives, byte for byte.\n")
     machine = None
@@ -84,13 +84,14 @@ def _giga(number: float) -> str:
 
 
 def _counted(table: Table, experiment: Experiment, placement: Placement) -> list[Move]:
-    from alexnet_jax import columns, hybrid
+    from alexnet_jax import columns, hybrid, model
     from alexnet_jax.traffic import traced
 
     hybrid_mesh = placement.kind == "hybrid"
     mesh = (
         hybrid.abstract_mesh(placement.data) if hybrid_mesh else columns.abstract_mesh(placement.data, placement.column)
     )
+    model.placement(mesh).check_fits(mesh, table)
     return traced.moves(table, mesh, experiment.train.batch, experiment.train.precision, experiment.mesh.scheme)
 
 
