@@ -217,3 +217,23 @@ def test_a_save_replaced_by_its_validated_form_is_never_missing(tmp_path):
     with closing(Checkpoints(tmp_path)) as checkpoints:
         assert checkpoints.steps() == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_where_none_is_sound_the_remedy_is_one_that_works(copied, capsys):
+    shutil.rmtree(copied / "checkpoints" / str(BEFORE))
+    (copied / "result.json").unlink()
+    DAMAGES["flipped bit"](copied / "checkpoints" / str(LAST))
+    before = contents(copied / "checkpoints")
+    assert train(copied, train__epochs=LEARNING_EPOCHS) == 1
+    said = capsys.readouterr().err
+    assert "No checkpoint in" in said and "start anew with --overwrite" in said and "--restore" not in said
+    assert contents(copied / "checkpoints") == before
+
+
+def test_overwrite_deletes_nothing_when_what_it_starts_from_is_damaged(copied, learned, tmp_path, capsys):
+    source = shutil.copytree(learned, tmp_path / "source") / "checkpoints" / str(LAST)
+    DAMAGES["flipped bit"](source)
+    before = contents(copied)
+    assert main([*command(copied, restore=source), "--overwrite"]) == 1
+    assert str(source) in capsys.readouterr().err
+    assert contents(copied) == before

@@ -1,5 +1,6 @@
 """The check passes where gradients are right, on every mesh, and names the leaves where they are wrong; kinks are no errors."""
 
+import dataclasses
 import re
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 from running import main
 
 import experiments
-from alexnet_jax import columns, gradcheck, layers
+from alexnet_jax import columns, gradcheck, hybrid, layers
 from alexnet_jax.gradcheck import TOLERANCE, difference, fresh, slopes
 from alexnet_jax.sweeps.plan import Sweep
 from alexnet_jax.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, Table
@@ -37,6 +38,14 @@ def test_every_leaf_of_a_right_network_agrees(mesh, float64):
     assert [each.leaf for each in found] == [f"{s.name}/{kind}" for s in SMALL.layers for kind in ("kernel", "bias")]
     assert all(each.error < TOLERANCE for each in found), {each.leaf: each.error for each in found}
     assert all(np.linalg.norm(each.analytic) > 0 for each in found)
+
+
+def test_slices_of_the_hybrid_placement_are_checked_too(float64):
+    one, mesh = dataclasses.replace(SMALL, columns=1), hybrid.make_mesh(2)
+    layers = tuple(dataclasses.replace(s, crossing=None) if s.crossing == "gather" else s for s in one.layers)
+    one = dataclasses.replace(one, layers=layers)
+    found = list(slopes(one, mesh, fresh(one, mesh, 64.0, 0), 64.0, 0, "slices"))
+    assert len(found) == 8 and all(each.error < TOLERANCE for each in found)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_thousands_of_devices(shown):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([*MERGED, "--network.fc_units=33"], "The 33 units of fc6 do not divide over 2 devices."),
         (["--traffic.link=6"], "--traffic.link=6.0: expected both --traffic.link and --traffic.compute, or neither."),
         (["--traffic.link=-1", "--traffic.compute=1"], "--traffic.link=-1.0: expected a positive number."),
         (["--mode=summary", "--traffic.link=1"], "--traffic.link=1.0: expected only with --mode=traffic, not summary."),
