@@ -49,6 +49,19 @@ class Signals:
             signal.signal(number, handler)
 
 
+_farewells: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def farewell(action: Callable[[], None]) -> Iterator[None]:
+    """Within it `action` is done before a process ends as `nothing_to_lose` says, where no `finally` is reached."""
+    _farewells.append(action)
+    try:
+        yield
+    finally:
+        _farewells.remove(action)
+
+
 @contextlib.contextmanager
 def nothing_to_lose(step: int) -> Iterator[None]:
     """While all is saved, up to `step`: a signal that is not answered within PATIENCE ends the process.
@@ -74,4 +87,6 @@ def _watch(woken: socket.socket, left: threading.Event, step: int) -> None:
             if number[0] in (signal.SIGINT, signal.SIGTERM) and not left.wait(PATIENCE):
                 told = f"\nInterrupted by {signal.Signals(number[0]).name} at step {step}, before anything new was to be saved."
                 print(f"{told} The same command goes on from there.", file=sys.stderr, flush=True)
+                for action in _farewells:
+                    action()
                 os._exit(128 + number[0])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax import signals
 from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment, Request
 from alexnet_jax.metrics import read_metrics
@@ -55,7 +56,8 @@ def run(trial: Trial, shipped: Experiment) -> None:
         if ended(trial) or not _may_start(trial):
             return
     try:
-        commands.train(Request(trial.experiment, shipped, trial.folder))
+        with signals.farewell(lambda: forget(trial)):
+            commands.train(Request(trial.experiment, shipped, trial.folder))
     except Busy:
         raise
     except (Interrupted, BrokenPipeError):  # saved, or whoever read our output went away: that is no death
