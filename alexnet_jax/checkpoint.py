@@ -19,7 +19,7 @@ from alexnet_jax import checksums
 from alexnet_jax.checksums import BEST, CHECKSUMS
 from alexnet_jax.distributed import told
 from alexnet_jax.errors import Damaged
-from alexnet_jax.restore import OPTIMIZER, PARAMETERS, best_step, failures, first_sound, restore_trees, step_folders
+from alexnet_jax.restore import OPTIMIZER, PARAMETERS, failures, first_sound, restore_trees, step_folders
 
 UNVALIDATED = "unvalidated-"
 """Before the step, the name of a checkpoint while the same with its validation error is being written in its place."""
@@ -52,10 +52,6 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps that were saved, rising."""
         return [int(step.name) for step in step_folders(self.folder)]
-
-    def best_step(self) -> int | None:
-        """The step with the lowest validation error among those kept."""
-        return best_step(self.folder)
 
     def unvalidated(self, step: int) -> bool:
         """Whether this step was saved, and without a validation error."""
@@ -100,11 +96,6 @@ class Checkpoints:
         with failures("save", self.folder):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-
-    def restore(self, step: int, parameters: Any, optimizer: Any) -> tuple[Any, Any]:
-        """Both trees of a step, placed as the abstract ones given (jax.ShapeDtypeStruct with shardings)."""
-        trees = restore_trees(self.folder / str(step), {PARAMETERS: parameters, OPTIMIZER: optimizer})
-        return trees[PARAMETERS], trees[OPTIMIZER]
 
     def close(self) -> None:
         """Wait and let go of the threads. Raises RunError when a save failed."""

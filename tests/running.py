@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -18,10 +17,10 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import launch
 from alexnet_jax import commands
-from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
 from alexnet_jax.metrics import read_metrics
+from alexnet_jax.restore import OPTIMIZER, PARAMETERS, restore_trees, step_folders
 from alexnet_jax.train import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,9 +101,15 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
 
 def state(run, step=None, on: Trainer | None = None):
     """(parameters, optimizer state) of a run's checkpoint, the latest by default, on any mesh."""
-    abstract = (on or trainer()).abstract_state()
-    with closing(Checkpoints(Path(run) / "checkpoints")) as checkpoints:
-        return checkpoints.restore(step or checkpoints.steps()[-1], abstract.parameters, abstract.optimizer)
+    abstract, folder = (on or trainer()).abstract_state(), Path(run) / "checkpoints"
+    found = folder / str(step) if step else step_folders(folder)[-1]
+    return restored(found, abstract.parameters, abstract.optimizer)
+
+
+def restored(step, parameters, optimizer):
+    """Both trees of a step's folder, placed as the abstract ones given."""
+    trees = restore_trees(step, {PARAMETERS: parameters, OPTIMIZER: optimizer})
+    return trees[PARAMETERS], trees[OPTIMIZER]
 
 
 def numbers(run, kind="train"):

@@ -6,12 +6,12 @@ from contextlib import closing
 import jax
 import numpy as np
 import pytest
-from running import LEARNING_EPOCHS, STEPS_PER_EPOCH, command, epochs, main, state, train, trainer
+from running import LEARNING_EPOCHS, STEPS_PER_EPOCH, command, epochs, main, restored, state, train, trainer
 
 from alexnet_jax import columns
 from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.errors import RunError, UsageError
-from alexnet_jax.restore import OPTIMIZER, PARAMETERS, find_step, restore_tree
+from alexnet_jax.restore import OPTIMIZER, PARAMETERS, best_step, find_step, restore_tree
 
 pytest_plugins = ["running"]
 
@@ -45,9 +45,9 @@ def test_latest_and_best_are_kept(tmp_path):
             kept[step] = checkpoints.steps()
             assert step in kept[step]
         assert kept == {1: [1], 2: [1, 2], 3: [2, 3], 4: [2, 3, 4], 5: [2, 4, 5], 6: [2, 5, 6], 7: [2, 6, 7]}
-        assert checkpoints.best_step() == 2
+        assert best_step(tmp_path) == 2
     with closing(Checkpoints(tmp_path, keep=1)) as checkpoints:  # in another process
-        assert checkpoints.best_step() == 2
+        assert best_step(tmp_path) == 2
         checkpoints.save(8, tree(), tree(), 0.1)
         checkpoints.wait()
         assert checkpoints.steps() == [8]
@@ -59,7 +59,7 @@ def test_of_equally_good_checkpoints_the_latest_is_kept(tmp_path):
             checkpoints.save(step, tree(), tree(), error)
             checkpoints.wait()
         assert checkpoints.steps() == [3, 4]
-        assert checkpoints.best_step() == 3
+        assert best_step(tmp_path) == 3
 
 
 def test_a_step_that_is_there_is_left_as_it_is(tmp_path):
@@ -67,7 +67,7 @@ def test_a_step_that_is_there_is_left_as_it_is(tmp_path):
         for value in (1.0, 2.0):
             checkpoints.save(3, tree(value), tree(value))
             checkpoints.wait()
-        parameters, optimizer = checkpoints.restore(3, abstract(tree()), abstract(tree()))
+        parameters, optimizer = restored(tmp_path / "3", abstract(tree()), abstract(tree()))
     assert equal(parameters, tree(1.0)) and equal(optimizer, tree(1.0))
 
 
@@ -77,7 +77,7 @@ def test_values_are_those_of_the_moment_of_saving(tmp_path):
         checkpoints.save(1, parameters, tree())
         jax.tree.map(lambda x: x.delete(), parameters)  # as donation to the next step does
         checkpoints.wait()
-        assert equal(checkpoints.restore(1, abstract(tree()), abstract(tree()))[0], tree(1.0))
+        assert equal(restored(tmp_path / "1", abstract(tree()), abstract(tree()))[0], tree(1.0))
 
 
 def test_what_a_killed_save_leaves_is_not_the_latest(copied, capsys):

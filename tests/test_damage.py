@@ -206,7 +206,7 @@ def test_a_save_replaced_by_its_validated_form_is_never_missing(tmp_path):
         checkpoints.wait()
         assert checkpoints.unvalidated(1)
         checkpoints.save(1, tree, tree, 0.25)
-        assert not checkpoints.unvalidated(1) and checkpoints.best_step() == 1
+        assert not checkpoints.unvalidated(1) and best_step(checkpoints.folder) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     here = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
     for opened in (lambda: restore_latest(tmp_path, here, here), lambda: Checkpoints(tmp_path).close()):
