@@ -78,9 +78,8 @@ def _begin(
     """Lock the folder, for as long as `held` lasts, and write down what is trained there; False: the run is finished."""
     workdir = Workdir(request.workdir)
     held.enter_context(workdir.locked())
-    if (
-        request.overwrite
-    ):  # only now: whatever could be wrong with the command has been found, and what it starts from read
+    if request.overwrite:
+        # Only now: whatever could be wrong with the command has been found, and what it starts from read.
         workdir.clear()
     result = workdir.result()
     if result is not None and result["steps"] >= trainer.total_steps:

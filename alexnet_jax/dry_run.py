@@ -19,14 +19,11 @@ from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
 from alexnet_jax.errors import DataNotFoundError
-from alexnet_jax.experiment import CLASSES, Data, Request
+from alexnet_jax.experiment import CLASSES, IMAGES, Data, Request
+from alexnet_jax.report import hours
 from alexnet_jax.restore import step_folders
-from alexnet_jax.sweeps.estimate import hours
 from alexnet_jax.train import Trainer
 from alexnet_jax.workdir import Workdir
-
-IMAGES = {"cifar10": (50_000, 10_000), "imagenet2012": (1_281_167, 50_000)}
-"""Training images, those held out for validation among them, and test images of the sets that may not be here yet."""
 
 STEPS = 4
 """Taken to measure the time of one; the first, which may still wait for memory, is left out."""

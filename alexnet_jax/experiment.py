@@ -109,6 +109,9 @@ class Data:
 CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
 """Classes of each data set that are known without looking at it."""
 
+IMAGES = {"cifar10": (50_000, 10_000), "digits": (1_437, 360), "imagenet2012": (1_281_167, 50_000)}
+"""Training images, those held out for validation among them, and test images of the same, which may not be here yet."""
+
 DIGITS = Data(name="digits", validation=180, crop_padding=2, mirror=False, mean="pixel", scale="std")
 """The embedded data set: 1,797 handwritten digits, never mirrored, shifted by at most two pixels."""
 

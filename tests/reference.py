@@ -1,11 +1,14 @@
 """Random parameters and examples for the comparison with the plain networks of benchmarks/plain.py."""
 
+import functools
 import math
 
 import jax
 import numpy as np
 
-from alexnet_jax.model import places
+from alexnet_jax.model import dropout_masks, places
+from alexnet_jax.table import shapes as shapes_of
+from benchmarks import plain
 
 
 def random_parameters(shapes, seed=0, dtype=np.float64):
@@ -28,6 +31,17 @@ def random_examples(table, batch, seed=1, dtype=np.float64):
     generator = np.random.default_rng(seed)
     images = generator.normal(size=(batch, *table.image)) * 100
     return images.astype(dtype), generator.integers(table.classes, size=batch).astype(np.int32)
+
+
+def solved(table, batch, compiled):
+    """(arguments of `loss_and_gradients` in 64 bits, loss and gradients of the plain network for them)."""
+    parameters = random_parameters(shapes_of(table))
+    images, labels = random_examples(table, batch)
+    masks = dropout_masks(table, jax.random.key(3), batch)
+    step = compiled(jax.value_and_grad(functools.partial(plain.loss, table)))
+    with jax.enable_x64(True):
+        expected = step(parameters, images, labels, masks)
+    return (parameters, images.transpose(3, 1, 2, 0), labels, masks), jax.device_get(expected)
 
 
 def same_gradients(table, mesh, found, expected):

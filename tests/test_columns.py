@@ -20,7 +20,6 @@ from alexnet_jax.foreign import FOREIGN
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.table import Dense, ReLU, shapes
 from alexnet_jax.traffic import traced
-from benchmarks import plain
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 LONG = pytest.mark.evidence
@@ -38,13 +37,7 @@ def problem(narrow, compiled):
     @functools.cache
     def solve(order, number, **options):
         table = narrow(order=order, columns=number, **options)
-        parameters = reference.random_parameters(shapes(table))
-        images, labels = reference.random_examples(table, BATCH)
-        masks = dropout_masks(table, jax.random.key(3), BATCH)
-        step = compiled(jax.value_and_grad(functools.partial(plain.loss, table)))
-        with jax.enable_x64(True):
-            expected = step(parameters, images, labels, masks)
-        return table, (parameters, images.transpose(3, 1, 2, 0), labels, masks), jax.device_get(expected)
+        return table, *reference.solved(table, BATCH, compiled)
 
     return solve
 

@@ -14,7 +14,7 @@ from running import epochs, numbers, state, train, trainer
 from alexnet_jax import columns, hybrid, networks
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
-from alexnet_jax.model import activations, dropout_masks, initialize, logits, loss_and_gradients
+from alexnet_jax.model import activations, initialize, logits, loss_and_gradients
 from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
 from alexnet_jax.traffic import traced
 from benchmarks import plain
@@ -48,17 +48,7 @@ SUM_ALONE = Table("sum_alone", (6, 6, 3), 1, (*CONVOLUTIONS, Dense("fc3", 5, "su
 def problem(compiled):
     """A function: (table, batch) -> what goes into it, and the reference's loss and gradients."""
 
-    @functools.cache
-    def solve(table, batch):
-        parameters = reference.random_parameters(shapes(table))
-        images, labels = reference.random_examples(table, batch)
-        masks = dropout_masks(table, jax.random.key(3), batch)
-        step = compiled(jax.value_and_grad(functools.partial(plain.loss, table)))
-        with jax.enable_x64(True):
-            expected = step(parameters, images, labels, masks)
-        return (parameters, images.transpose(3, 1, 2, 0), labels, masks), jax.device_get(expected)
-
-    return solve
+    return functools.cache(lambda table, batch: reference.solved(table, batch, compiled))
 
 
 @pytest.mark.parametrize(

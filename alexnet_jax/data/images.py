@@ -41,22 +41,23 @@ def decode(encoded: bytes, where: str, at_least: int = 0) -> np.ndarray:
             return simplejpeg.decode_jpeg(encoded, "RGB", min_height=at_least, min_width=at_least, min_factor=2)
         except ValueError:  # CMYK, an odd marker, or real damage: Pillow tells them apart
             pass
-    if not encoded:
-        raise RunError(f"{where} cannot be read as a picture (an empty file). Replace or remove it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of profiles and tags that decide nothing here
             return _with_pillow(encoded)
-    except UnidentifiedImageError as problem:
-        raise RunError(
-            f"{where} cannot be read as a picture (none of a kind that Pillow knows, or its first bytes are damaged; "
-            f"{len(encoded):,} bytes). Replace or remove it."
-        ) from problem
     except Exception as problem:  # Pillow's decoders raise nearly everything
         raise RunError(
-            f"{where} cannot be read as a picture ({type(problem).__name__}: {problem}; {len(encoded):,} bytes). "
-            "Replace or remove it."
+            f"{where} cannot be read as a picture ({_trouble(problem, encoded)}). Replace or remove it."
         ) from problem
+
+
+def _trouble(problem: Exception, encoded: bytes) -> str:
+    if not encoded:
+        return "an empty file"
+    what = f"{type(problem).__name__}: {problem}"
+    if isinstance(problem, UnidentifiedImageError):  # whose message names an object of Python
+        what = "none of a kind that Pillow knows, or its first bytes are damaged"
+    return f"{what}; {len(encoded):,} bytes"
 
 
 def _with_pillow(encoded: bytes) -> np.ndarray:

@@ -9,13 +9,11 @@ import numpy as np
 
 from alexnet_jax import networks
 from alexnet_jax.data.classes import class_count
-from alexnet_jax.experiment import Data, Experiment
+from alexnet_jax.experiment import IMAGES, Data, Experiment
+from alexnet_jax.report import hours
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 from alexnet_jax.table import operation_count
-
-IMAGES = {"cifar10": 45_000, "digits": 1_257, "imagenet2012": 1_271_167}
-"""Training images of an epoch."""
 
 SHARE = (0.2, 1.0)
 """Part of a matrix product's speed that a training reaches on a CPU, narrow networks to wide ones (measured: 0.3 at an eighth
@@ -57,7 +55,7 @@ def _operations(experiment: Experiment) -> float:
 def _images(data: Data) -> int:
     """Training images of an epoch, held-out ones not left out where pictures have to be counted."""
     if data.name in IMAGES:
-        return IMAGES[data.name]
+        return IMAGES[data.name][0] - data.validation
     from alexnet_jax.data import sources
 
     return len(sources.load(data).train)
@@ -77,12 +75,3 @@ def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:
         np.matmul(matrix, matrix, out=product)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
-
-
-def hours(seconds: float) -> str:
-    """Seconds in the unit that fits them."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
