@@ -8,12 +8,12 @@ import shlex
 import sys
 
 import experiments
-from alexnet_jax.allocator import keep_memory
 from alexnet_jax.command_line import read
 from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
 from alexnet_jax.experiment import Request
-from alexnet_jax.place import Place, speak_alone
-from alexnet_jax.processes import INTERRUPTED, Outcome, devices_each, leave, start
+from alexnet_jax.processes.allocator import keep_memory
+from alexnet_jax.processes.identity import Place, speak_alone
+from alexnet_jax.processes.start import INTERRUPTED, Outcome, devices_each, leave, start
 from alexnet_jax.sweeps.plan import SweepRequest
 
 MODES = {

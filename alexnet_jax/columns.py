@@ -22,9 +22,9 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax import layers
 from alexnet_jax.errors import UsageError
-from alexnet_jax.table import LRN, AvgPool, Conv, Dropout, Layer, MapNorm, MaxPool, Part, Table, Tanh, shapes
+from alexnet_jax.network import layers
+from alexnet_jax.network.table import LRN, AvgPool, Conv, Dropout, Layer, MapNorm, MaxPool, Part, Table, Tanh, shapes
 
 DATA, COLUMN = "data", "column"
 

@@ -13,7 +13,7 @@ import experiments
 from alexnet_jax.checks import check, check_traffic
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Exchange, Experiment, Look, Mesh, Network, Optim, Request, Traffic, Train
-from alexnet_jax.place import Place, find
+from alexnet_jax.processes.identity import Place, find
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
 
@@ -198,7 +198,7 @@ def _first_look(arguments: list[str]) -> argparse.Namespace:
 
 
 def _trained(workdir: Path) -> Experiment | None:
-    from alexnet_jax.workdir import Workdir
+    from alexnet_jax.run.workdir import Workdir
 
     return Workdir(workdir).experiment()
 

@@ -15,10 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 
-from alexnet_jax import columns, distributed, hybrid, networks, optim, report
-from alexnet_jax.allocator import accelerated
-from alexnet_jax.checkpoint import Checkpoints, restore_latest
-from alexnet_jax.compiled import keep_compiled
+from alexnet_jax import columns, hybrid, optim
 from alexnet_jax.data import order, pipeline, sources, statistics
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.pipeline import Feed
@@ -27,16 +24,22 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import DataNotFoundError, Interrupted, RunError, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores, Stopped
 from alexnet_jax.experiment import DIGITS, Experiment, Request, flatten, from_json
-from alexnet_jax.metrics import Metrics, Unwritten, read_metrics
 from alexnet_jax.model import Parameters, abstract, placement
-from alexnet_jax.place import Place
-from alexnet_jax.processes import devices_each
-from alexnet_jax.restore import PARAMETERS, find_step, restore_parameters, restore_tree
-from alexnet_jax.signals import Signals
-from alexnet_jax.summary import summary
-from alexnet_jax.table import Table, parameter_count
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.summary import summary
+from alexnet_jax.network.table import Table, parameter_count
+from alexnet_jax.processes import distributed
+from alexnet_jax.processes.allocator import accelerated
+from alexnet_jax.processes.compiled import keep_compiled
+from alexnet_jax.processes.identity import Place
+from alexnet_jax.processes.signals import Signals
+from alexnet_jax.processes.start import devices_each
+from alexnet_jax.run import report
+from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
+from alexnet_jax.run.metrics import Metrics, Unwritten, read_metrics
+from alexnet_jax.run.restore import PARAMETERS, find_step, restore_parameters, restore_tree
+from alexnet_jax.run.workdir import RANKS, RESULT, STATISTICS, Workdir
 from alexnet_jax.train import Loop, State, Trainer
-from alexnet_jax.workdir import RANKS, RESULT, STATISTICS, Workdir
 
 
 def summarize(request: Request) -> None:

@@ -20,10 +20,10 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
 from alexnet_jax.errors import DataNotFoundError
 from alexnet_jax.experiment import CLASSES, IMAGES, Data, Request
-from alexnet_jax.report import hours
-from alexnet_jax.restore import step_folders
+from alexnet_jax.run.report import hours
+from alexnet_jax.run.restore import step_folders
+from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.train import Trainer
-from alexnet_jax.workdir import Workdir
 
 STEPS = 4
 """Taken to measure the time of one; the first, which may still wait for memory, is left out."""

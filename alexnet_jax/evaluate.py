@@ -18,7 +18,7 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import Diverged
 from alexnet_jax.experiment import Data, Train
 from alexnet_jax.model import Parameters, cross_entropy, logits
-from alexnet_jax.table import Table
+from alexnet_jax.network.table import Table
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.place import Place
+from alexnet_jax.processes.identity import Place
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 
-from alexnet_jax import columns, commands, networks
+from alexnet_jax import columns, commands
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Request
 from alexnet_jax.model import Parameters, abstract, dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.restore import restore_parameters
-from alexnet_jax.table import Table
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import Table
+from alexnet_jax.run.restore import restore_parameters
 
 TOLERANCE = 1e-5
 """Of the relative error of a leaf."""

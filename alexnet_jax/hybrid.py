@@ -21,10 +21,11 @@ from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import PartitionSpec as P
 
-from alexnet_jax import columns, layers
+from alexnet_jax import columns
 from alexnet_jax.columns import DATA, LOGITS, WHOLE
 from alexnet_jax.errors import UsageError
-from alexnet_jax.table import Conv, Dense, Layer, Table, shapes
+from alexnet_jax.network import layers
+from alexnet_jax.network.table import Conv, Dense, Layer, Table, shapes
 
 UNITS, UNIT_BIASES = P(None, DATA, None), P(None, DATA)
 """[1, units, inputs or batch]: kernels and masks of fully connected layers; and [1, units]."""

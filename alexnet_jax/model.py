@@ -12,9 +12,10 @@ from flax import nnx
 from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import Mesh as DeviceMesh
 
-from alexnet_jax import columns, hybrid, networks
+from alexnet_jax import columns, hybrid
 from alexnet_jax.errors import UsageError
-from alexnet_jax.table import Dropout, Table, shapes
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import Dropout, Table, shapes
 
 Parameters = dict[str, dict[str, jax.Array]]
 

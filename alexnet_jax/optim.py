@@ -8,7 +8,7 @@ import optax
 from optax.contrib import reduce_on_plateau
 
 from alexnet_jax.experiment import Optim
-from alexnet_jax.table import Layer, Table
+from alexnet_jax.network.table import Layer, Table
 
 
 def optimizer(

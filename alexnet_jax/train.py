@@ -16,18 +16,18 @@ from jax.sharding import Mesh as DeviceMesh
 from jax.tree_util import DictKey
 
 from alexnet_jax import columns, optim
-from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import augment
 from alexnet_jax.data.pipeline import Feed, OnDevice
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.distributed import Agreement, several
 from alexnet_jax.errors import Diverged, Interrupted, RunError
 from alexnet_jax.evaluate import Evaluator, Scores, Stopped
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.metrics import Metrics
 from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients, places
-from alexnet_jax.signals import Signals, nothing_to_lose
-from alexnet_jax.table import Table
+from alexnet_jax.network.table import Table
+from alexnet_jax.processes.distributed import Agreement, several
+from alexnet_jax.processes.signals import Signals, nothing_to_lose
+from alexnet_jax.run.checkpoint import Checkpoints
+from alexnet_jax.run.metrics import Metrics
 
 INIT, AUGMENT, DROPOUT = 0, 1, 2
 """Streams of random numbers; each draw is a function of (seed, stream, step, layer or example)."""

@@ -217,7 +217,7 @@ def read(step: Path) -> dict[str, Any]:
     import jax
     import orbax.checkpoint as ocp
 
-    from alexnet_jax.restore import OPTIMIZER, PARAMETERS
+    from alexnet_jax.run.restore import OPTIMIZER, PARAMETERS
 
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     found = {}
@@ -246,7 +246,7 @@ def flip_bits(step: Path, count: int, chance: random.Random, folder: Path) -> Co
     import jax
 
     from alexnet_jax.errors import Damaged, UsageError
-    from alexnet_jax.restore import restore_trees
+    from alexnet_jax.run.restore import restore_trees
 
     sound = read(step)
     here = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), sound)

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alexnet_jax import columns, layers, optim
+from alexnet_jax import columns, optim
 from alexnet_jax.data.augment import normalize
 from alexnet_jax.data.pipeline import put
 from alexnet_jax.data.split import Split
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.model import dropout_masks, initialize
-from alexnet_jax.table import LRN, Conv, LayerShape, MapNorm, MaxPool, shapes
+from alexnet_jax.network import layers
+from alexnet_jax.network.table import LRN, Conv, LayerShape, MapNorm, MaxPool, shapes
 from alexnet_jax.train import State, Trainer
 from benchmarks import plain
 from benchmarks.shares import shares

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from alexnet_jax.table import LRN, AvgPool, Conv, Dropout, MapNorm, MaxPool, ReLU, Tanh
+from alexnet_jax.network.table import LRN, AvgPool, Conv, Dropout, MapNorm, MaxPool, ReLU, Tanh
 
 
 def loss(table, parameters, images, labels, masks=None):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alexnet_jax.table import LRN, Conv, Dropout, Layer, LayerShape, MaxPool, ReLU, Table, shapes
+from alexnet_jax.network.table import LRN, Conv, Dropout, Layer, LayerShape, MaxPool, ReLU, Table, shapes
 
 
 class Network(nn.Module):

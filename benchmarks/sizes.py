@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import experiments
-from alexnet_jax import networks
 from alexnet_jax.experiment import CLASSES, Experiment
-from alexnet_jax.table import Table, shapes
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import Table, shapes
 
 BATCHES = {
     "alexnet_cifar": {"cpu": (128,), "gpu": (128, 512)},

@@ -18,8 +18,8 @@ from pathlib import Path
 import tyro
 
 import experiments
-from alexnet_jax.allocator import keep_memory
 from alexnet_jax.errors import UsageError
+from alexnet_jax.processes.allocator import keep_memory
 from benchmarks.rivals import ROOT
 
 

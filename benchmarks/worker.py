@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.allocator import keep_memory
+from alexnet_jax.processes.allocator import keep_memory
 from benchmarks.sizes import Job
 
 Timed = dict[str, Callable[[], Any]]

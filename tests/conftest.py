@@ -9,8 +9,8 @@ import jax
 import pytest
 import tyro
 
-from alexnet_jax import networks
 from alexnet_jax.experiment import Network
+from alexnet_jax.network import build as networks
 
 STATUS = pytest.StashKey[int]()
 

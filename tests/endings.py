@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 
-from alexnet_jax.processes import Outcome
+from alexnet_jax.processes.start import Outcome
 
 WRONG = Outcome(2, "Error: one thing is wrong.", at_once=True)
 LOST = Outcome(1, "Error: another process was lost.", at_once=True, elsewhere=True)
@@ -67,7 +67,7 @@ def ends_when_told(arguments, place):
 
 
 if __name__ == "__main__":
-    from alexnet_jax.processes import start
+    from alexnet_jax.processes.start import start
 
     outcome = start(globals()[sys.argv[1]], sys.argv[2:], 2, 1)
     print(outcome.message, flush=True)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from alexnet_jax.model import dropout_masks, places
-from alexnet_jax.table import shapes as shapes_of
+from alexnet_jax.network.table import shapes as shapes_of
 from benchmarks import plain
 
 

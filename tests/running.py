@@ -19,8 +19,8 @@ import launch
 from alexnet_jax import commands
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
-from alexnet_jax.metrics import read_metrics
-from alexnet_jax.restore import OPTIMIZER, PARAMETERS, restore_trees, step_folders
+from alexnet_jax.run.metrics import read_metrics
+from alexnet_jax.run.restore import OPTIMIZER, PARAMETERS, restore_trees, step_folders
 from alexnet_jax.train import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,8 +11,8 @@ import pytest
 from reference import random_examples, random_parameters
 from running import ROOT
 
-from alexnet_jax import layers
-from alexnet_jax.table import shapes
+from alexnet_jax.network import layers
+from alexnet_jax.network.table import shapes
 from benchmarks import plain, rivals, shares, sizes, start, step
 from benchmarks.sizes import Job
 

@@ -16,7 +16,7 @@ from alexnet_jax.errors import RunError
 from alexnet_jax.evaluate import Evaluator, average, rank
 from alexnet_jax.experiment import Data, Experiment, Optim, Train
 from alexnet_jax.model import initialize
-from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
+from alexnet_jax.network.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
 from alexnet_jax.train import Trainer
 from benchmarks import plain
 

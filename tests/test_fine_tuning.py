@@ -11,10 +11,10 @@ import pytest
 from running import command, epochs, main, numbers, state, train
 
 from alexnet_jax import commands
-from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.data import statistics
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.model import initialize
+from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.train import INIT, stream
 
 pytest_plugins = ["running"]

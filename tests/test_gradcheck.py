@@ -9,10 +9,11 @@ import pytest
 from running import main
 
 import experiments
-from alexnet_jax import columns, gradcheck, hybrid, layers
+from alexnet_jax import columns, gradcheck, hybrid
 from alexnet_jax.gradcheck import TOLERANCE, difference, fresh, slopes
+from alexnet_jax.network import layers
+from alexnet_jax.network.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, Table
 from alexnet_jax.sweeps.plan import Sweep
-from alexnet_jax.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, Table
 
 pytest_plugins = ["running"]
 

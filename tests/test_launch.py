@@ -10,12 +10,13 @@ from running import ROOT
 
 import experiments
 import launch
-from alexnet_jax import commands, networks
+from alexnet_jax import commands
 from alexnet_jax.checks import check
 from alexnet_jax.data import sources
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.experiment import DIGITS
+from alexnet_jax.network import build as networks
 from alexnet_jax.sweeps.plan import Sweep
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))

@@ -15,7 +15,7 @@ from flax import nnx
 
 import alexnet_jax
 import experiments
-from alexnet_jax import AlexNet, make_mesh, networks
+from alexnet_jax import AlexNet, make_mesh
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.sources import load
 from alexnet_jax.data.split import Split
@@ -24,7 +24,8 @@ from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
 from alexnet_jax.model import abstract, activations, cross_entropy, dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
 from alexnet_jax.train import Trainer
 from benchmarks import plain
 

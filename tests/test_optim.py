@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from alexnet_jax.experiment import Optim
+from alexnet_jax.network.table import Conv, Dense, Table
 from alexnet_jax.optim import after_validation, optimizer, plateau_scale, schedule, with_rate
-from alexnet_jax.table import Conv, Dense, Table
 
 ONE_LAYER = Table("one layer", (1, 1, 1), 1, (Conv("conv1", 1, 1),))
 

@@ -10,10 +10,11 @@ import pytest
 from reference import random_examples, random_parameters
 from running import command, main, numbers, result, train, trainer
 
-from alexnet_jax import columns, layers
+from alexnet_jax import columns
 from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.model import dropout_masks, logits, loss_and_gradients
-from alexnet_jax.table import LRN, MapNorm, MaxPool, shapes
+from alexnet_jax.network import layers
+from alexnet_jax.network.table import LRN, MapNorm, MaxPool, shapes
 
 pytest_plugins = ["running"]
 

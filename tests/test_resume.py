@@ -10,8 +10,8 @@ import pytest
 from running import STEPS_PER_EPOCH, command, epochs, main, numbers, start, state, train, wait_for
 
 from alexnet_jax import commands
-from alexnet_jax.checkpoint import Checkpoints
-from alexnet_jax.metrics import Metrics
+from alexnet_jax.run.checkpoint import Checkpoints
+from alexnet_jax.run.metrics import Metrics
 
 pytest_plugins = ["running"]
 

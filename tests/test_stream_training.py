@@ -14,8 +14,8 @@ from alexnet_jax import commands
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
 from alexnet_jax.evaluate import Evaluator
-from alexnet_jax.metrics import Metrics
-from alexnet_jax.restore import best_step, step_folders
+from alexnet_jax.run.metrics import Metrics
+from alexnet_jax.run.restore import best_step, step_folders
 
 pytest_plugins = ["running"]
 own_cache = pytest.fixture(autouse=True)(photographs.own_cache.__wrapped__)

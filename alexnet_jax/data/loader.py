@@ -15,8 +15,8 @@ from absl import flags
 
 from alexnet_jax.data.order import training_batch
 from alexnet_jax.data.split import Stream
-from alexnet_jax.data.workers import begin, open_many_files
 from alexnet_jax.errors import RunError
+from alexnet_jax.processes.workers import begin, open_many_files
 
 MOST_THREADS = 16
 

@@ -11,11 +11,12 @@ import numpy as np
 from jax.sharding import Mesh as DeviceMesh
 from jax.sharding import NamedSharding
 
-from alexnet_jax import columns, distributed
+from alexnet_jax import columns
 from alexnet_jax.data import loader
 from alexnet_jax.data.order import evaluation_batches, training_batch
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.errors import UsageError
+from alexnet_jax.processes import distributed
 
 HELD_OUT = 2012
 """Seed of the fixed validation split; no option changes it, so every run of a data set holds out the same images."""

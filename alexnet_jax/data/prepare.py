@@ -20,10 +20,10 @@ from alexnet_jax.data.images import encode
 from alexnet_jax.data.prepared import MANIFEST, SPLITS
 from alexnet_jax.data.records import LABEL
 from alexnet_jax.data.split import DataSet, Stream
-from alexnet_jax.data.workers import begin
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data, Request
-from alexnet_jax.workdir import Workdir, write_whole
+from alexnet_jax.processes.workers import begin
+from alexnet_jax.run.workdir import Workdir, write_whole
 
 JOURNAL = "parts.jsonl"
 """One line for each part that is done; the first says what is prepared here."""

@@ -14,7 +14,7 @@ from alexnet_jax.data import cache, loader
 from alexnet_jax.data.split import Split, Stream
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Data
-from alexnet_jax.workdir import write_whole
+from alexnet_jax.run.workdir import write_whole
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax.figures import canvas, save
 from alexnet_jax.qualitative.examples import UNKNOWN
+from alexnet_jax.run.figures import canvas, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

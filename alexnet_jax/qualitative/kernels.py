@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import columns, commands, networks
+from alexnet_jax import columns, commands
 from alexnet_jax.experiment import CLASSES, Request
 from alexnet_jax.model import abstract
+from alexnet_jax.network import build as networks
 from alexnet_jax.qualitative import figures
 from alexnet_jax.qualitative.examples import output_folder
-from alexnet_jax.restore import restore_parameters
-from alexnet_jax.workdir import Workdir
+from alexnet_jax.run.restore import restore_parameters
+from alexnet_jax.run.workdir import Workdir
 
 DEAD = 0.01
 """Of the median norm of all kernels: one below it was given up in training, and what it looks like means nothing."""

@@ -12,7 +12,7 @@ from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data
 from alexnet_jax.model import Parameters, activations
-from alexnet_jax.table import Table
+from alexnet_jax.network.table import Table
 
 
 def batch_size(trained: Trained, examples: int) -> int:

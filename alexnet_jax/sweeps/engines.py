@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alexnet_jax.errors import Busy, Interrupted, UsageError
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.signals import Signals
+from alexnet_jax.processes.signals import Signals
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 
@@ -106,7 +106,7 @@ def _collect(running: dict) -> None:
 
 def _in_worker(trial: Trial, shipped: Experiment, threads: int | None) -> None:
     """What a Ray worker does: one trial, in a process of its own. jax is imported only after memory and threads are set."""
-    from alexnet_jax.allocator import keep_memory
+    from alexnet_jax.processes.allocator import keep_memory
 
     if threads is not None:  # what XLA takes for the number of cores, or each trial would use all of them
         os.environ["NPROC"] = str(threads)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alexnet_jax import networks
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.experiment import IMAGES, Data, Experiment
-from alexnet_jax.report import hours
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import operation_count
+from alexnet_jax.run.report import hours
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
-from alexnet_jax.table import operation_count
 
 SHARE = (0.2, 1.0)
 """Part of a matrix product's speed that a training reaches on a CPU, narrow networks to wide ones (measured: 0.3 at an eighth

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from alexnet_jax import networks
 from alexnet_jax.checks import check
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
+from alexnet_jax.network import build as networks
 
 BASE, CONTROL = "base", "control"
 """Two arms every sweep has: the base as it is, and the base once more with other seeds (an A/A control)."""

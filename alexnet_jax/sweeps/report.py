@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.run.workdir import write_whole
 from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare, points, spread
 from alexnet_jax.sweeps.study import Study
 from alexnet_jax.sweeps.text import PICTURES, sections
-from alexnet_jax.workdir import write_whole
 
 TRIAL = (
     "arm",

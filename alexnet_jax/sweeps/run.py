@@ -6,18 +6,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax import networks
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import operation_count, parameter_count
+from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.sweeps import engines, trials
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
 from alexnet_jax.sweeps.power import reach
 from alexnet_jax.sweeps.report import write_report
 from alexnet_jax.sweeps.study import ArmFacts, Study
-from alexnet_jax.table import operation_count, parameter_count
-from alexnet_jax.workdir import Workdir
 
 PLAN = "sweep.json"
 

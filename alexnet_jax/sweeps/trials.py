@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import signals
 from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment, Request
-from alexnet_jax.metrics import read_metrics
+from alexnet_jax.processes import signals
+from alexnet_jax.run.metrics import read_metrics
+from alexnet_jax.run.workdir import RANKS, RESULT, Workdir, write_whole
 from alexnet_jax.sweeps.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial
-from alexnet_jax.workdir import RANKS, RESULT, Workdir, write_whole
 
 DEATHS = 3
 """So many processes may die in a trial without a new checkpoint (killed for memory, say); then it counts as failed."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.table import Conv, Layer, LayerShape, Table, normalizations, shapes
+from alexnet_jax.network.table import Conv, Layer, LayerShape, Table, normalizations, shapes
 from alexnet_jax.traffic.moves import Direction, Kind, Move
 
 WIDTH = {"float32": 4, "bfloat16": 2}

@@ -12,7 +12,7 @@ layer: what an efficiency leaves out of them makes both times too short, and the
 from dataclasses import dataclass
 from typing import Literal
 
-from alexnet_jax.table import Table
+from alexnet_jax.network.table import Table
 from alexnet_jax.traffic.moves import sent
 from alexnet_jax.traffic.paper import Placement, moves, work
 

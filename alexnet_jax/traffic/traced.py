@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh
 from jax.sharding import Mesh as DeviceMesh
 
 from alexnet_jax.model import dropout_masks, loss_and_gradients
-from alexnet_jax.table import Table, shapes
+from alexnet_jax.network.table import Table, shapes
 from alexnet_jax.traffic.moves import Move
 
 BOOKKEEPING = {"pvary", "pcast", "axis_index", "shard_map", "jit", "pjit"}

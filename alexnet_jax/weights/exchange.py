@@ -8,19 +8,21 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import columns, networks, report
-from alexnet_jax.checkpoint import Checkpoints
+from alexnet_jax import columns
 from alexnet_jax.data import statistics
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Request, to_json
 from alexnet_jax.model import abstract
-from alexnet_jax.restore import restore_parameters
-from alexnet_jax.table import LRN, Pool, Table, parameter_count
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import LRN, Pool, Table, parameter_count
+from alexnet_jax.run import report
+from alexnet_jax.run.checkpoint import Checkpoints
+from alexnet_jax.run.restore import restore_parameters
+from alexnet_jax.run.workdir import STATISTICS, Workdir
 from alexnet_jax.weights import formats, inputs, layouts
 from alexnet_jax.weights.formats import WeightFile
-from alexnet_jax.workdir import STATISTICS, Workdir
 
 
 def import_weights(request: Request) -> None:

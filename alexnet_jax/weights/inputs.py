@@ -6,7 +6,7 @@ import numpy as np
 
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
-from alexnet_jax.foreign import INPUTS
+from alexnet_jax.network.foreign import INPUTS
 from alexnet_jax.weights import caffe
 from alexnet_jax.weights.formats import Tensors
 

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.foreign import NAMES
-from alexnet_jax.table import Conv, LayerShape, Table, shapes
+from alexnet_jax.network.foreign import NAMES
+from alexnet_jax.network.table import Conv, LayerShape, Table, shapes
 from alexnet_jax.weights.formats import Tensors
 
 Layout = Literal["columns", "grouped"]

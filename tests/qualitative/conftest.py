@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from running import command, trainer
 
-from alexnet_jax.checkpoint import Checkpoints
 from alexnet_jax.command_line import read
 from alexnet_jax.data import pipeline, sources, statistics
 from alexnet_jax.model import initialize
+from alexnet_jax.run.checkpoint import Checkpoints
+from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.train import INIT, stream
-from alexnet_jax.workdir import Workdir
 from benchmarks import plain
 
 

@@ -14,8 +14,8 @@ from alexnet_jax.commands import Trained
 from alexnet_jax.data.augment import view, views
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Data, Experiment
+from alexnet_jax.network.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
 from alexnet_jax.qualitative.outputs import batch_size, probabilities
-from alexnet_jax.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
 from alexnet_jax.train import Trainer
 from benchmarks import plain
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import experiments
-from alexnet_jax import networks
 from alexnet_jax.checks import check
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, Network, Train
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import Conv, Dense, Table
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, Sweep, changed, choose, digest
-from alexnet_jax.table import Conv, Dense, Table
 
 NAMES = sorted(path.stem for path in Path(experiments.__path__[0]).glob("[!_]*.py"))
 SWEEPS = [name for name in NAMES if hasattr(importlib.import_module(f"experiments.{name}"), "SWEEP")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from alexnet_jax import figures as run_figures
+from alexnet_jax.run import figures as run_figures
 from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare
 from alexnet_jax.sweeps.report import write_report

@@ -15,11 +15,11 @@ from running import command, contents, epochs, main, numbers, start, wait_for
 from alexnet_jax.command_line import read
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Network
+from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.estimate import estimate, matrix_speed
 from alexnet_jax.sweeps.plan import Arm, Trial
 from alexnet_jax.sweeps.run import _merged
-from alexnet_jax.workdir import Workdir
 from experiments import update_rule_sweep
 
 pytest_plugins = ["running"]

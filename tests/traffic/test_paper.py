@@ -11,12 +11,13 @@ import jax
 import other_programs
 import pytest
 
-from alexnet_jax import columns, hybrid, networks
+from alexnet_jax import columns, hybrid
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
-from alexnet_jax.foreign import FOREIGN
 from alexnet_jax.model import abstract
-from alexnet_jax.table import LRN, Conv, Dense, Table, operation_count, parameter_count
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.foreign import FOREIGN
+from alexnet_jax.network.table import LRN, Conv, Dense, Table, operation_count, parameter_count
 from alexnet_jax.traffic import paper, traced
 from alexnet_jax.traffic.moves import Move, sent
 from alexnet_jax.traffic.paper import Placement
@@ -183,7 +184,7 @@ def test_thousands_of_devices_on_paper():
 
 
 def test_paper_needs_no_jax():
-    code = "import sys, alexnet_jax.traffic.published; sys.exit('jax' in sys.modules)"
+    code = "import sys, docs.draw_traffic; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax import networks
-from alexnet_jax.table import operation_count
-from alexnet_jax.traffic import published
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.table import operation_count
 from alexnet_jax.traffic.paper import Placement
 from alexnet_jax.traffic.times import Machine, Times, hybrid_step, implied_link, times
+from docs import draw_traffic as published
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,13 +11,14 @@ from running import command, main, state
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from alexnet_jax import columns, model, networks
+from alexnet_jax import columns, model
 from alexnet_jax.data import statistics
 from alexnet_jax.data.augment import normalize
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.foreign import FOREIGN
-from alexnet_jax.restore import PARAMETERS, find_step, restore_tree
-from alexnet_jax.workdir import Workdir
+from alexnet_jax.network import build as networks
+from alexnet_jax.network.foreign import FOREIGN
+from alexnet_jax.run.restore import PARAMETERS, find_step, restore_tree
+from alexnet_jax.run.workdir import Workdir
 
 pytest_plugins = ["running"]
 

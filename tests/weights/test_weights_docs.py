@@ -11,7 +11,7 @@ from running import ROOT
 
 from alexnet_jax import columns, model
 from alexnet_jax.command_line import read
-from alexnet_jax.table import shapes
+from alexnet_jax.network.table import shapes
 from alexnet_jax.weights import formats, layouts
 
 TEXT = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Networks as tables of layers: the tables, what each layer computes, and the summary."""

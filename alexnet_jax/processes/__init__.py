@@ -1,0 +1,1 @@
+"""Several processes of one run: which one this is, starting them, what they agree on, signals and devices."""

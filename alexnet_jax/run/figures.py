@@ -1,0 +1,131 @@
+"""Pictures of a run, drawn from its metrics.jsonl and never shown: matplotlib's objects are used without pyplot."""
+
+import io
+import math
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alexnet_jax.run.workdir import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TRAIN, VALIDATION, TEST, RATE = "#4477aa", "#cc3311", "#228833", "#777777"
+"""Colours that stay apart for colour-blind readers (Paul Tol's bright scheme) and in grey."""
+
+DPI = 150
+"""Pixels per inch of every picture."""
+
+
+def learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_title: str) -> None:
+    """Write a PNG: losses on the left; errors (in %) over the learning rate on the right, all against the epoch.
+
+    `metrics` are the lines of `metrics.read_metrics`; any kind of line may be missing. Parent folders are made.
+    """
+    figure = canvas((11, 4.8), "\n".join([title, *textwrap.wrap(data_title, 120)]))
+    grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
+    losses = figure.add_subplot(grid[:, 0])
+    errors = figure.add_subplot(grid[0, 1])
+    rate = figure.add_subplot(grid[1, 1], sharex=errors)
+    _draw_losses(losses, metrics)
+    _draw_errors(errors, metrics)
+    _draw_rate(rate, metrics)
+    for axes in (losses, errors, rate):
+        _finish(axes, metrics)
+    errors.tick_params(labelbottom=False)
+    losses.set_xlabel("epoch")
+    rate.set_xlabel("epoch")
+    save(figure, path)
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a picture as a PNG, whole or not at all. Parent folders are made."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=DPI, format="png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, picture.getvalue())
+
+
+def canvas(size: tuple[float, float], title: str) -> "Figure":
+    """An empty figure of so many inches under a title."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _draw_losses(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+    epochs, values = _series(metrics, "train", "loss")
+    _curve(axes, epochs, values, TRAIN, label="training, single steps", alpha=0.3, linewidth=0.8)
+    epochs, values = _series(metrics, "train", "mean_loss")
+    _curve(axes, epochs, _smooth(values), TRAIN, label="training, mean")
+    epochs, values = _series(metrics, "validation", "loss")
+    _curve(axes, epochs, values, VALIDATION, label="validation")
+    axes.set_title("Loss", loc="left", fontsize=11)
+    axes.set_ylabel("cross-entropy per image (nats)")
+
+
+def _draw_errors(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+    epochs, values = _series(metrics, "validation", "top1_error")
+    _curve(axes, epochs, [100 * value for value in values], VALIDATION, label="validation")
+    epochs, values = _series(metrics, "test", "top1_error")
+    if values:
+        last = 100 * values[-1]
+        axes.axhline(last, color=TEST, linewidth=0.9, linestyle="--")
+        axes.plot(epochs[-1:], [last], color=TEST, linestyle="", marker="D", markersize=6, label=f"test: {last:.2f} %")
+    axes.set_title("Top-1 error", loc="left", fontsize=11)
+    axes.set_ylabel("% of images")
+
+
+def _draw_rate(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+    epochs, values = _series(metrics, "train", "learning_rate")
+    _curve(axes, epochs, values, RATE, linewidth=1.2)
+    # A linear axis hides rates that fall by factors of ten; a logarithmic one has no place for a rate of zero.
+    if values and min(values) > 0 and max(values) > 20 * min(values):
+        axes.set_yscale("log")
+    axes.set_ylabel("rate")
+
+
+def _curve(axes: "Axes", epochs: list[float], values: list[float], color: str, **style: Any) -> None:
+    """A line, with dots while they can be told apart: one point alone would otherwise be invisible."""
+    if epochs:
+        marker = "o" if len(epochs) <= 30 else ""
+        looks: dict[str, Any] = {"linewidth": 1.6} | style
+        axes.plot(epochs, values, color=color, marker=marker, markersize=4, **looks)
+
+
+def _finish(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+    last = max((line["epoch"] for line in metrics), default=0)
+    axes.set_xlim(0, 1.03 * last if last else 1)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not axes.get_lines():
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center", va="center", color=RATE)
+        return
+    axes.grid(alpha=0.25, linewidth=0.6)
+    if axes.get_yscale() == "linear":
+        # From zero, or a wobble in the last digit fills the picture.
+        axes.set_ylim(0, 1.08 * max(float(np.max(line.get_ydata())) for line in axes.get_lines()) or 1)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+
+
+def _series(metrics: list[dict[str, Any]], kind: str, key: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of one kind of line; lines where the value is missing, null or not finite are left out."""
+    lines = [line for line in metrics if line["kind"] == kind and line.get(key) is not None]
+    lines = [line for line in lines if math.isfinite(line[key])]
+    return [line["epoch"] for line in lines], [line[key] for line in lines]
+
+
+def _smooth(values: list[float]) -> list[float]:
+    """Centred moving mean over a fiftieth of the values; the window shrinks at the ends, so no value is invented."""
+    half = len(values) // 100
+    windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]

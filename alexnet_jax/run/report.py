@@ -1,0 +1,235 @@
+"""report.md: what a run reached, on which data, with what, and the command that repeats it."""
+
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
+from alexnet_jax.run.figures import learning_curves
+from alexnet_jax.run.workdir import write_whole
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+"""The distributions whose versions can change a result."""
+
+CURVES = "figures/learning_curves.png"
+"""The report's picture, relative to the run's folder."""
+
+
+def write_report(
+    folder: Path,
+    experiment: Experiment,
+    environment: dict[str, Any],
+    data_title: str,
+    metrics: list[dict[str, Any]],
+    result: dict[str, Any],
+    base: Experiment | None = None,
+) -> Path:
+    """Write report.md and figures/learning_curves.png into `folder`; returns the report's path.
+
+    `environment` is what `environment()` gave, `metrics` the lines of `read_metrics`. `result` may hold top1_error,
+    top5_error and best_validation_top1_error (fractions), loss, examples (of the test set), best_step, steps, epochs
+    and seconds; a missing or null one is said to be missing. `base` is the experiment as its file under experiments/ gives
+    it: with it the command lists only the options that differ, without it every option that matters.
+    """
+    folder = Path(folder)
+    learning_curves(metrics, folder / CURVES, experiment.name, data_title)
+    sections = [
+        f"# {experiment.name}",
+        _headline(data_title, result),
+        f"![Learning curves]({CURVES})",
+        _facts(environment, data_title, metrics, result),
+        f"Repeat it with\n\n```\n{_command(experiment, base)}\n```",
+        _versions(environment),
+        _validations(metrics),
+    ]
+    path = folder / "report.md"
+    write_whole(path, "\n\n".join(sections) + "\n")
+    return path
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, devices and commit of this process, as JSON values; what cannot be found out is None.
+
+    Keys: versions {library: version}, python, platform, processor, device_kinds (sorted), device_count, process_count, backend,
+    commit, dirty.
+    """
+    import jax
+
+    devices = jax.devices()
+    return {
+        "versions": {library: _version(library) for library in LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "backend": jax.default_backend(),
+        "device_kinds": sorted({device.device_kind for device in devices}),
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+        **_checkout(Path(__file__).resolve().parents[2]),
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str | None:
+    """The model's name; platform.processor() is empty on many Linux systems, so /proc/cpuinfo is asked first."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or None
+
+
+def _checkout(folder: Path) -> dict[str, Any]:
+    """The commit `folder` is at and whether its files differ from it; None and None unless it is a checkout's root."""
+    # An installed copy may lie inside somebody else's checkout, whose commit says nothing about this code.
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    commit = _git(folder, "rev-parse", "HEAD") if top and Path(top) == folder.resolve() else None
+    changes = _git(folder, "status", "--porcelain") if commit else None
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, check=False, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _headline(data_title: str, result: dict[str, Any]) -> str:
+    top1, top5 = result.get("top1_error"), result.get("top5_error")
+    if top1 is None:
+        return f"**No test result on {data_title} yet.**"
+    errors = [f"Test top-1 {_error_and_accuracy(top1)}", f"top-5 {_error_and_accuracy(top5)}"]
+    examples = result.get("examples")
+    images = "the test images" if examples is None else f"{examples:,} test images"
+    return f"**{', '.join(errors)}, on {images} of {data_title}.**"
+
+
+def _error_and_accuracy(error: float | None) -> str:
+    return "error not measured" if error is None else f"error {_percent(error)} (accuracy {_percent(1 - error)})"
+
+
+def _facts(environment: dict[str, Any], data_title: str, metrics: list[dict[str, Any]], result: dict[str, Any]) -> str:
+    rows = {
+        "Data": data_title.replace("|", "\\|"),
+        "Test loss": _number(result.get("loss"), "{:.4f} nats per image"),
+        "Best validation": _best_validation(result),
+        "Trained for": f"{_number(result.get('epochs'), '{:g} epochs')}, {_number(result.get('steps'), '{:,} steps')}",
+        "Time": _time(result.get("seconds")),
+        "Speed": _speed(metrics),
+        "Devices": _devices(environment),
+        "Processor": environment.get("processor") or "not known",
+        "Commit": _commit(environment),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _best_validation(result: dict[str, Any]) -> str:
+    error, step = result.get("best_validation_top1_error"), result.get("best_step")
+    if error is None:
+        return "not measured"
+    return f"top-1 error {_percent(error)}" + ("" if step is None else f" after {step:,} steps")
+
+
+def _speed(metrics: list[dict[str, Any]]) -> str:
+    """The median over the training lines, which one slow line (compilation, a busy machine) does not move."""
+    speeds = [line["images_per_second"] for line in metrics if line.get("images_per_second") is not None]
+    return f"{statistics.median(speeds):,.0f} training images/s (median)" if speeds else "not measured"
+
+
+def _devices(environment: dict[str, Any]) -> str:
+    kinds, count = environment.get("device_kinds"), environment.get("device_count")
+    if not kinds:
+        return "not known"
+    together = environment.get("process_count", 1)
+    among = f", in {together} processes" if together > 1 else ""
+    return f"{count} x {', '.join(kinds)} ({environment.get('backend')}){among}"
+
+
+def _commit(environment: dict[str, Any]) -> str:
+    commit = environment.get("commit")
+    if commit is None:
+        return "not a git checkout"
+    return f"`{commit}`" + (" with uncommitted changes" if environment.get("dirty") else "")
+
+
+PLACES = ("data.dir", "data.prepared")
+"""Where the images were: others, or the same prepared otherwise, are other pixels."""
+
+
+def _command(experiment: Experiment, base: Experiment | None) -> str:
+    options = {k: v for k, v in flatten(experiment).items() if k not in MAY_DIFFER or k in PLACES}
+    if base is not None:
+        known = flatten(base)
+        options = {k: v for k, v in options.items() if v != known[k]}
+    # A run that fell back on the digits has a name of its own, which is no experiment.
+    name = experiment.name if base is None else base.name
+    words = [f"python launch.py --exp={shlex.quote(name)}", *(_option(k, v) for k, v in options.items())]
+    # The run's own folder is finished: there the command would only print the result again.
+    words.append(f"--workdir=runs/{re.sub(r'[^A-Za-z0-9_.]+', '-', experiment.name)}-again")
+    return " \\\n    ".join(words)
+
+
+def _option(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join([f"--{name}", *(str(item) for item in value)])
+    return f"--{name}={shlex.quote(str(value))}"
+
+
+def _versions(environment: dict[str, Any]) -> str:
+    versions = {"python": environment.get("python"), **environment.get("versions", {})}
+    text = ", ".join(f"{library} {version or 'not installed'}" for library, version in versions.items())
+    return f"Versions: {text}; {environment.get('platform', 'platform not known')}."
+
+
+def _validations(metrics: list[dict[str, Any]]) -> str:
+    lines = [line for line in metrics if line["kind"] == "validation"]
+    if not lines:
+        return "No validation was made."
+    head = ["| epoch | step | validation loss | top-1 error | top-5 error |", "|---:|---:|---:|---:|---:|"]
+    return "\n".join(["## Validation", "", *head, *map(_validation_row, lines)])
+
+
+def _validation_row(line: dict[str, Any]) -> str:
+    loss = _number(line.get("loss"), "{:.4f}")
+    errors = " | ".join(_percent(line.get(key)) for key in ("top1_error", "top5_error"))
+    return f"| {line['epoch']:.4g} | {line['step']} | {loss} | {errors} |"
+
+
+def _percent(fraction: float | None) -> str:
+    return _number(None if fraction is None else 100 * fraction, "{:.2f} %")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not known" if value is None else form.format(value)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def hours(seconds: float) -> str:
+    """Seconds in the unit that fits them."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

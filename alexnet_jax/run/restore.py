@@ -1,0 +1,233 @@
+"""How a checkpoint comes back, on any mesh, and which one is meant.
+
+Nothing comes back unless it is what was saved (checksums.py). Where no step was asked for, a damaged checkpoint is told and
+the newest sound one before it taken.
+"""
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orbax.checkpoint as ocp
+
+from alexnet_jax.errors import Damaged, RunError, UsageError, first_line
+from alexnet_jax.processes.distributed import several, together
+from alexnet_jax.run import checksums
+from alexnet_jax.run.checksums import Leaves
+
+PARAMETERS, OPTIMIZER = "parameters", "optimizer"
+
+Restored = TypeVar("Restored")
+
+
+def restore_trees(step_folder: Path, expected: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Trees {item: tree} of a checkpoint, placed as `expected` says; without the layers of `skip`, whatever they are there.
+
+    Raises UsageError naming the first leaf whose presence, shape or type differs, Damaged naming the leaf or file that is
+    not as it was saved, RunError when the checkpoint has no such tree or cannot be read.
+    """
+    checksums.validation_error(step_folder)
+    record = checksums.read(step_folder)
+    if record is None:
+        print(f"Note: {step_folder} was written before checkpoints had checksums; it is taken as it is.", flush=True)
+    return {item: _restore(step_folder, item, record, tree, skip) for item, tree in expected.items()}
+
+
+def restore_tree(step_folder: Path, item: str, expected: Any, skip: tuple[str, ...] = ()) -> Any:
+    """One tree of a checkpoint; see `restore_trees`."""
+    return restore_trees(step_folder, {item: expected}, skip)[item]
+
+
+def _restore(step_folder: Path, item: str, record: dict[str, Any] | None, expected: Any, skip: tuple[str, ...]) -> Any:
+    path = step_folder / item
+    if record is not None and item not in record["items"]:
+        raise RunError(f"The checkpoint {step_folder} has no {item!r}. Choose another with --restore, or start anew.")
+    if not path.is_dir():
+        raise Damaged(step_folder, f"{item} is missing")
+    if skip:
+        expected = {layer: leaves for layer, leaves in expected.items() if layer not in skip}
+    with ocp.PyTreeCheckpointer() as checkpointer, failures("read", step_folder), _one_message():
+        listed = checkpointer.metadata(path).item_metadata
+        if listed is None:  # orbax has logged why, and goes on
+            raise Damaged(step_folder, f"{item}: the description of its leaves cannot be read")
+        there = checksums.describe(listed.tree)
+        saved = there if record is None else checksums.leaves_of(record, item)
+        _compare(saved, checksums.describe(expected), skip, path)
+        if there != saved:
+            raise Damaged(step_folder, f"{item}: its leaves are described otherwise than they were saved")
+        restored = checkpointer.restore(
+            path,
+            args=ocp.args.PyTreeRestore(
+                item=expected,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(expected),
+                partial_restore=bool(skip),
+            ),
+        )
+        if record is not None:
+            checksums.verify(record, item, restored, step_folder)
+        return restored
+
+
+@contextlib.contextmanager
+def _one_message() -> Iterator[None]:
+    """Of several arrays that cannot be read orbax raises the first; tracebacks of the others, which come later, are dropped."""
+    before = sys.unraisablehook
+
+    def ignore(found: Any) -> None:
+        late = isinstance(found.exc_value, RuntimeError) and str(found.exc_value) == "Event loop is closed"
+        if not late and getattr(found.object, "__qualname__", "") != "_read_array_index_and_device_put":
+            before(found)
+
+    sys.unraisablehook = ignore
+    yield
+    sys.unraisablehook = before  # nothing failed
+
+
+def _compare(saved: Leaves, expected: Leaves, skip: tuple[str, ...], path: Path) -> None:
+    saved = {name: leaf for name, leaf in saved.items() if name.split("/")[0] not in skip}
+    for name in (*expected, *saved):
+        there, here = saved.get(name), expected.get(name)
+        if there != here:
+            raise UsageError(
+                f"The checkpoint {path} does not fit this network and optimizer: {name} is {_describe(there)} there and "
+                f"{_describe(here)} here. Give the options the checkpoint was trained with, or another checkpoint."
+            )
+
+
+def _describe(leaf: tuple[str, tuple[int, ...]] | None) -> str:
+    return "absent" if leaf is None else f"{leaf[0]}{list(leaf[1])}"
+
+
+def restore_parameters(restore: str | None, run_folder: Path, expected: Any) -> tuple[Path, Any]:
+    """(step folder, parameters) that --restore names, the latest by default, placed as the abstract ones given.
+
+    Where it names no step but the latest, and that is damaged: the newest sound one, saying so. Raises as `restore_trees`.
+    """
+    restore = restore or "latest"
+    named = find_step(restore, run_folder)
+    if restore == "best" or restore.isdigit() or Path(restore).absolute() == named:
+        return named, restore_tree(named, PARAMETERS, expected)
+    folders = [step for step in step_folders(named.parent)[::-1] if int(step.name) <= int(named.name)]
+    step, parameters, damaged = first_sound(folders, lambda step: restore_tree(step, PARAMETERS, expected))
+    for damage in damaged.values():
+        print(f"Warning: {damage.fact} {step} is taken instead.", flush=True)
+    return step, parameters
+
+
+def first_sound(
+    folders: Sequence[Path], restore: Callable[[Path], Restored]
+) -> tuple[Path, Restored, dict[Path, Damaged]]:
+    """The first of these checkpoints that is sound, what it restores to, and what is wrong with those before it.
+
+    Of several processes some may find damage that others do not, and orbax lets them wait for each other in every restore:
+    there only the first is tried. Raises RunError when none is sound.
+    """
+    if several():
+        try:
+            return folders[0], restore(folders[0]), {}
+        except Damaged as damage:
+            raise RunError(
+                f"{damage.fact} Several processes do not go back to an older one by themselves. Start the same command once in "
+                "one process, which does, or move that folder away."
+            ) from damage
+    damaged: dict[Path, Damaged] = {}
+    for folder in folders:
+        try:
+            return folder, restore(folder), damaged
+        except Damaged as damage:
+            damaged[folder] = damage
+    listed = "\n".join(f"  {damage.fact}" for damage in damaged.values())
+    raise RunError(
+        f"No checkpoint in {folders[0].parent} is sound:\n{listed}\nNothing was changed. Put a copy of a sound one there, or "
+        "start anew with --overwrite or another --workdir."
+    )
+
+
+# --- which one is meant ----------------------------------------------------------------------------------------------
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, by rising step; an empty one is what a killed process left."""
+    with failures("open", folder):
+        there = folder.iterdir() if folder.is_dir() else ()
+        steps = [path.absolute() for path in there if re.fullmatch("0|[1-9][0-9]*", path.name)]
+        return sorted((p for p in steps if p.is_dir() and any(p.iterdir())), key=lambda path: int(path.name))
+
+
+def best_step(folder: Path) -> int | None:
+    """The step with the lowest validation error, of equal ones the latest; None: none was validated. Raises Damaged."""
+    errors = {int(step.name): checksums.validation_error(step) for step in step_folders(folder)}
+    validated = [(error, -step) for step, error in errors.items() if error is not None]
+    return -min(validated)[1] if validated else None
+
+
+def find_step(restore: str, run_folder: Path) -> Path:
+    """The step folder that `latest`, `best`, a step number or a path (of a run, its checkpoints, or one step) names.
+
+    Raises UsageError listing what is there when it names none.
+    """
+    if restore in ("latest", "best") or restore.isdigit():
+        folder, wanted = run_folder / "checkpoints", restore
+    else:
+        folder, wanted = Path(restore), "latest"
+        if folder.is_file():
+            raise UsageError(
+                f"--restore={restore} is a file. Weights of other programs come in with --mode=import --weights={restore}; "
+                "--restore then takes the folder made of them."
+            )
+        a_step = folder.is_dir() and folder.name.isdigit() and folder.absolute().parent.name == "checkpoints"
+        if a_step or (folder / PARAMETERS).is_dir():
+            return folder.absolute()
+        folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    if not folder.is_dir():
+        raise UsageError(
+            f"--restore={restore}: there is no checkpoint folder {folder}. Expected latest, best, a step, or the path of a run "
+            "or checkpoint. Train first where there is none."
+        )
+    return _choose(folder, wanted, restore)
+
+
+def _choose(folder: Path, wanted: str, restore: str) -> Path:
+    steps = [int(step.name) for step in step_folders(folder)]
+    choices: dict[str, Callable[[], int | None]] = {
+        "latest": lambda: steps[-1] if steps else None,
+        "best": lambda: best_step(folder),
+    }
+    step = choices[wanted]() if wanted in choices else int(wanted)
+    if step not in steps:
+        listed = ", ".join(map(str, steps)) or "none"
+        raise UsageError(f"--restore={restore}: no such checkpoint in {folder}; its steps are {listed}.")
+    return folder.absolute() / str(step)
+
+
+# --- what can go wrong -----------------------------------------------------------------------------------------------
+
+REMEDIES = {
+    "open": "Is the folder readable and writable? Nothing in it was changed.",
+    "read": "Is the folder readable, and is there enough memory? Nothing in it was changed.",
+    "save": "Is the disk full, or the folder moved or damaged? Earlier checkpoints there are untouched; start the same command "
+    "again to go on from the last of them.",
+}
+
+NOT_DAMAGE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "out of memory")
+"""In messages of libraries: the checkpoint may be sound."""
+
+
+@contextlib.contextmanager
+def failures(verb: str, folder: Path) -> Iterator[None]:
+    """Turn whatever orbax raises, of many types, into a RunError that says what to do; while reading, mostly into Damaged."""
+    try:
+        with together():
+            yield
+    except (RunError, UsageError):
+        raise
+    except Exception as problem:  # orbax documents no common type, and some are bare Exception
+        passing = isinstance(problem, PermissionError | MemoryError) or any(word in str(problem) for word in NOT_DAMAGE)
+        if verb == "read" and not passing:
+            raise Damaged(folder, first_line(problem)) from problem
+        raise RunError(
+            f"Could not {verb} a checkpoint in {folder}: {first_line(problem)}\n{REMEDIES[verb]}"
+        ) from problem

@@ -1,0 +1,97 @@
+"""Freed memory stays in the process, where the platform has the means."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+from running import ROOT
+
+from alexnet_jax.processes import allocator
+
+GLIBC = sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+
+PROGRAM = """
+import ctypes, resource, sys
+from alexnet_jax.processes import allocator
+if sys.argv[1] == "keep":
+    assert allocator.keep_memory() is True
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+size = 64 * 2**20
+
+def use():
+    block = libc.malloc(size)
+    ctypes.memset(block, 1, size)
+    libc.free(block)
+
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(how):
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(not GLIBC, reason="needs glibc")
+def test_freed_memory_is_used_again_without_page_faults():
+    assert page_faults("keep") < 100
+    assert page_faults("as usual") > 500  # five times 64 MiB, in huge pages or small ones
+
+
+@pytest.mark.parametrize(
+    ("platforms", "device", "module", "found"),
+    [
+        ("cuda", "/nowhere", "nothing", True),
+        ("", sys.executable, "json", True),
+        ("", sys.executable, "no_such_module", False),  # a GPU, and a jax that knows only CPUs
+        ("", "/nowhere", "json", False),
+        ("cpu", sys.executable, "json", False),
+    ],
+)
+def test_an_accelerator_needs_a_device_and_a_jax_that_knows_it(monkeypatch, platforms, device, module, found):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr(allocator, "ACCELERATORS", {device: module})
+    assert allocator.accelerated() is found
+
+
+def test_nothing_is_done_where_an_accelerator_computes(monkeypatch):
+    monkeypatch.setattr(allocator, "accelerated", lambda: True)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was looked for"))
+    assert allocator.keep_memory() is False
+
+
+@pytest.mark.parametrize(("system", "libc"), [("darwin", ""), ("win32", ""), ("linux", "musl")])
+def test_nothing_is_done_elsewhere(monkeypatch, system, libc):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "libc_ver", lambda: (libc, "1"))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was looked for"))
+    assert allocator.keep_memory() is False
+
+
+def test_a_setting_that_does_not_take_is_told(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+
+    class Library:
+        @staticmethod
+        def mallopt(option, value):
+            return int(option != allocator.M_ARENA_MAX)
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Library)
+    assert allocator.keep_memory() is False

@@ -1,0 +1,122 @@
+"""Which process of a run this one is: what --distributed says, and what the variables of a cluster say as jax reads them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from jax._src import clusters  # the reference: what jax itself makes of the same variables
+
+from alexnet_jax.errors import UsageError
+from alexnet_jax.processes.identity import Place, find
+
+SLURM = {
+    "SLURM_JOB_ID": "4711",
+    "SLURM_STEP_NODELIST": "node[003-004]",
+    "SLURM_NTASKS": "4",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+}
+OPEN_MPI = {
+    "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1,10.148.0.1:34911",
+    "OMPI_COMM_WORLD_SIZE": "3",
+    "OMPI_COMM_WORLD_RANK": "2",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+}
+KUBEFLOW = {
+    "JAX_COORDINATOR_ADDRESS": "alexnet-node-0-0.alexnet:6666",
+    "JAX_NUM_PROCESSES": "2",
+    "JAX_PROCESS_ID": "1",
+    "KUBERNETES_SERVICE_HOST": "10.0.0.1",
+    "JOB_COMPLETION_INDEX": "1",
+}
+
+
+def test_off_and_a_machine_of_ones_own_are_one_process():
+    assert find("off", SLURM) is None
+    assert find("auto", {}) is None
+    assert find("auto", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) is None  # a notebook's pod, say
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("node1:4000,2,0", Place(0, 2, "node1:4000")),
+        ("10.0.0.1:65535,8,7", Place(7, 8, "10.0.0.1:65535")),
+        ("[::1]:4000,2,1", Place(1, 2, "[::1]:4000")),
+    ],
+)
+def test_an_address(given, place):
+    assert find(given) == place
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "on",
+        "",
+        "node1:4000",
+        "node1:4000,2",
+        "node1,2,0",
+        ":4000,2,0",
+        "node1:0,2,0",
+        "node1:70000,2,0",
+        "node1:4000,2,2",
+        "node1:4000,2,-1",
+        "node1:4000,two,0",
+        "node1:4000,2,0,0",
+    ],
+)
+def test_anything_else_is_refused(given):
+    with pytest.raises(UsageError, match="expected auto, off or HOST:PORT,N,I") as refused:
+        find(given)
+    assert f"--distributed={given}:" in str(refused.value)
+
+
+@pytest.mark.parametrize(("variables", "cluster"), [(SLURM, "slurm"), (OPEN_MPI, "ompi")])
+def test_slurm_and_open_mpi_are_recognized_as_jax_does(variables, cluster, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    jax = next(kind for kind in clusters.ClusterEnv._cluster_types if kind.name == cluster)
+    assert jax.is_env_present()
+    assert find("auto", os.environ) == Place(jax.get_process_id(), jax.get_process_count())
+    for name in variables:
+        if name not in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_LOCAL_RANK"):
+            assert find("auto", {k: v for k, v in variables.items() if k != name}) is None
+
+
+def test_kubernetes():
+    assert find("auto", KUBEFLOW) == Place(1, 2, "alexnet-node-0-0.alexnet:6666")
+    indexed = {name: KUBEFLOW[name] for name in ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")}
+    assert find("auto", indexed) == Place(1, None)
+
+
+def test_a_job_of_one_task_is_one_process():
+    assert find("auto", SLURM | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+    assert (
+        find("auto", SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+    )  # an interactive shell in one
+    assert find("auto", OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}) is None
+    assert find("auto", KUBEFLOW | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}) is None
+
+
+def test_variables_that_make_no_sense_are_told():
+    with pytest.raises(UsageError, match="make no sense"):
+        find("auto", SLURM | {"SLURM_NTASKS": "4(x2)"})
+    with pytest.raises(UsageError, match="JAX_COORDINATOR_ADDRESS"):
+        find("auto", KUBEFLOW | {"JAX_COORDINATOR_ADDRESS": "alexnet-node-0-0"})
+
+
+@pytest.mark.parametrize(("index", "printed"), [(0, "mine\n"), (1, "")])
+def test_one_process_prints_and_libraries_do_not(index, printed):
+    program = (
+        "import os, sys\n"
+        "from alexnet_jax.processes.identity import Place, speak_alone\n"
+        f"speak_alone(Place({index}, 2))\n"
+        "print('mine', flush=True)\n"
+        "os.write(1, b'a library\\n')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == printed

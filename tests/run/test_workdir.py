@@ -1,0 +1,250 @@
+"""The folder of a run: who may work in it, when it is continued, what may be deleted, and that a finished run is left alone."""
+
+import errno
+import fcntl
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from running import LEARNING_EPOCHS, ROOT, command, contents, epochs, main, result, train
+
+from alexnet_jax.errors import RunError, UsageError
+from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
+from alexnet_jax.run.workdir import CONTENTS, Workdir, write_whole
+
+pytest_plugins = ["running"]
+
+EXPERIMENT = Experiment("e", data=DIGITS, train=Train(epochs=2, seed=3))
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """The folder of a run that was begun."""
+    workdir = Workdir(tmp_path / "runs" / "e")
+    with workdir.locked():
+        workdir.write_record(EXPERIMENT, {"title": "digits", "fingerprint": "f"}, {}, None)
+    return workdir
+
+
+def changed(**train):
+    return Experiment("e", data=DIGITS, train=Train(**{"epochs": 2, "seed": 3} | train))
+
+
+# --- the lock --------------------------------------------------------------------------------------------------------
+
+
+def test_two_handles_cannot_work_in_one_folder(workdir):
+    with (
+        workdir.locked(),
+        pytest.raises(UsageError, match="Another process.*--workdir"),
+        Workdir(workdir.path).locked(),
+    ):
+        pass
+    with workdir.locked():  # free again
+        pass
+
+
+def test_another_process_is_kept_out_and_a_killed_one_leaves_no_lock(workdir):
+    program = (
+        "import pathlib, sys\n"
+        "from alexnet_jax.run.workdir import Workdir\n"
+        "with Workdir(pathlib.Path(sys.argv[1])).locked():\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, workdir.path],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(UsageError, match="Another process"), workdir.locked():
+            pass
+        holder.kill()
+    with workdir.locked():
+        pass
+
+
+def test_a_file_system_without_locks_is_told(workdir, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with workdir.locked():
+        assert f"{workdir.path} cannot be locked (Function not implemented)" in capsys.readouterr().out
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file.*Choose another"), Workdir(tmp_path / "file" / "run").locked():
+        pass
+
+
+# --- continuing ------------------------------------------------------------------------------------------------------
+
+
+def test_record_is_read_back(workdir):
+    assert workdir.experiment() == EXPERIMENT
+    assert workdir.record()["data"] == {"title": "digits", "fingerprint": "f"}
+    assert workdir.result() is None
+
+
+def test_same_experiment_continues(workdir):
+    workdir.check_continues(EXPERIMENT, None, overwrite=False)
+    workdir.check_continues(changed(log_every=1), None, overwrite=False)
+
+
+def test_new_or_empty_folder_starts(tmp_path):
+    Workdir(tmp_path / "new").check_continues(EXPERIMENT, None, overwrite=False)
+    Workdir(tmp_path).check_continues(EXPERIMENT, None, overwrite=False)
+
+
+def test_differing_fields_are_listed_with_the_remedies(workdir):
+    other = Experiment("e", data=DIGITS, optim=Optim(momentum=0.5), train=Train(epochs=2, seed=4))
+    with pytest.raises(UsageError) as refused:
+        workdir.check_continues(other, None, overwrite=False)
+    message = str(refused.value)
+    for part in (
+        str(workdir.path),
+        "--optim.momentum: 0.9 there, 0.5",
+        "--train.seed: 3 there, 4",
+        "--workdir",
+        "--overwrite",
+    ):
+        assert part in message
+    workdir.check_continues(other, None, overwrite=True)
+
+
+def test_run_started_from_other_parameters_is_another_run(workdir):
+    with pytest.raises(UsageError, match="--restore: None there, /elsewhere/39"):
+        workdir.check_continues(EXPERIMENT, "/elsewhere/39", overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folder_that_is_no_run_is_never_used(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="thesis.tex.*no run folder"):
+        Workdir(tmp_path).check_continues(EXPERIMENT, None, overwrite=overwrite)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_clear_deletes_what_a_run_wrote_and_nothing_else(workdir, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "other").write_text("x")
+    for name in ("checkpoints", "tensorboard", "features"):
+        (workdir.path / name / "deep").mkdir(parents=True)
+    (workdir.path / "figures").symlink_to(kept)
+    for name in ("result.json", "test_ranks.npy", "statistics.npz", "metrics.jsonl", "report.md", "notes.txt"):
+        (workdir.path / name).write_text("{}")
+    assert {path.name for path in workdir.path.iterdir()} >= set(CONTENTS)
+    workdir.clear()
+    assert {path.name for path in workdir.path.iterdir()} == {".lock", "notes.txt"}
+    assert (kept / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "result.json"])
+@pytest.mark.parametrize("text", ["", '{"experiment": ', "[]", "\0\0"])
+def test_damaged_file_is_named_with_a_remedy(workdir, name, text):
+    (workdir.path / name).write_text(text)
+    with pytest.raises(RunError, match=f"{name} is damaged.*--overwrite"):
+        workdir.record(), workdir.result()
+
+
+def test_file_is_written_whole_or_not_at_all(workdir):
+    before = (workdir.path / "experiment.json").read_bytes()
+    with pytest.raises(TypeError):
+        workdir.write("experiment.json", {"experiment": object()})
+    assert (workdir.path / "experiment.json").read_bytes() == before
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path, limit = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_whole(path, "before ×")
+    before, handler = path.read_bytes(), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_whole(path, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before == "before ×".encode()
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+# --- whole commands --------------------------------------------------------------------------------------------------
+
+
+def test_finished_run_prints_its_result_and_changes_nothing(learned, capsys):
+    before = contents(learned)
+    capsys.readouterr()
+    assert train(learned, train__epochs=LEARNING_EPOCHS) == 0
+    shown = capsys.readouterr().out
+    assert "This run is finished" in shown
+    assert f"top-1 {100 * result(learned)['top1_error']:.2f} %" in shown
+    assert str(learned / "report.md") in shown
+    assert contents(learned) == before
+
+
+def test_other_options_in_a_used_folder_change_nothing(learned, capsys):
+    before = contents(learned)
+    assert train(learned, train__epochs=LEARNING_EPOCHS, train__seed=7) == 2
+    assert "--train.seed: 0 there, 7 asked for" in capsys.readouterr().err
+    assert contents(learned) == before
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "result.json", "metrics.jsonl"])
+def test_damaged_file_ends_a_command_with_a_message(copied, capsys, name):
+    file = copied / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2].replace(b'"kind"', b'"k', 1))
+    if name == "metrics.jsonl":
+        (copied / "result.json").unlink()
+    assert train(copied, train__epochs=LEARNING_EPOCHS) == 1
+    message = capsys.readouterr().err
+    assert str(file) in message and "Traceback" not in message and "--overwrite" in message
+
+
+def test_overwrite_starts_a_damaged_run_anew(copied, capsys):
+    (copied / "experiment.json").write_text("{")
+    capsys.readouterr()
+    assert main([*command(copied, train__epochs=epochs(1)), "--overwrite"]) == 0
+    assert "Training for 1 steps" in capsys.readouterr().out
+    assert result(copied)["steps"] == 1
+
+
+def test_overwrite_deletes_nothing_when_the_command_cannot_run(copied, capsys):
+    before = contents(copied)
+    assert main([*command(copied, train__batch=127, mesh__data=2), "--overwrite"]) == 2
+    assert "127" in capsys.readouterr().err
+    assert contents(copied) == before
+
+
+def test_finished_run_without_its_result_is_finished_again(copied, learned):
+    (copied / "result.json").unlink()
+    shutil.rmtree(copied / "figures")
+    assert train(copied, train__epochs=LEARNING_EPOCHS) == 0
+    passing = {"seconds"}
+    assert {k: v for k, v in result(copied).items() if k not in passing} == {
+        k: v for k, v in result(learned).items() if k not in passing
+    }
+    assert (copied / "figures" / "learning_curves.png").exists()
+    kinds = [json.loads(line)["kind"] for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    assert kinds.count("test") == 1
+
+
+def test_other_data_under_a_run_is_refused(copied, capsys):
+    record = json.loads((copied / "experiment.json").read_text())
+    record["data"]["fingerprint"] = "0123"
+    (copied / "experiment.json").write_text(json.dumps(record))
+    (copied / "result.json").unlink()
+    assert train(copied, train__epochs=LEARNING_EPOCHS) == 2
+    message = capsys.readouterr().err
+    assert "0123" in message and record["data"]["title"] in message
