@@ -10,18 +10,18 @@ import sys
 import experiments
 from alexnet_jax.command_line import read
 from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
-from alexnet_jax.experiment import Request
+from alexnet_jax.modes import Request
 from alexnet_jax.processes.allocator import keep_memory
 from alexnet_jax.processes.identity import Place, speak_alone
 from alexnet_jax.processes.start import INTERRUPTED, Outcome, devices_each, leave, start
 from alexnet_jax.sweeps.plan import SweepRequest
 
 MODES = {
-    "train": ("commands", "train"),
+    "train": ("training", "train"),
     "dry_run": ("dry_run", "show"),
-    "eval": ("commands", "evaluate"),
-    "summary": ("commands", "summarize"),
-    "report": ("commands", "write_report_again"),
+    "eval": ("training", "evaluate"),
+    "summary": ("dry_run", "summarize"),
+    "report": ("run.report", "write_report_again"),
     "prepare": ("data.prepare", "run"),
     "import": ("weights.exchange", "import_weights"),
     "export": ("weights.exchange", "export_weights"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alexnet_jax.columns import make_mesh
     from alexnet_jax.model import AlexNet
-    from alexnet_jax.network.build import (
+    from alexnet_jax.network.networks import (
         ALEXNET,
         ALEXNET_CIFAR,
         ALEXNET_MERGED,
@@ -34,5 +34,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = {"AlexNet": "model", "make_mesh": "columns"}.get(name, "network.build")
+    home = {"AlexNet": "model", "make_mesh": "columns"}.get(name, "network.networks")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

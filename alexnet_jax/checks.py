@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Traffic, Train
+from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
+from alexnet_jax.modes import Traffic
 
 
 def check(experiment: Experiment) -> None:
@@ -88,7 +89,7 @@ def _check_train(t: Train) -> None:
     _require("train.seed", t.seed, 0 <= t.seed < 2**32, "0 or more and below 2**32")
 
 
-def _check_mesh(m: Mesh, n: Network, t: Train) -> None:
+def _check_mesh(m: MeshOptions, n: Network, t: Train) -> None:
     for name in ("data", "column"):
         value = getattr(m, name)
         _require(f"mesh.{name}", value, value is None or value >= 1, "1 or more")

@@ -18,8 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AbstractMesh, AxisType, NamedSharding
-from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax.errors import UsageError
@@ -62,7 +61,7 @@ def mesh_shape(devices: int, columns: int, data: int | None = None, column: int 
     return data, column
 
 
-def make_mesh(data: int = 1, column: int = 1) -> DeviceMesh:
+def make_mesh(data: int = 1, column: int = 1) -> Mesh:
     """A mesh over the first data * column devices. Raises UsageError when there are fewer."""
     available = jax.devices()
     mesh_shape(len(available), column, data, column)
@@ -76,12 +75,12 @@ def abstract_mesh(data: int = 1, column: int = 1) -> AbstractMesh:
     return AbstractMesh((data, column), (DATA, COLUMN), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def place(mesh: DeviceMesh, spec: P) -> NamedSharding:
+def place(mesh: Mesh, spec: P) -> NamedSharding:
     """Where an array with this spec lives on the mesh."""
     return NamedSharding(mesh, spec)
 
 
-def check_fits(mesh: DeviceMesh, table: Table) -> None:
+def check_fits(mesh: Mesh, table: Table) -> None:
     """Raise UsageError unless the table's columns divide over the mesh."""
     devices, number = mesh.shape[COLUMN], table.columns
     if number % devices:
@@ -92,7 +91,7 @@ def check_fits(mesh: DeviceMesh, table: Table) -> None:
         )
 
 
-def data_replicas(mesh: DeviceMesh) -> int:
+def data_replicas(mesh: Mesh) -> int:
     """How many shares a batch is cut into."""
     return mesh.shape[DATA]
 
@@ -115,7 +114,7 @@ def output_spec(table: Table) -> P:
     return LOGITS if last.spec.crossing == "sum" else P(COLUMN, *(None for _ in last.outputs), DATA)
 
 
-def split(function: Callable, mesh: DeviceMesh | AbstractMesh, in_specs: Any, out_specs: Any) -> Callable:
+def split(function: Callable, mesh: Mesh | AbstractMesh, in_specs: Any, out_specs: Any) -> Callable:
     """`function` run once per device on its own columns and its own images; everything it communicates is written out."""
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
 

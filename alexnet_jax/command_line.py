@@ -12,7 +12,8 @@ import tyro
 import experiments
 from alexnet_jax.checks import check, check_traffic
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Data, Exchange, Experiment, Look, Mesh, Network, Optim, Request, Traffic, Train
+from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
+from alexnet_jax.modes import Exchange, Look, Request, Traffic
 from alexnet_jax.processes.identity import Place, find
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
@@ -70,7 +71,7 @@ class CommandLine:
     data: tyro.conf.FlagConversionOff[Data]
     optim: tyro.conf.FlagConversionOff[Optim]
     train: tyro.conf.FlagConversionOff[Train]
-    mesh: tyro.conf.FlagConversionOff[Mesh]
+    mesh: tyro.conf.FlagConversionOff[MeshOptions]
     sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
     mode: Mode = "train"
     """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep. report:

@@ -12,18 +12,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from alexnet_jax import columns, commands
+from alexnet_jax import assembly, columns
 from alexnet_jax.data import pipeline, sources
 from alexnet_jax.data.cifar10 import SHAPE
+from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
 from alexnet_jax.errors import DataNotFoundError
-from alexnet_jax.experiment import CLASSES, IMAGES, Data, Request
+from alexnet_jax.experiment import CLASSES, IMAGES, Data
+from alexnet_jax.modes import Request
+from alexnet_jax.network import networks
+from alexnet_jax.network.summary import summary
+from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.run.report import hours
 from alexnet_jax.run.restore import step_folders
 from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.train import Trainer
+from alexnet_jax.training import check_request
 
 STEPS = 4
 """Taken to measure the time of one; the first, which may still wait for memory, is left out."""
@@ -41,14 +47,14 @@ def show(request: Request) -> None:
         request.experiment, train=dataclasses.replace(request.experiment.train, compile_cache=False)
     )
     request = dataclasses.replace(request, experiment=experiment)
-    commands.set_up_devices(experiment)
-    restored_from = commands.check_request(request)
+    set_up_devices(experiment)
+    restored_from = check_request(request)
     found, data_set = _data(experiment.data)
     stats = _statistics(data_set.train.image)
-    trainer, training, validation = commands.make_trainer(experiment, data_set, stats)
+    trainer, training, validation = assembly.make_trainer(experiment, data_set, stats)
     done, folder = _folder(request, restored_from, trainer.total_steps)
     print(folder)
-    commands.summarize(request)
+    summarize(request)
     print(f"\nDevices: {_devices(trainer)}")
     print(f"Data: {found}")
     print(f"  {len(training):,} images to train on, {len(validation):,} held out, {len(data_set.test):,} to test with")
@@ -172,7 +178,7 @@ def _reading(trainer: Trainer, training: Stream) -> float:
 
 
 def _devices(trainer: Trainer) -> str:
-    return f"{trainer.mesh.size} of {len(jax.devices())}, {commands.described(trainer.mesh)}"
+    return f"{trainer.mesh.size} of {len(jax.devices())}, {assembly.described(trainer.mesh)}"
 
 
 def _memory(measured: Measured) -> str:
@@ -216,3 +222,9 @@ def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test
 
 def _gibibytes(number: int) -> str:
     return f"{number / 2**30:,.1f} GiB" if number >= 2**29 else f"{number / 2**20:,.1f} MiB"
+
+
+def summarize(request: Request) -> None:
+    """Print the table of layers."""
+    experiment = request.experiment
+    print(summary(networks.build(experiment.network, class_count(experiment.data))))

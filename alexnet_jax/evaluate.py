@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import Mesh
 
 from alexnet_jax import columns
 from alexnet_jax.data.augment import View, normalize, view, views
@@ -43,7 +43,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, table: Table, mesh: DeviceMesh, stats: Statistics, data: Data | None = None, train: Train | None = None
+        self, table: Table, mesh: Mesh, stats: Statistics, data: Data | None = None, train: Train | None = None
     ):
         data, train = data or Data(), train or Train()
         self.mesh = mesh

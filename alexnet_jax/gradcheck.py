@@ -19,15 +19,16 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import Mesh
 
-from alexnet_jax import columns, commands
+from alexnet_jax import assembly, columns
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError
-from alexnet_jax.experiment import Request
 from alexnet_jax.model import Parameters, abstract, dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.network import build as networks
+from alexnet_jax.modes import Request
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table
+from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.run.restore import restore_parameters
 
 TOLERANCE = 1e-5
@@ -68,9 +69,9 @@ class Slopes:
 def check(request: Request) -> None:
     """Print the relative error of every leaf. Raises RunError where one is above TOLERANCE or no slope was found."""
     experiment = request.experiment
-    commands.set_up_devices(experiment)
+    set_up_devices(experiment)
     table = networks.build(experiment.network, class_count(experiment.data))
-    mesh = commands.make_mesh(experiment)
+    mesh = assembly.make_mesh(experiment)
     seed, deviation = experiment.train.seed, PIXELS[experiment.data.scale]
     if request.restore is None:
         where, parameters = "fresh parameters", fresh(table, mesh, deviation, seed)
@@ -83,7 +84,7 @@ def check(request: Request) -> None:
     _judge(found)
 
 
-def fresh(table: Table, mesh: DeviceMesh, deviation: float, seed: int) -> Parameters:
+def fresh(table: Table, mesh: Mesh, deviation: float, seed: int) -> Parameters:
     """Parameters at which every leaf matters: He's weights, biases moved by N(0, 0.01), and logits of about 1."""
     he = tuple(dataclasses.replace(spec, weight_std="he") for spec in table.layers)
     parameters = initialize(dataclasses.replace(table, layers=he), jax.random.key(seed), mesh)
@@ -101,7 +102,7 @@ def _numbers(seed: int, stream: int) -> np.random.Generator:
 
 
 def slopes(
-    table: Table, mesh: DeviceMesh, parameters: Parameters, deviation: float, seed: int, scheme: str = "whole"
+    table: Table, mesh: Mesh, parameters: Parameters, deviation: float, seed: int, scheme: str = "whole"
 ) -> Iterator[Slopes]:
     """Of every leaf in turn; 64-bit numbers must be on. deviation: of the images. scheme: `Mesh.scheme`."""
     devices = columns.data_replicas(mesh)

@@ -17,8 +17,7 @@ of every device's share after the other, so that the layers can work at one whil
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AbstractMesh, AxisType
-from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns
@@ -36,7 +35,7 @@ INPUTS = P(None, None, DATA)
 # --- the mesh --------------------------------------------------------------------------------------------------------
 
 
-def make_mesh(devices: int = 1) -> DeviceMesh:
+def make_mesh(devices: int = 1) -> Mesh:
     """A mesh over so many devices, for this placement. Raises UsageError when there are fewer."""
     available = jax.devices()
     columns.mesh_shape(len(available), 1, devices, 1)
@@ -48,12 +47,12 @@ def abstract_mesh(devices: int) -> AbstractMesh:
     return AbstractMesh((devices,), (DATA,), axis_types=(AxisType.Auto,))
 
 
-def is_hybrid(mesh: DeviceMesh | AbstractMesh) -> bool:
+def is_hybrid(mesh: Mesh | AbstractMesh) -> bool:
     """Whether a mesh means this placement: it has no axis for columns."""
     return tuple(mesh.axis_names) == (DATA,)
 
 
-def check_fits(mesh: DeviceMesh, table: Table) -> None:
+def check_fits(mesh: Mesh, table: Table) -> None:
     """Raise UsageError unless the table has one column, and its fully connected layers divide over the mesh."""
     devices = columns.data_replicas(mesh)
     if table.columns != 1:

@@ -9,29 +9,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import AbstractMesh, NamedSharding
-from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from alexnet_jax import columns, hybrid
 from alexnet_jax.errors import UsageError
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Dropout, Table, shapes
 
 Parameters = dict[str, dict[str, jax.Array]]
 
 
-def placement(mesh: DeviceMesh | AbstractMesh) -> ModuleType:
+def placement(mesh: Mesh | AbstractMesh) -> ModuleType:
     """The file that says where things live and what moves on this mesh: columns.py, or hybrid.py for one of its meshes."""
     return hybrid if hybrid.is_hybrid(mesh) else columns
 
 
-def places(table: Table, mesh: DeviceMesh) -> dict[str, dict[str, NamedSharding]]:
+def places(table: Table, mesh: Mesh) -> dict[str, dict[str, NamedSharding]]:
     """{layer: {'kernel', 'bias'}}: where each parameter lives. Raises UsageError when the table does not fit the mesh."""
     placement(mesh).check_fits(mesh, table)
     return jax.tree.map(lambda spec: columns.place(mesh, spec), placement(mesh).parameter_specs(table))
 
 
-def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
+def initialize(table: Table, key: jax.Array, mesh: Mesh) -> Parameters:
     """Initial parameters {layer: {'kernel', 'bias'}}, float32, made where they will live and never moved.
 
     The numbers are the same on every mesh. Raises UsageError when the table does not fit this one.
@@ -39,7 +38,7 @@ def initialize(table: Table, key: jax.Array, mesh: DeviceMesh) -> Parameters:
     return jax.jit(lambda key: _draw(table, key), out_shardings=places(table, mesh))(key)
 
 
-def abstract(table: Table, mesh: DeviceMesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+def abstract(table: Table, mesh: Mesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """Shapes, types and places of the parameters that `initialize` makes, for restoring them. Raises UsageError as it does."""
 
     def leaf(shape: jax.ShapeDtypeStruct, place: NamedSharding) -> jax.ShapeDtypeStruct:
@@ -97,7 +96,7 @@ class AlexNet(nnx.Module):
     in the type of the images; parameters and the logits of bfloat16 images have 32 bits.
     """
 
-    def __init__(self, table: Table = networks.ALEXNET, *, mesh: DeviceMesh | None = None, rngs: nnx.Rngs):
+    def __init__(self, table: Table = networks.ALEXNET, *, mesh: Mesh | None = None, rngs: nnx.Rngs):
         """table: networks.ALEXNET, or any other. rngs: where the initial parameters are drawn from (its `params` stream)."""
         self.table = table
         self.mesh = mesh if mesh is not None else columns.make_mesh(1, 1)
@@ -134,14 +133,14 @@ class AlexNet(nnx.Module):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # op by op, outside a jit, it would take minutes to compile
 def logits(
-    table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None = None
+    table: Table, mesh: Mesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None = None
 ) -> jax.Array:
     """The whole network on a mesh: images [batch, height, width, 3] -> logits [batch, classes]."""
     return _outputs(table, mesh, parameters, images, masks)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4))
-def activations(table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, layer: str) -> jax.Array:
+def activations(table: Table, mesh: Mesh, parameters: Parameters, images: jax.Array, layer: str) -> jax.Array:
     """What a layer hands on at test time, all its parts applied: images [batch, height, width, 3] -> [batch, units].
 
     The units of column 0 come first; in a convolutional layer they are maps, rows, columns of pixels. After dropout they are
@@ -152,7 +151,7 @@ def activations(table: Table, mesh: DeviceMesh, parameters: Parameters, images: 
 
 
 def _outputs(
-    table: Table, mesh: DeviceMesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None
+    table: Table, mesh: Mesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None
 ) -> jax.Array:
     """What the last layer of a table gives, [batch, units]."""
     placed = placement(mesh)
@@ -166,14 +165,14 @@ def _outputs(
     return outputs.reshape(-1, outputs.shape[-1]).T
 
 
-def _mask_specs(table: Table, mesh: DeviceMesh | AbstractMesh, masks: dict[str, jax.Array] | None) -> Any:
+def _mask_specs(table: Table, mesh: Mesh | AbstractMesh, masks: dict[str, jax.Array] | None) -> Any:
     specs = placement(mesh).mask_specs(table)
     return None if masks is None else {layer: specs[layer] for layer in masks}
 
 
 def loss_and_gradients(
     table: Table,
-    mesh: DeviceMesh | AbstractMesh,
+    mesh: Mesh | AbstractMesh,
     parameters: Parameters,
     images: jax.Array,
     labels: jax.Array,

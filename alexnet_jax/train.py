@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import Mesh
 from jax.tree_util import DictKey
 
 from alexnet_jax import columns, optim
@@ -59,7 +59,7 @@ class Trainer:
 
     experiment: Experiment
     table: Table
-    mesh: DeviceMesh
+    mesh: Mesh
     stats: Statistics
     steps_per_epoch: int
 

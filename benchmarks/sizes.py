@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import experiments
 from alexnet_jax.experiment import CLASSES, Experiment
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table, shapes
 
 BATCHES = {

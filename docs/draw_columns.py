@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_jax.network.build import ALEXNET
+from alexnet_jax.network.networks import ALEXNET
 from alexnet_jax.network.table import LayerShape, Table, shapes
 
 if TYPE_CHECKING:

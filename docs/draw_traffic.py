@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from alexnet_jax.experiment import Network
-from alexnet_jax.network.build import ALEXNET, ALEXNET_MERGED, ALEXNET_ONE_COLUMN, build
+from alexnet_jax.network.networks import ALEXNET, ALEXNET_MERGED, ALEXNET_ONE_COLUMN, build
 from alexnet_jax.network.table import parameter_count
 from alexnet_jax.traffic.moves import sent
 from alexnet_jax.traffic.paper import Placement, held, moves, work

@@ -9,7 +9,7 @@ rule are those of alexnet_imagenet, at 128 images a step on however many devices
 them, with the rate multiplied as the batch is. Not yet trained to its end with this program.
 """
 
-from alexnet_jax.experiment import Data, Experiment, Mesh, Network, Optim, Train
+from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
 
 EXPERIMENT = Experiment(
     name="one_weird_trick",
@@ -19,5 +19,5 @@ EXPERIMENT = Experiment(
     ),
     optim=Optim(rule="paper", learning_rate=0.01, schedule="plateau"),
     train=Train(epochs=90, batch=128, eval_batch=256),
-    mesh=Mesh(placement="hybrid"),
+    mesh=MeshOptions(placement="hybrid"),
 )

@@ -10,7 +10,7 @@ import pytest
 import tyro
 
 from alexnet_jax.experiment import Network
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 
 STATUS = pytest.StashKey[int]()
 

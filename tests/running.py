@@ -16,7 +16,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import launch
-from alexnet_jax import commands
+from alexnet_jax.assembly import make_trainer
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
 from alexnet_jax.run.metrics import read_metrics
@@ -36,6 +36,7 @@ NARROW = {
     "train.eval_batch": 180,
     "train.log_every": 1,
     "train.tune_allocator": False,
+    "train.compile_cache": False,
     "mesh.data": 1,
     "mesh.column": 1,
 }
@@ -56,12 +57,10 @@ def command(workdir, **options):
 
 def main(arguments):
     """Exit status of launch.main in this process, whose devices conftest.py has made already."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "set_up_devices", lambda *_: None)
-        try:
-            return launch.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            return stop.code
+    try:
+        return launch.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
 
 
 def train(workdir, **options):
@@ -94,9 +93,7 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
     options = {f"network__{name}": value for name, value in network.items()} | {"train__precision": precision}
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
     _, request = read(arguments)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "set_up_devices", lambda *_: None)
-        return commands.make_trainer(request.experiment, sources.load(request.experiment.data))[0]
+    return make_trainer(request.experiment, sources.load(request.experiment.data))[0]
 
 
 def state(run, step=None, on: Trainer | None = None):

@@ -17,8 +17,7 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax import columns, train
 from alexnet_jax.errors import UsageError
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.network import build as networks
-from alexnet_jax.network import layers
+from alexnet_jax.network import layers, networks
 from alexnet_jax.network.foreign import FOREIGN
 from alexnet_jax.network.table import Dense, ReLU, shapes
 from alexnet_jax.traffic import traced

@@ -10,7 +10,7 @@ from alexnet_jax.experiment import (
     DIGITS,
     MAY_DIFFER,
     Experiment,
-    Mesh,
+    MeshOptions,
     Network,
     Optim,
     Train,
@@ -20,7 +20,7 @@ from alexnet_jax.experiment import (
     to_json,
 )
 
-DROPS = Experiment("e", data=DIGITS, optim=Optim(drops=(3.0, 5.5)), train=Train(epochs=8), mesh=Mesh(data=2))
+DROPS = Experiment("e", data=DIGITS, optim=Optim(drops=(3.0, 5.5)), train=Train(epochs=8), mesh=MeshOptions(data=2))
 
 
 def changed(section, **fields):

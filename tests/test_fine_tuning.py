@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from running import command, epochs, main, numbers, state, train
 
-from alexnet_jax import commands
+from alexnet_jax import training
 from alexnet_jax.data import statistics
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.model import initialize
@@ -35,7 +35,7 @@ def first_state(monkeypatch):
 
     def run(workdir, **options):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(StopHereError):
-            patch.setattr(commands.Loop, "run", stop)
+            patch.setattr(training.Loop, "run", stop)
             train(workdir, **options)
         return found.pop()
 

@@ -15,7 +15,7 @@ from alexnet_jax import columns, hybrid
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.model import activations, initialize, logits, loss_and_gradients
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
 from alexnet_jax.traffic import traced
 from benchmarks import plain

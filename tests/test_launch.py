@@ -10,13 +10,13 @@ from running import ROOT
 
 import experiments
 import launch
-from alexnet_jax import commands
+from alexnet_jax import training
 from alexnet_jax.checks import check
 from alexnet_jax.data import sources
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.experiment import DIGITS
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.sweeps.plan import Sweep
 
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
@@ -333,8 +333,7 @@ def without_cifar(monkeypatch):
         return load(data, **options)
 
     monkeypatch.setattr(sources, "load", only_digits)
-    monkeypatch.setattr(commands, "set_up_devices", lambda *_: None)
-    monkeypatch.setattr(commands, "_run", lambda request, *_: trained.append(request))
+    monkeypatch.setattr(training, "_run", lambda request, *_: trained.append(request))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     return trained
 
@@ -357,7 +356,7 @@ def test_a_chosen_folder_stays_chosen_in_the_fallback(without_cifar, empty_folde
 
 @pytest.mark.parametrize("options", [("--data.fallback=error",), ("--data.dir=.",), ("--restore=.",)], ids=" ".join)
 def test_no_fallback_from_what_was_asked_for(without_cifar, monkeypatch, options, capsys):
-    monkeypatch.setattr(commands, "find_step", lambda restore, folder: folder, raising=False)
+    monkeypatch.setattr(training, "find_step", lambda restore, folder: folder, raising=False)
     assert status("--exp=alexnet_cifar", *options) == 2
     assert "CIFAR-10 is nowhere." in capsys.readouterr().err
     assert not without_cifar
@@ -370,7 +369,7 @@ def test_no_fallback_from_a_named_data_folder(without_cifar, monkeypatch, refuse
 
 
 def test_no_fallback_in_evaluation(without_cifar, monkeypatch, refused, tmp_path):
-    monkeypatch.setattr(commands, "find_step", lambda restore, folder: folder, raising=False)
+    monkeypatch.setattr(training, "find_step", lambda restore, folder: folder, raising=False)
     assert "CIFAR-10 is nowhere." in refused("--exp=alexnet_cifar", "--mode=eval")
 
 

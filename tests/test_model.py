@@ -24,7 +24,7 @@ from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
 from alexnet_jax.model import abstract, activations, cross_entropy, dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
 from alexnet_jax.train import Trainer
 from benchmarks import plain

@@ -11,7 +11,7 @@ import yaml
 
 import experiments
 from alexnet_jax.command_line import READERS
-from alexnet_jax.experiment import Traffic
+from alexnet_jax.modes import Traffic
 from alexnet_jax.sweeps.plan import Sweep, SweepOptions
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from running import STEPS_PER_EPOCH, command, epochs, main, numbers, start, state, train, wait_for
 
-from alexnet_jax import commands
+from alexnet_jax import training
 from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.metrics import Metrics
 
@@ -119,7 +119,7 @@ def test_given_parameters_are_the_first_ones(learned, monkeypatch, tmp_path):
         first.append(state)
         raise StopHereError
 
-    monkeypatch.setattr(commands.Loop, "run", stop)
+    monkeypatch.setattr(training.Loop, "run", stop)
     with pytest.raises(StopHereError):
         train(tmp_path / "run", restore=learned)
     assert same_bits(first[0].parameters, state(learned)[0])

@@ -10,7 +10,7 @@ import pytest
 from photographs import SIDE, write_folder
 from running import command, main, numbers, state
 
-from alexnet_jax import commands
+from alexnet_jax.assembly import make_trainer
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
 from alexnet_jax.evaluate import Evaluator
@@ -94,7 +94,7 @@ def test_stopped_in_the_middle_of_an_epoch_it_ends_with_the_same_bits(undisturbe
 def check_equal(run, undisturbed, root):
     """Parameters, velocities, plateau and metrics."""
     request = read(command(run, **OPTIONS, data__dir=root))[1]
-    trainer = commands.make_trainer(request.experiment, sources.load(request.experiment.data))[0]
+    trainer = make_trainer(request.experiment, sources.load(request.experiment.data))[0]
     leaves = [jax.tree.leaves(state(folder, on=trainer)) for folder in (run, undisturbed)]
     for ours, theirs in zip(*leaves, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -8,8 +8,7 @@ from typing import Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh as DeviceMesh
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from alexnet_jax import columns
 from alexnet_jax.data import loader
@@ -64,7 +63,7 @@ class Feed(Protocol):
 class Whole:
     """A small split, copied to every device once."""
 
-    def __init__(self, split: Split, mesh: DeviceMesh):
+    def __init__(self, split: Split, mesh: Mesh):
         self._examples = put(split, mesh)
 
     def __len__(self) -> int:
@@ -88,7 +87,7 @@ AHEAD = 1
 class Streamed:
     """A large split, decoded batch by batch (loader.py); each process of a run decodes what its own devices need."""
 
-    def __init__(self, stream: Stream, mesh: DeviceMesh, workers: int | None = None):
+    def __init__(self, stream: Stream, mesh: Mesh, workers: int | None = None):
         self._stream, self._place = stream, columns.place(mesh, columns.BATCH_FIRST)
         accelerated = mesh.devices.flat[0].platform != "cpu"  # a CPU's cores are busy with the network
         self._workers = loader.cores() // 2 * accelerated if workers is None else workers
@@ -127,7 +126,7 @@ def rows_of(place: NamedSharding, batch: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(batch)[index] for index in slices]))
 
 
-def feed(split: Split | Stream, mesh: DeviceMesh, workers: int | None = None) -> Feed:
+def feed(split: Split | Stream, mesh: Mesh, workers: int | None = None) -> Feed:
     """The split for this mesh; `workers` processes decode what is read from disk (see `Data.workers`)."""
     return Whole(split, mesh) if isinstance(split, Split) else Streamed(split, mesh, workers)
 
@@ -148,7 +147,7 @@ def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tu
     return training, data_set.train.take(held)
 
 
-def put(split: Split, mesh: DeviceMesh) -> OnDevice:
+def put(split: Split, mesh: Mesh) -> OnDevice:
     """Copy a split to every device of the mesh."""
     whole = columns.place(mesh, columns.WHOLE)
     return OnDevice(distributed.put_whole(split.images, whole), distributed.put_whole(split.labels, whole))

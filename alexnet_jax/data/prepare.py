@@ -21,7 +21,8 @@ from alexnet_jax.data.prepared import MANIFEST, SPLITS
 from alexnet_jax.data.records import LABEL
 from alexnet_jax.data.split import DataSet, Stream
 from alexnet_jax.errors import RunError, UsageError
-from alexnet_jax.experiment import Data, Request
+from alexnet_jax.experiment import Data
+from alexnet_jax.modes import Request
 from alexnet_jax.processes.workers import begin
 from alexnet_jax.run.workdir import Workdir, write_whole
 

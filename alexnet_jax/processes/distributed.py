@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh as DeviceMesh
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from orbax.checkpoint import multihost
 
@@ -117,7 +116,7 @@ def together() -> Iterator[None]:
         ) from problem
 
 
-def connect(mesh: DeviceMesh) -> None:
+def connect(mesh: Mesh) -> None:
     """Let all devices along each axis of the mesh, and all together, talk to each other for the first time; all at once.
 
     gloo gives up on a group whose processes come to its first exchange more than 30 s apart, and of the step that would be
@@ -190,7 +189,7 @@ def check_same(values: dict[str, str]) -> None:
             )
 
 
-def check_mesh(mesh: DeviceMesh) -> None:
+def check_mesh(mesh: Mesh) -> None:
     """Raise UsageError unless the mesh has all devices of all processes: one without a part in it could only wait."""
     if several() and mesh.size != jax.device_count():
         shape = " ".join(f"--mesh.{name}={size}" for name, size in mesh.shape.items())
@@ -214,11 +213,11 @@ class Agreement:
 
     LAG = 2
 
-    def __init__(self, mesh: DeviceMesh):
+    def __init__(self, mesh: Mesh):
         self._asked: deque[jax.Array] = deque()
         self._several = several()
         if self._several:
-            every = DeviceMesh(mesh.devices.reshape(-1), "every")
+            every = Mesh(mesh.devices.reshape(-1), "every")
             self._own, self._devices = NamedSharding(every, P("every")), len(every.local_devices)
             self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(every, P()))
 

@@ -15,12 +15,12 @@ from types import FrameType
 from typing import NamedTuple, NoReturn
 
 from alexnet_jax.errors import RunError
-from alexnet_jax.experiment import Mesh
+from alexnet_jax.experiment import MeshOptions
 from alexnet_jax.processes.identity import Place
 from alexnet_jax.processes.workers import end_with_parent
 
 
-def devices_each(mesh: Mesh, count: int) -> int:
+def devices_each(mesh: MeshOptions, count: int) -> int:
     """Devices for each of `count` processes, so that together they have what a mesh asks for."""
     return -(-(mesh.data or 1) * (mesh.column or 1) // count)
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from alexnet_jax.commands import Trained, load_trained
+from alexnet_jax.assembly import Trained, load_trained
 from alexnet_jax.errors import RunError, UsageError
-from alexnet_jax.experiment import Look, Request
+from alexnet_jax.modes import Look, Request
 from alexnet_jax.qualitative.examples import Batch, Pictures, batches, output_folder, picture_files
 from alexnet_jax.qualitative.outputs import batch_size, chosen_layer, vectors
 

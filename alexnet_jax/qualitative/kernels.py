@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import columns, commands
-from alexnet_jax.experiment import CLASSES, Request
+from alexnet_jax import columns
+from alexnet_jax.experiment import CLASSES
 from alexnet_jax.model import abstract
-from alexnet_jax.network import build as networks
+from alexnet_jax.modes import Request
+from alexnet_jax.network import networks
+from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.qualitative import figures
 from alexnet_jax.qualitative.examples import output_folder
 from alexnet_jax.run.restore import restore_parameters
@@ -65,7 +67,7 @@ class Comparison:
 def show(request: Request) -> None:
     """Print the selectivity of each column and their difference; write kernels.png and kernels.json."""
     experiment = request.experiment
-    commands.set_up_devices(experiment)
+    set_up_devices(experiment)
     table = networks.build(experiment.network, CLASSES[experiment.data.name])
     expected = abstract(table, columns.make_mesh())
     checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)

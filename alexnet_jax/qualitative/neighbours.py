@@ -13,8 +13,8 @@ import numpy as np
 from jax import lax
 from tqdm import tqdm
 
-from alexnet_jax.commands import Trained, load_trained
-from alexnet_jax.experiment import Request
+from alexnet_jax.assembly import Trained, load_trained
+from alexnet_jax.modes import Request
 from alexnet_jax.qualitative import figures
 from alexnet_jax.qualitative.examples import (
     UNKNOWN,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from alexnet_jax import columns
-from alexnet_jax.commands import Trained, make_evaluator
+from alexnet_jax.assembly import Trained, make_evaluator
 from alexnet_jax.data.augment import normalize, view, views
 from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.errors import UsageError

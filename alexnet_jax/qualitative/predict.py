@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alexnet_jax.commands import Trained, load_trained
-from alexnet_jax.experiment import Request
+from alexnet_jax.assembly import Trained, load_trained
+from alexnet_jax.modes import Request
 from alexnet_jax.qualitative import figures
 from alexnet_jax.qualitative.examples import UNKNOWN, Pictures, Sample, asked_for, output_folder, picture_files
 from alexnet_jax.qualitative.outputs import batch_size, probabilities

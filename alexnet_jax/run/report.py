@@ -9,9 +9,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
+from alexnet_jax.errors import RunError, UsageError
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json
+from alexnet_jax.modes import Request
 from alexnet_jax.run.figures import learning_curves
-from alexnet_jax.run.workdir import write_whole
+from alexnet_jax.run.metrics import read_metrics
+from alexnet_jax.run.workdir import Workdir, write_whole
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 """The distributions whose versions can change a result."""
@@ -233,3 +236,30 @@ def hours(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def write_report_again(request: Request) -> None:
+    """Write a finished run's report and its picture again from its files. Raises UsageError when it is not finished."""
+    workdir = Workdir(request.workdir)
+    record, result = workdir.record(), workdir.result()
+    if record is None or result is None:
+        raise UsageError(
+            f"{request.workdir} holds no finished run. The same command without --mode=report starts or continues it."
+        )
+    lines = read_metrics(workdir.path / "metrics.jsonl")
+    trained, environment, title = from_json(record["experiment"]), record["environment"], record["data"]["title"]
+    try:
+        path = write_report(workdir.path, trained, environment, title, lines, result, request.shipped)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise RunError(
+            f"The files of {workdir.path} are damaged ({type(problem).__name__}: {problem}). Restore them from a copy."
+        ) from problem
+    print(f"{result_line(result)}\n{path}")
+
+
+def result_line(result: dict) -> str:
+    """Return the test error of a result in one line."""
+    return (
+        f"Test error: top-1 {100 * result['top1_error']:.2f} %, top-5 {100 * result['top5_error']:.2f} % "
+        f"(accuracy {100 * (1 - result['top1_error']):.2f} %) on {result['examples']:,} images."
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.experiment import IMAGES, Data, Experiment
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count
 from alexnet_jax.run.report import hours
 from alexnet_jax.sweeps import trials

@@ -16,7 +16,7 @@ from alexnet_jax.checks import check
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 
 BASE, CONTROL = "base", "control"
 """Two arms every sweep has: the base as it is, and the base once more with other seeds (an A/A control)."""

@@ -9,7 +9,7 @@ from typing import Any
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count, parameter_count
 from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.sweeps import engines, trials

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
-from alexnet_jax.experiment import Experiment, Request
+from alexnet_jax.experiment import Experiment
+from alexnet_jax.modes import Request
 from alexnet_jax.processes import signals
 from alexnet_jax.run.metrics import read_metrics
 from alexnet_jax.run.workdir import RANKS, RESULT, Workdir, write_whole
@@ -50,14 +51,14 @@ def run(trial: Trial, shipped: Experiment) -> None:
 
     `shipped` is the experiment as its file has it. Raises Interrupted after a signal, Busy when another process is at it.
     """
-    from alexnet_jax import commands  # imports jax
+    from alexnet_jax import training  # imports jax
 
     with Workdir(trial.folder).locked():  # Busy, before an attempt is counted
         if ended(trial) or not _may_start(trial):
             return
     try:
         with signals.farewell(lambda: forget(trial)):
-            commands.train(Request(trial.experiment, shipped, trial.folder))
+            training.train(Request(trial.experiment, shipped, trial.folder))
     except Busy:
         raise
     except (Interrupted, BrokenPipeError):  # saved, or whoever read our output went away: that is no death

@@ -4,8 +4,9 @@ from collections import Counter
 
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError, UsageError
-from alexnet_jax.experiment import Experiment, Request
-from alexnet_jax.network import build as networks
+from alexnet_jax.experiment import Experiment
+from alexnet_jax.modes import Request
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table
 from alexnet_jax.traffic.moves import Move, sent
 from alexnet_jax.traffic.paper import Placement, held, moves, work

@@ -13,8 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import AbstractMesh
-from jax.sharding import Mesh as DeviceMesh
+from jax.sharding import AbstractMesh, Mesh
 
 from alexnet_jax.model import dropout_masks, loss_and_gradients
 from alexnet_jax.network.table import Table, shapes
@@ -38,14 +37,14 @@ class Collective:
 
 
 def moves(
-    table: Table, mesh: DeviceMesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
+    table: Table, mesh: Mesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
 ) -> list[Move]:
     """What `paper.moves` says, from the traced program: every collective of one step on `batch` images over all devices."""
     return [_move(each, dict(mesh.shape)) for each in step_collectives(table, mesh, batch, precision, scheme)]
 
 
 def step_collectives(
-    table: Table, mesh: DeviceMesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
+    table: Table, mesh: Mesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
 ) -> list[Collective]:
     """Those of the loss and the gradients of one step; its update communicates nothing."""
     height, width, channels = table.image

@@ -13,9 +13,10 @@ from alexnet_jax.data import statistics
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Request, to_json
+from alexnet_jax.experiment import to_json
 from alexnet_jax.model import abstract
-from alexnet_jax.network import build as networks
+from alexnet_jax.modes import Request
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import LRN, Pool, Table, parameter_count
 from alexnet_jax.run import report
 from alexnet_jax.run.checkpoint import Checkpoints

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alexnet_jax.experiment import Network
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import LRN, Dense, MapNorm, MaxPool, ReLU, Tanh, parameter_count, shapes
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")

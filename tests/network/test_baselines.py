@@ -11,7 +11,7 @@ from alexnet_jax import columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.model import loss_and_gradients
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.baselines import BASELINES
 from alexnet_jax.network.table import LRN, AvgPool, Dense, MapNorm, MaxPool, parameter_count, shapes
 from benchmarks import plain

@@ -14,7 +14,7 @@ from alexnet_jax.checks import check
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Experiment, Network
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.foreign import FOREIGN, INPUTS
 from alexnet_jax.network.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, Table, parameter_count, shapes
 from benchmarks import plain

@@ -13,8 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns
 from alexnet_jax.model import dropout_masks
-from alexnet_jax.network import build as networks
-from alexnet_jax.network import layers
+from alexnet_jax.network import layers, networks
 from alexnet_jax.network.layers import convolution_form
 from alexnet_jax.network.table import LRN, AvgPool, Conv, Dropout, MapNorm, MaxPool, Table, pooled, shapes
 from alexnet_jax.network.winograd import winograd

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.summary import summary
 from alexnet_jax.network.table import parameter_count, shapes
 

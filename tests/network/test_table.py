@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Conv, Dense, MaxPool, ReLU, Table, parameter_count, pooled, shapes
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from running import command, main
 
 from alexnet_jax import columns
-from alexnet_jax.commands import Trained
+from alexnet_jax.assembly import Trained
 from alexnet_jax.data.augment import view, views
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Data, Experiment

@@ -14,7 +14,7 @@ from running import epochs, state, train, trainer
 from test_resume import same_bits
 
 from alexnet_jax import columns
-from alexnet_jax.commands import make_evaluator
+from alexnet_jax.assembly import make_evaluator
 from alexnet_jax.data import pipeline, sources
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Data

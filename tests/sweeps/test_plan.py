@@ -10,7 +10,7 @@ import experiments
 from alexnet_jax.checks import check
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, Network, Train
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Conv, Dense, Table
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, Sweep, changed, choose, digest
 

@@ -15,7 +15,7 @@ from alexnet_jax import columns, hybrid
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.model import abstract
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.foreign import FOREIGN
 from alexnet_jax.network.table import LRN, Conv, Dense, Table, operation_count, parameter_count
 from alexnet_jax.traffic import paper, traced

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count
 from alexnet_jax.traffic.paper import Placement
 from alexnet_jax.traffic.times import Machine, Times, hybrid_step, implied_link, times

@@ -6,7 +6,7 @@ import pytest
 
 import launch
 from alexnet_jax.errors import RunError
-from alexnet_jax.experiment import Experiment, Mesh, Network
+from alexnet_jax.experiment import Experiment, MeshOptions, Network
 from alexnet_jax.traffic import paper, show
 from alexnet_jax.traffic.paper import Placement
 
@@ -79,12 +79,12 @@ def test_a_program_that_moves_more_than_paper_says_is_an_error(monkeypatch, show
 @pytest.mark.parametrize(
     ("columns", "mesh", "expected"),
     [
-        (2, Mesh(), Placement("columns", 1, 2)),
-        (1, Mesh(), Placement("columns", 2, 1)),
-        (2, Mesh(data=4), Placement("columns", 4, 2)),
-        (2, Mesh(column=1), Placement("columns", 1, 1)),
-        (1, Mesh(placement="hybrid"), Placement("hybrid", 2)),
-        (1, Mesh(data=4, placement="hybrid", scheme="slices"), Placement("hybrid", 4, slices=4)),
+        (2, MeshOptions(), Placement("columns", 1, 2)),
+        (1, MeshOptions(), Placement("columns", 2, 1)),
+        (2, MeshOptions(data=4), Placement("columns", 4, 2)),
+        (2, MeshOptions(column=1), Placement("columns", 1, 1)),
+        (1, MeshOptions(placement="hybrid"), Placement("hybrid", 2)),
+        (1, MeshOptions(data=4, placement="hybrid", scheme="slices"), Placement("hybrid", 4, slices=4)),
     ],
 )
 def test_what_is_left_out_of_the_mesh(columns, mesh, expected):

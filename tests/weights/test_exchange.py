@@ -15,7 +15,7 @@ from alexnet_jax import columns, model
 from alexnet_jax.data import statistics
 from alexnet_jax.data.augment import normalize
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.foreign import FOREIGN
 from alexnet_jax.run.restore import PARAMETERS, find_step, restore_tree
 from alexnet_jax.run.workdir import Workdir

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax import columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.foreign import FOREIGN
 from alexnet_jax.network.table import LRN, Dense, shapes
 from alexnet_jax.weights import layouts

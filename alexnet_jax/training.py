@@ -1,4 +1,4 @@
-"""What each --mode does, from a checked request to files and a line on the terminal."""
+"""A training from start to finish, and the evaluation of a checkpoint."""
 
 import contextlib
 import dataclasses
@@ -8,44 +8,35 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import Mesh as DeviceMesh
 
-from alexnet_jax import columns, hybrid, optim
-from alexnet_jax.data import order, pipeline, sources, statistics
+from alexnet_jax import optim
+from alexnet_jax.assembly import described, load_trained, make_evaluator, make_trainer, trained_with
+from alexnet_jax.data import pipeline, sources, statistics
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.pipeline import Feed
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import DataNotFoundError, Interrupted, RunError, UsageError
+from alexnet_jax.errors import DataNotFoundError, Interrupted, UsageError
 from alexnet_jax.evaluate import Evaluator, Scores, Stopped
-from alexnet_jax.experiment import DIGITS, Experiment, Request, flatten, from_json
-from alexnet_jax.model import Parameters, abstract, placement
-from alexnet_jax.network import build as networks
-from alexnet_jax.network.summary import summary
+from alexnet_jax.experiment import DIGITS, flatten
+from alexnet_jax.model import Parameters
+from alexnet_jax.modes import Request
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table, parameter_count
 from alexnet_jax.processes import distributed
-from alexnet_jax.processes.allocator import accelerated
-from alexnet_jax.processes.compiled import keep_compiled
-from alexnet_jax.processes.identity import Place
+from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.processes.signals import Signals
-from alexnet_jax.processes.start import devices_each
 from alexnet_jax.run import report
 from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
 from alexnet_jax.run.metrics import Metrics, Unwritten, read_metrics
-from alexnet_jax.run.restore import PARAMETERS, find_step, restore_parameters, restore_tree
+from alexnet_jax.run.report import result_line
+from alexnet_jax.run.restore import PARAMETERS, find_step, restore_tree
 from alexnet_jax.run.workdir import RANKS, RESULT, STATISTICS, Workdir
 from alexnet_jax.train import Loop, State, Trainer
-
-
-def summarize(request: Request) -> None:
-    """Print the table of layers."""
-    experiment = request.experiment
-    print(summary(networks.build(experiment.network, class_count(experiment.data))))
 
 
 def train(request: Request) -> None:
@@ -86,7 +77,7 @@ def _begin(
         workdir.clear()
     result = workdir.result()
     if result is not None and result["steps"] >= trainer.total_steps:
-        print(f"This run is finished: {_result_line(result)}\n{workdir.path / 'report.md'}")
+        print(f"This run is finished: {result_line(result)}\n{workdir.path / 'report.md'}")
         return False
     identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
     _check_same_data(workdir, identity)
@@ -133,13 +124,8 @@ def _statistics(request: Request, restored_from: str | None) -> Statistics | Non
     workdir = Workdir(request.workdir)
     if not request.overwrite and workdir.record() is not None:
         return statistics.restore(workdir.path / STATISTICS)
-    found = None if restored_from is None else _trained_with(Path(restored_from))
+    found = None if restored_from is None else trained_with(Path(restored_from))
     return found and dataclasses.replace(found, colour=None)  # its noise may have been of another reading
-
-
-def _trained_with(step_folder: Path) -> Statistics | None:
-    """The statistics that lie with the run of a checkpoint: a network sees images as it was trained to. None: none do."""
-    return statistics.restore(step_folder.parents[1] / STATISTICS)
 
 
 def _find_data(request: Request) -> tuple[Request, DataSet]:
@@ -159,105 +145,6 @@ def _find_data(request: Request) -> tuple[Request, DataSet]:
     folder = folder.with_name(name) if folder.name == experiment.name else folder
     experiment = dataclasses.replace(experiment, name=name, data=DIGITS)
     return dataclasses.replace(request, experiment=experiment, workdir=folder), sources.load(DIGITS)
-
-
-def set_up_devices(experiment: Experiment, place: Place | None = None) -> None:
-    """Everything that must be said before jax touches a device: virtual CPU devices, compiled programs, determinism.
-
-    As one of several processes it also meets the others. Raises RunError when it cannot.
-    """
-    wanted = devices_each(experiment.mesh, (place and place.count) or 1)
-    made = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
-    if wanted > max(1, made):  # has no effect where there is an accelerator
-        jax.config.update("jax_num_cpu_devices", wanted)
-    if experiment.train.compile_cache:
-        keep_compiled()
-    if accelerated():  # what one column waits for from the other is sent while both go on with what needs none of it
-        _add_flag("--xla_gpu_enable_latency_hiding_scheduler=true")
-    if experiment.train.deterministic:
-        _add_flag("--xla_gpu_deterministic_ops=true")
-    if place is not None:
-        distributed.join(place)
-
-
-def _add_flag(flag: str) -> None:
-    """Of XLA, read at jax's first use of a device; one that the user set stays."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    if flag.split("=")[0] not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
-
-
-def make_trainer(
-    experiment: Experiment, data_set: DataSet, stats: Statistics | None = None, *, to_train: bool = True
-) -> tuple[Trainer, Split | Stream, Split | Stream]:
-    """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend.
-
-    `stats`: those that the parameters were trained with, if they are known; measured otherwise. Unless it is `to_train` a
-    data set may be smaller than what training holds out and takes at a time.
-    """
-    data, options = experiment.data, experiment.train
-    held = data.validation if to_train else min(data.validation, len(data_set.train) - 1)
-    training, validation = pipeline.hold_out(data_set, held, fold_in=data.fold_in)
-    mesh = make_mesh(experiment)
-    distributed.check_mesh(mesh)
-    if to_train:
-        _check_batch(experiment, columns.data_replicas(mesh))
-    table = networks.build(experiment.network, len(data_set.classes))
-    placement(mesh).check_fits(mesh, table)
-    _check_image(experiment, data_set, table)
-    per_epoch = order.steps_per_epoch(len(training), options.batch if to_train else 1)
-    if stats is None or (to_train and data.colour != "none" and stats.colour is None):
-        measured = statistics.measure(training, data)
-        stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
-    _check_mean(stats, data_set)
-    return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
-
-
-def make_mesh(experiment: Experiment) -> DeviceMesh:
-    """The devices an experiment asks for, in its placement. Starts jax's backend. Raises UsageError when there are too few."""
-    asked = experiment.mesh
-    data, column = columns.mesh_shape(len(jax.devices()), experiment.network.columns, asked.data, asked.column)
-    return hybrid.make_mesh(data) if asked.placement == "hybrid" else columns.make_mesh(data, column)
-
-
-def _check_batch(experiment: Experiment, devices: int) -> None:
-    batch, slices = experiment.train.batch, devices if experiment.mesh.scheme == "slices" else 1
-    if batch % (devices * slices):
-        of = f", in {slices} slices each (--mesh.scheme=slices)" if slices > 1 else ""
-        raise UsageError(
-            f"--train.batch={batch} does not divide over {devices} data-parallel devices{of}. "
-            f"Choose a multiple of {devices * slices}, or another --mesh.data."
-        )
-
-
-def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> None:
-    """The images, or what is cut out of them, are those the network expects."""
-    side, _, channels = data_set.train.image
-    crop, padding = experiment.data.crop, experiment.data.crop_padding
-    if crop > side + 2 * padding or (experiment.data.views > 1 and crop >= side):
-        raise UsageError(f"--data.crop={crop}: expected less than the {side} pixels of {data_set.title}.")
-    seen = (crop or side, crop or side, channels)
-    if seen != table.image:
-        found, expected = ("x".join(map(str, shape)) for shape in (seen, table.image))
-        raise UsageError(
-            f"{data_set.title} with --data.crop={crop} gives images of {found}, but {table.name} expects {expected}. "
-            "Change --data.name, --data.crop or --network.name."
-        )
-
-
-def _check_mean(stats: Statistics, data_set: DataSet) -> None:
-    """A mean image that came with the parameters is as large as the images here."""
-    if stats.mean.shape not in ((1, 1, 3), data_set.train.image):
-        trained, here = ("x".join(map(str, shape)) for shape in (stats.mean.shape, data_set.train.image))
-        raise UsageError(
-            f"These parameters were trained with a mean image of {trained}, but the images of {data_set.title} are {here}. "
-            "Give pictures of that size (--data.side), or parameters trained with --data.mean=channel."
-        )
-
-
-def make_evaluator(trainer: Trainer) -> Evaluator:
-    """The evaluator of what this trainer trains."""
-    return Evaluator(trainer.table, trainer.mesh, trainer.stats, trainer.experiment.data, trainer.experiment.train)
 
 
 def _run(
@@ -337,13 +224,6 @@ def _given(trainer: Trainer, restored_from: str, skip: tuple[str, ...]) -> Param
     return restore_tree(Path(restored_from), PARAMETERS, trainer.abstract_state().parameters, skip)
 
 
-def described(mesh: DeviceMesh) -> str:
-    """A mesh in words."""
-    axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    axes += ", hybrid" if hybrid.is_hybrid(mesh) else ""
-    return f"mesh {axes} ({mesh.devices.flat[0].device_kind})"
-
-
 def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, examples: int) -> str:
     start = f"Continuing at step {step:,} of" if step else "Training for"
     return (
@@ -370,7 +250,7 @@ def _finish(request: Request, workdir: Workdir, data_set: DataSet, scores: Score
     environment, experiment = report.environment(), request.experiment
     report.write_report(workdir.path, experiment, environment, data_set.title, lines, result, request.shipped)
     workdir.write(RESULT, result)
-    print(f"{_result_line(result)}\n{workdir.path / 'report.md'}")
+    print(f"{result_line(result)}\n{workdir.path / 'report.md'}")
 
 
 def _training_seconds(lines: list[dict]) -> float:
@@ -378,59 +258,6 @@ def _training_seconds(lines: list[dict]) -> float:
     gaps = [b["time"] - a["time"] for a, b in itertools.pairwise(lines)]
     usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
     return sum(gap for gap in gaps if gap < 60 + 20 * usual)
-
-
-def _result_line(result: dict) -> str:
-    return (
-        f"Test error: top-1 {100 * result['top1_error']:.2f} %, top-5 {100 * result['top5_error']:.2f} % "
-        f"(accuracy {100 * (1 - result['top1_error']):.2f} %) on {result['examples']:,} images."
-    )
-
-
-def write_report_again(request: Request) -> None:
-    """Write a finished run's report and its picture again from its files. Raises UsageError when it is not finished."""
-    workdir = Workdir(request.workdir)
-    record, result = workdir.record(), workdir.result()
-    if record is None or result is None:
-        raise UsageError(
-            f"{request.workdir} holds no finished run. The same command without --mode=report starts or continues it."
-        )
-    lines = read_metrics(workdir.path / "metrics.jsonl")
-    trained, environment, title = from_json(record["experiment"]), record["environment"], record["data"]["title"]
-    try:
-        path = report.write_report(workdir.path, trained, environment, title, lines, result, request.shipped)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
-        raise RunError(
-            f"The files of {workdir.path} are damaged ({type(problem).__name__}: {problem}). Restore them from a copy."
-        ) from problem
-    print(f"{_result_line(result)}\n{path}")
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A network as a checkpoint has it, and the data it was trained on."""
-
-    checkpoint: Path
-    """The folder of its step."""
-    trainer: Trainer
-    parameters: Parameters
-    data_set: DataSet
-    splits: dict[str, Split | Stream]
-    """train (without the images held out), validation and test."""
-
-
-def load_trained(request: Request) -> Trained:
-    """The checkpoint that a request names, the latest by default, on the devices. Raises UsageError when there is none."""
-    set_up_devices(request.experiment, request.place)
-    step = find_step(request.restore or "latest", request.workdir)
-    data_set = distributed.in_turn(lambda: sources.load(request.experiment.data))
-    make = functools.partial(make_trainer, request.experiment, data_set, _trained_with(step), to_train=False)
-    trainer, training, validation = distributed.in_turn(make)
-    distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(step)})
-    distributed.connect(trainer.mesh)
-    step, parameters = restore_parameters(request.restore, request.workdir, abstract(trainer.table, trainer.mesh))
-    splits = {"train": training, "validation": validation, "test": data_set.test}
-    return Trained(step, trainer, parameters, data_set, splits)
 
 
 def evaluate(request: Request) -> None:
@@ -442,7 +269,7 @@ def evaluate(request: Request) -> None:
         test = pipeline.feed(data_set.test, trainer.mesh, request.experiment.data.workers)
         scores = make_evaluator(trainer)(trained.parameters, test)
     print(f"Checkpoint: {trained.checkpoint}\nData: {data_set.title}, test split")
-    print(_result_line(dataclasses.asdict(scores)))
+    print(result_line(dataclasses.asdict(scores)))
     print(
         f"Mean loss {scores.loss:.4f} (ln classes {math.log(trainer.table.classes):.4f}); {time.monotonic() - started:.0f} s."
     )

@@ -7,7 +7,7 @@ import pytest
 
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
-from alexnet_jax.network import build as networks
+from alexnet_jax.network import networks
 from alexnet_jax.network.table import LRN, Dropout, MapNorm, MaxPool, ReLU, shapes
 
 TABLES = [networks.ALEXNET, networks.ALEXNET_TUTORIAL, networks.ALEXNET_ORIGINAL, networks.ALEXNET_CIFAR]

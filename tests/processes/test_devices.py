@@ -5,9 +5,8 @@ import os
 import jax
 import pytest
 
-from alexnet_jax import commands
 from alexnet_jax.experiment import Experiment, Train
-from alexnet_jax.processes import compiled
+from alexnet_jax.processes import devices
 
 
 @pytest.fixture(autouse=True)
@@ -22,27 +21,27 @@ def settings(monkeypatch, tmp_path):
 
 
 def test_they_are_kept_in_the_cache_folder(tmp_path):
-    folder = compiled.keep_compiled()
+    folder = devices.keep_compiled()
     assert folder.parent == tmp_path / "alexnet_jax"
     assert jax.config.jax_compilation_cache_dir == str(folder)
-    assert compiled.keep_compiled() == folder
+    assert devices.keep_compiled() == folder
 
 
 def test_the_option_turns_it_off(monkeypatch):
     called = []
-    monkeypatch.setattr(commands, "keep_compiled", lambda: called.append(True))
+    monkeypatch.setattr(devices, "keep_compiled", lambda: called.append(True))
     for wanted in (False, True):
-        commands.set_up_devices(Experiment("one", train=Train(compile_cache=wanted)))
+        devices.set_up_devices(Experiment("one", train=Train(compile_cache=wanted)))
         assert called == [True] * wanted
 
 
 @pytest.mark.parametrize("before", ["", "--xla_gpu_enable_latency_hiding_scheduler=false --xla_dump_to=x"])
 def test_flags_of_xla_are_added_to_those_of_the_user(monkeypatch, before):
     monkeypatch.setenv("XLA_FLAGS", before)
-    monkeypatch.setattr(commands, "accelerated", lambda: True)
-    monkeypatch.setattr(commands, "keep_compiled", lambda: None)
-    commands.set_up_devices(Experiment("one", train=Train(deterministic=True)))
-    commands.set_up_devices(Experiment("one", train=Train(deterministic=True)))
+    monkeypatch.setattr(devices, "accelerated", lambda: True)
+    monkeypatch.setattr(devices, "keep_compiled", lambda: None)
+    devices.set_up_devices(Experiment("one", train=Train(deterministic=True)))
+    devices.set_up_devices(Experiment("one", train=Train(deterministic=True)))
     flags = os.environ["XLA_FLAGS"].split()
     assert len(flags) == len({flag.split("=")[0] for flag in flags})
     assert set(before.split()) | {"--xla_gpu_deterministic_ops=true"} <= set(flags)
@@ -51,17 +50,17 @@ def test_flags_of_xla_are_added_to_those_of_the_user(monkeypatch, before):
 
 def test_a_folder_the_user_gave_stays(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    assert compiled.keep_compiled() == tmp_path / "own"
+    assert devices.keep_compiled() == tmp_path / "own"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
 
 
 @pytest.mark.parametrize("flags", ["flags\t\t: fpu avx2", "Features\t: fp asimd"])
 def test_another_processor_has_another_folder(tmp_path, monkeypatch, flags):
     cpuinfo = tmp_path / "cpuinfo"
-    monkeypatch.setattr(compiled, "CPU_INFORMATION", cpuinfo)
+    monkeypatch.setattr(devices, "CPU_INFORMATION", cpuinfo)
     names = set()
     for text in (f"processor : 0\n{flags}\ncpu MHz : 1", f"processor : 0\n{flags}\ncpu MHz : 2", f"{flags} more\n", ""):
         cpuinfo.write_text(text)
         jax.config.update("jax_compilation_cache_dir", None)
-        names.add(compiled.keep_compiled())
+        names.add(devices.keep_compiled())
     assert len(names) == 3  # the clock makes no difference
