@@ -1,113 +1,114 @@
-"""The command line: which experiment or sweep, what to do, and every option, typed and checked before jax is imported."""
+"""The command line: which experiment or sweep, which mode, and every option, typed and checked before jax is imported."""
 
 import argparse
 import dataclasses
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import docstring_parser
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 import experiments
 from alexnet_jax.checks import check, check_traffic
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
-from alexnet_jax.modes import Exchange, Look, Request, Traffic
+from alexnet_jax.modes import MODES, Exchange, Look, Request, Traffic, readers
 from alexnet_jax.processes.identity import Place, find
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
 
 DIGITS_EPOCHS = 5
-"""Epochs of a sweep on the digits: enough to tell that a network learns, in seconds for each trial."""
+"""Epochs of a sweep on the digits: enough to see that a network learns, in seconds for each trial."""
 
+NAMED = tuple(name for name, mode in MODES.items() if not mode.flag)
+"""Values of --mode."""
 
-TRAINED = ("eval", "export", "kernels", "predict", "neighbours", "features", "gradcheck")
-"""Modes that work on what was trained: their defaults are the options of the run in the folder."""
+Mode = str if TYPE_CHECKING else Literal[NAMED]
 
-TOGETHER = ("train", "eval")
-"""Modes that several processes can work at together."""
+MODE_HELP = " ".join(f"{name}: {MODES[name].help}." for name in NAMED)
 
-Mode = Literal[
-    "train",
-    "eval",
-    "summary",
-    "report",
-    "prepare",
-    "import",
-    "export",
-    "kernels",
-    "predict",
-    "neighbours",
-    "features",
-    "gradcheck",
-    "traffic",
-]
+SUMMARY = """Two-column AlexNet and its ablations. The options most people use:
 
-READERS = {
-    "restore": ("train", *TRAINED),
-    "restore_skip": ("train",),
-    "dry_run": ("train",),
-    "weights": ("import", "export"),
-    "layout": ("export",),
-    "channels": ("import",),
-    "mean_image": ("import",),
-    "image": ("predict", "neighbours", "features"),
-    "layer": ("neighbours", "features"),
-    "split": ("features",),
-    "out": ("kernels", "predict", "neighbours", "features"),
-    "processes": TOGETHER,
-}
-"""{option: the modes that read it}"""
+  --exp=NAME                  the experiment or sweep; --list shows the names
+  --mode=MODE                 train (default), eval, summary, predict, ...
+  --workdir=FOLDER            folder of the run; the same command resumes it
+  --restore=best              checkpoint to read: latest, best, step or path
+  --overwrite                 delete the run in the folder and start again
+  --dry_run                   print what a training would need
+  --train.epochs=5            passes over the training split
+  --train.batch=128           images per step
+  --train.seed=1              seed of everything random
+  --optim.learning_rate=0.02  peak learning rate
+
+All options follow, with the defaults of the experiment that --exp names."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """AlexNet in two columns. `python launch.py --list` shows every experiment; the defaults below are those of --exp."""
+    """What a command line can contain."""
 
     exp: str
-    """Name of an experiment or a sweep, a file of experiments/."""
+    """Name of an experiment or a sweep, a file in experiments/."""
     network: tyro.conf.FlagConversionOff[Network]
     data: tyro.conf.FlagConversionOff[Data]
     optim: tyro.conf.FlagConversionOff[Optim]
     train: tyro.conf.FlagConversionOff[Train]
     mesh: tyro.conf.FlagConversionOff[MeshOptions]
     sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
-    mode: Mode = "train"
-    """train: start or continue. eval: test error of a checkpoint. summary: the table of layers, or the arms of a sweep. report:
-    write the report again, of a sweep also while it runs. prepare: store large pictures as small ones, for fast epochs.
-    import: a run's folder from a file of weights; export: such a file from a checkpoint (docs/weights.md). kernels: the first
-    layer's kernels as a picture, and how far the columns specialized. predict: the five likeliest classes of pictures.
-    neighbours: the nearest training images. features: the vectors of a layer, to a file. gradcheck: gradients against
-    differences of the loss, in 64 bits. traffic: the bytes that each layer sends between devices, for any number of them."""
+    mode: Annotated[Mode, tyro.conf.arg(help=MODE_HELP)] = "train"
     workdir: Path | None = None
-    """Folder of the run. Default: runs/EXP, or runs/EXP-imported in import mode. The trials of a sweep go into `trials`
-    beside it."""
+    """Folder of the run. Default: runs/EXP, or runs/EXP-imported in import mode. The trials of a sweep are stored in the
+    folder `trials` next to it."""
     restore: str | None = None
-    """eval, export, kernels, predict, neighbours, features: latest, best, a step or a path; default latest. train: the path of
-    a run or checkpoint to start a new run from. gradcheck: as eval; default fresh parameters."""
+    """eval, export, kernels, predict, neighbours, features: the checkpoint to read, as latest, best, a step or a path; default
+    latest. gradcheck: the same; default fresh parameters. train: the path of a run or checkpoint whose parameters a new run
+    starts from."""
     restore_skip: str = ""
-    """train: layers that a run with --restore starts anew, such as fc8 or fc7,fc8; their rate: --optim.new_rate."""
+    """train: layers that a run with --restore initializes afresh, such as fc8 or fc7,fc8; see --optim.new_rate."""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Delete the run in the folder and start anew; in export mode replace the file, in prepare mode what was prepared. Of a
-    sweep only the plan is forgotten; its trials are kept."""
+    """Delete the run in the folder and start again. export: replace the file. prepare: replace the prepared pictures. Of a
+    sweep, only the plan is deleted; its trials are kept."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """train: say what it would need (shapes, devices, memory, disk) and how long it would take. Of a sweep: list its trials and
-    estimate their time. Nothing is written."""
+    """train: print what the training would need (shapes, devices, memory, disk) and estimate its time. Sweep: list the trials
+    and estimate their time. Nothing is written."""
     traffic: tyro.conf.FlagConversionOff[Traffic] = field(default_factory=Traffic)
     processes: int = 1
-    """train, eval: start so many processes of this run on this machine, each with its share of the devices (docs/cluster.md)."""
+    """train, eval: number of processes of this run to start on this machine; they share its devices (docs/cluster.md)."""
     distributed: str = "auto"
-    """train, eval: how the processes of a run on several machines meet. auto: as Slurm, Open MPI or Kubernetes says, and one
-    process elsewhere. off: one process. HOST:PORT,N,I: process 0 of N listens there, this is process I."""
+    """train, eval: how the processes of a run on several machines find each other. auto: from the environment of Slurm,
+    Open MPI or Kubernetes; a single process elsewhere. off: a single process. HOST:PORT,N,I: process 0 of N listens at
+    HOST:PORT, and this is process I."""
     look: Annotated[Look, tyro.conf.arg(name="")] = field(default_factory=Look)
     exchange: Annotated[Exchange, tyro.conf.arg(name="")] = field(default_factory=Exchange)
 
 
-def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
-    """(mode, request) of a command line; `dry_run` counts as a mode. In TRAINED modes the defaults are the trained run's.
+RECORDS = (CommandLine, Network, Data, Optim, Train, MeshOptions, SweepOptions, Traffic, Look, Exchange)
+"""The records whose fields are options; a field's docstring is its help text."""
 
-    Raises UsageError, or SystemExit after tyro has told what is wrong.
+REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.struct_rule
+def _options(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Describe a record to tyro, with each field's docstring as one paragraph: tyro itself keeps the source's line breaks."""
+    if info.type not in RECORDS:
+        return None
+    texts = {text.args[1]: text.description or "" for text in docstring_parser.parse_from_object(info.type).params}
+    hints = {f.name: f.type for f in dataclasses.fields(info.type)}
+    fields = tuple(
+        StructFieldSpec(name, hint, getattr(info.default, name), helptext=" ".join(texts.get(name, "").split()) or None)
+        for name, hint in hints.items()
+    )
+    return StructConstructorSpec(instantiate=info.type, fields=fields)
+
+
+def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
+    """Return (mode, request) of a command line. Modes on a trained run take the options of that run as defaults.
+
+    Raises UsageError, or SystemExit after tyro has printed what is wrong.
     """
     known = _first_look(arguments)
     if known.exp is None and not {"-h", "--help"} & set(arguments):
@@ -120,36 +121,64 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         shipped, base = _base(found, known.sweep_base, digits)
     else:
         shipped = base = found
-        if known.mode in TRAINED:
+        if known.mode in MODES and MODES[known.mode].trained:
             base = _trained(workdir) or base
-    sections = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "name"}
-    default = CommandLine(known.exp or "alexnet_cifar", **sections, workdir=workdir)
-    _check_words(arguments)
-    line = tyro.cli(CommandLine, args=arguments, default=default, prog="launch.py", use_underscores=True)
+    line = _parse(arguments, known.exp or "alexnet_cifar", base, workdir)
     experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
     workdir = line.workdir or workdir
-    _check_modes(line)
+    mode = "dry_run" if line.dry_run else line.mode
+    _check_unread(line)
     if isinstance(found, Sweep):
-        return _sweep_request(found, experiment, shipped, line, workdir, arguments)
+        return mode, _sweep_request(found, experiment, shipped, line, workdir, arguments)
     if line.sweep != SweepOptions():
         raise UsageError(f"--sweep.* is for sweeps; {found.name} is one experiment. --list shows the sweeps.")
     check(experiment)
-    mode, place = "dry_run" if line.dry_run else line.mode, find(line.distributed)
+    place = find(line.distributed)
     _check_processes(mode, line, place)
-    skip = tuple(name.strip() for name in line.restore_skip.split(",") if name.strip())
-    rest = {"look": line.look, "exchange": line.exchange, "traffic": line.traffic}
-    rest |= {"processes": line.processes, "place": place}
-    return mode, Request(experiment, shipped, workdir, line.restore, line.overwrite, skip, **rest)
+    request = Request(
+        experiment,
+        shipped,
+        workdir,
+        restore=line.restore,
+        overwrite=line.overwrite,
+        restore_skip=_names(line.restore_skip),
+        look=line.look,
+        exchange=line.exchange,
+        traffic=line.traffic,
+        processes=line.processes,
+        place=place,
+    )
+    return mode, request
+
+
+def _parse(arguments: list[str], exp: str, base: Experiment, workdir: Path) -> CommandLine:
+    sections = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "name"}
+    _check_words(arguments)
+    return tyro.cli(
+        CommandLine,
+        args=arguments,
+        default=CommandLine(exp, **sections, workdir=workdir),
+        prog="launch.py",
+        description=SUMMARY,
+        use_underscores=True,
+        registry=REGISTRY,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Split 'fc7,fc8' at its commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _check_processes(mode: str, line: CommandLine, place: Place | None) -> None:
-    """Raise UsageError unless a mode can be done by the processes there are, or are to be started."""
+    """Raise UsageError unless the mode can run in the processes that exist, or that are to be started."""
     if line.processes < 1:
         raise UsageError(f"--processes={line.processes}: expected 1 or more.")
-    if mode not in TOGETHER and (place is not None or line.processes > 1):
-        given = "--dry_run" if line.dry_run else f"--mode={mode}"
+    if not MODES[mode].shared and (place is not None or line.processes > 1):
+        given = f"--{mode}" if MODES[mode].flag else f"--mode={mode}"
+        shared = " and ".join(name for name, mode in MODES.items() if mode.shared)
         raise UsageError(
-            f"{given} is work for one process, and this would be one of several; only {' and '.join(TOGETHER)} can be shared. "
+            f"{given} is work for one process, and this would be one of several; only {shared} can be shared. "
             "Start one, without --processes; inside a cluster's job give --distributed=off."
         )
     if line.processes > 1 and (place is not None or line.distributed == "off"):
@@ -159,13 +188,13 @@ def _check_processes(mode: str, line: CommandLine, place: Place | None) -> None:
         )
 
 
-def _check_modes(line: CommandLine) -> None:
-    """Raise UsageError for an option that would change nothing."""
+def _check_unread(line: CommandLine) -> None:
+    """Raise UsageError for an option that the mode would not read."""
     values = vars(line) | vars(line.look) | vars(line.exchange)
     usual = {f.name: f.default for record in (CommandLine, Look, Exchange) for f in dataclasses.fields(record)}
-    for option, modes in READERS.items():
-        value = values[option]
-        if value != usual[option] and line.mode not in modes:
+    for option, value in values.items():
+        modes = readers(option)
+        if modes and value != usual[option] and line.mode not in modes:
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise UsageError(f"--{option}={shown}: expected only with --mode={', '.join(modes)}, not {line.mode}.")
     check_traffic(line.traffic, line.mode)
@@ -182,14 +211,14 @@ def _check_modes(line: CommandLine) -> None:
 
 
 def _check_words(arguments: list[str]) -> None:
-    """A mode without its --mode= is the commonest slip, and its answer should not be that it is unknown."""
+    """Raise UsageError for a mode that is given without --mode=, the most common slip."""
     for before, word in zip(["", *arguments], arguments, strict=False):
-        if word in get_args(Mode) and (not before.startswith("--") or "=" in before):
+        if word in NAMED and (not before.startswith("--") or "=" in before):
             raise UsageError(f"{word!r} stands alone: expected --mode={word}.")
 
 
 def _first_look(arguments: list[str]) -> argparse.Namespace:
-    """The options that decide what the defaults of all others are."""
+    """Parse the options that decide the defaults of all others."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("exp", "mode", "workdir"):
         first.add_argument(f"--{option}")
@@ -205,7 +234,7 @@ def _trained(workdir: Path) -> Experiment | None:
 
 
 def _base(sweep: Sweep, name: str | None, digits: bool) -> tuple[Experiment, Experiment]:
-    """(as its file has it, with what all arms of the sweep have in common): the experiment that the sweep starts from."""
+    """Return the experiment that a sweep starts from: (as its file defines it, with the options common to all arms)."""
     shipped = experiments.experiment(name or ("alexnet_digits" if digits else sweep.base))
     base = changed(shipped, sweep.common)
     if digits and name is None:
@@ -215,9 +244,9 @@ def _base(sweep: Sweep, name: str | None, digits: bool) -> tuple[Experiment, Exp
 
 def _sweep_request(
     sweep: Sweep, base: Experiment, shipped: Experiment, line: CommandLine, workdir: Path, arguments: list[str]
-) -> tuple[str, SweepRequest]:
+) -> SweepRequest:
     options = line.sweep
-    # No trial may go on with other data than the rest, should it not be found half-way.
+    # All trials must train on the same data, so a data set that disappears half-way is an error.
     base = changed(base, {"data.fallback": "error"})
     if options.epochs is not None:
         base = changed(base, {"train.epochs": options.epochs})
@@ -237,5 +266,4 @@ def _sweep_request(
         )
     plan = Plan(sweep, base, arms, seeds, workdir.absolute())
     kept = [word for word in arguments if word not in ("--overwrite", "--dry_run")]
-    command = shlex.join(["python", "launch.py", *kept])
-    return "dry_run" if line.dry_run else line.mode, SweepRequest(plan, options, shipped, command, line.overwrite)
+    return SweepRequest(plan, options, shipped, shlex.join(["python", "launch.py", *kept]), line.overwrite)

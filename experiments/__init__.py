@@ -1,32 +1,36 @@
-"""One file per experiment or sweep, with an EXPERIMENT or a SWEEP; the first line of its docstring is what `--list` prints."""
+"""One file per experiment or sweep, with an EXPERIMENT or a SWEEP; `--list` prints the first line of its docstring."""
 
+import ast
 import difflib
 import importlib
-import pkgutil
+from pathlib import Path
 
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.sweeps.plan import Sweep
 
+FILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
+"""{name: file} of every experiment and sweep."""
+
 
 def names() -> dict[str, str]:
-    """{experiment: first line of its file}."""
-    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {name: (importlib.import_module(f"{__name__}.{name}").__doc__ or "").splitlines()[0] for name in found}
+    """Return {name: first line of its docstring}. The files are parsed, not imported."""
+    docstrings = {name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in FILES.items()}
+    return {name: (text or "").partition("\n")[0] for name, text in docstrings.items()}
 
 
 def find(name: str) -> Experiment | Sweep:
-    """The experiment or sweep of this name. Raises UsageError with the nearest name."""
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), 1)
-        hint = f"Did you mean --exp={near[0]}?" if near else f"There are: {', '.join(names())}."
+    """Return the experiment or sweep of this name. Raises UsageError with the nearest name."""
+    if name not in FILES:
+        near = difflib.get_close_matches(name, FILES, 1)
+        hint = f"Did you mean --exp={near[0]}?" if near else f"Expected one of {', '.join(FILES)}."
         raise UsageError(f"--exp={name}: no such experiment. {hint} (python launch.py --list)")
     module = importlib.import_module(f"{__name__}.{name}")
     return module.SWEEP if hasattr(module, "SWEEP") else module.EXPERIMENT
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of this name. Raises UsageError when there is none or it is a sweep."""
+    """Return the experiment of this name. Raises UsageError when it does not exist or is a sweep."""
     found = find(name)
     if isinstance(found, Sweep):
         raise UsageError(f"{name} is a sweep; expected an experiment, such as {found.base}.")

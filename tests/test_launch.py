@@ -10,7 +10,7 @@ from running import ROOT
 
 import experiments
 import launch
-from alexnet_jax import training
+from alexnet_jax import assembly, training
 from alexnet_jax.checks import check
 from alexnet_jax.data import sources
 from alexnet_jax.data.classes import class_count
@@ -369,7 +369,7 @@ def test_no_fallback_from_a_named_data_folder(without_cifar, monkeypatch, refuse
 
 
 def test_no_fallback_in_evaluation(without_cifar, monkeypatch, refused, tmp_path):
-    monkeypatch.setattr(training, "find_step", lambda restore, folder: folder, raising=False)
+    monkeypatch.setattr(assembly, "find_step", lambda restore, folder: folder, raising=False)
     assert "CIFAR-10 is nowhere." in refused("--exp=alexnet_cifar", "--mode=eval")
 
 

@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 import experiments
-from alexnet_jax.command_line import READERS
-from alexnet_jax.modes import Traffic
+from alexnet_jax.modes import MODES, Traffic
 from alexnet_jax.sweeps.plan import Sweep, SweepOptions
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +44,7 @@ def test_every_command_names_an_experiment_and_known_options(text: str, least: i
     commands = re.findall(r"python launch\.py [^`#|\n]*", TEXTS[text])
     assert len(commands) >= least
     known = {"--exp", "--mode", "--list", "--help", "--restore", "--workdir", "--dry_run", "--distributed"}
-    known |= {f"--{option}" for option in READERS}
+    known |= {f"--{option}" for mode in MODES.values() for option in mode.reads}
     for command in commands:
         options = dict(([*word.split("=", 1), ""])[:2] for word in shlex.split(command)[2:])
         assert options.get("--exp", "alexnet_cifar") in experiments.names(), command
