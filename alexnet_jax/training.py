@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import optim
+from alexnet_jax import files, optim
 from alexnet_jax.assembly import described, load_trained, make_evaluator, make_trainer, trained_with
 from alexnet_jax.data import pipeline, sources, statistics
 from alexnet_jax.data.classes import class_count
@@ -180,7 +180,7 @@ def _run(
             state = loop.run(state, validate=bool(distributed.told(lambda: int(checkpoints.unvalidated(step)))))
             scores, ranks = _test(evaluator, state, test)
             if distributed.leads():
-                np.save(workdir.path / RANKS, ranks)
+                files.write_array(workdir.path / RANKS, ranks)
             metrics.test(int(state.step), dataclasses.asdict(scores))
     finally:
         checkpoints.close()

@@ -1,18 +1,11 @@
 """Decoded images kept between two starts: one uncompressed .npz file per data set, named by the data's fingerprint."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-
-def cache_folder() -> Path:
-    """Where this program keeps files that it can make again: `alexnet_jax` in XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "alexnet_jax"
-
+from alexnet_jax import files
 
 Expected = dict[str, tuple[tuple[int, ...], str]]
 """{name of an array: (shape, name of its dtype)}"""
@@ -44,17 +37,8 @@ def read(path: Path, expected: Expected, log: Callable[[str], None]) -> dict[str
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], log: Callable[[str], None]) -> None:
-    """Write `arrays` to `path`, whole or not at all. A folder that cannot be written costs a line of `log`."""
+    """Replace the cache file `path` atomically. A folder that cannot be written to is reported by a line of `log`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temporary:
-            try:
-                np.savez(temporary, allow_pickle=False, **arrays)
-                temporary.flush()
-                os.fsync(temporary.fileno())
-                os.replace(temporary.name, path)
-            except BaseException:
-                Path(temporary.name).unlink(missing_ok=True)
-                raise
+        files.write_arrays(path, arrays)
     except OSError as error:
         log(f"The decoded images could not be kept in {path} ({error}); they will be decoded again at the next start.")

@@ -9,12 +9,12 @@ import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax.data import cache
-from alexnet_jax.data.cache import cache_folder
 from alexnet_jax.data.split import DataSet, Split, check_labels
 from alexnet_jax.data.tfds_download import obtain, run_prepare_script
 from alexnet_jax.data.tfds_sets import CIFAR10, Prepared, data_folder, describe, no_traceback, quiet, version_folder
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Data
+from alexnet_jax.files import cache_folder
 
 SHAPE = (32, 32, 3)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax import files
 from alexnet_jax.data import loader, prepared, source
 from alexnet_jax.data.images import encode
 from alexnet_jax.data.prepared import MANIFEST, SPLITS
@@ -24,7 +25,7 @@ from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data
 from alexnet_jax.modes import Request
 from alexnet_jax.processes.workers import begin
-from alexnet_jax.run.workdir import Workdir, write_whole
+from alexnet_jax.run.workdir import Workdir
 
 JOURNAL = "parts.jsonl"
 """One line for each part that is done; the first says what is prepared here."""
@@ -118,14 +119,14 @@ def _journal(folder: Path, identity: dict[str, Any]) -> dict[str, int]:
             raise UsageError(
                 f"{folder} holds {', '.join(sorted(others)[:5])}; nothing was touched. Choose an empty --data.prepared."
             )
-        write_whole(path, header + "\n")
+        files.write(path, header + "\n")
         return {}
     first, *lines = path.read_text().splitlines() or [""]
     if first != header:
         raise UsageError(
             f"{folder} holds another preparation (other pictures or another --data.side). Choose another --data.prepared."
         )
-    for leftover in (one for split in SPLITS for one in folder.glob(f".{split}.array_record-*.part")):
+    for leftover in (one for split in SPLITS for one in folder.glob(f".{split}.array_record-*")):
         leftover.unlink()
     done = {}
     for line in lines:
@@ -135,7 +136,7 @@ def _journal(folder: Path, identity: dict[str, Any]) -> dict[str, int]:
             continue
         if (folder / file).is_file():
             done[file] = checksum
-    write_whole(path, "".join(f"{line}\n" for line in [header, *map(json.dumps, done.items())]))
+    files.write(path, "".join(f"{line}\n" for line in [header, *map(json.dumps, done.items())]))
     return done
 
 
@@ -211,22 +212,21 @@ def _write(folder: Path, part: Part) -> tuple[int, list[str]]:
     """(checksum, faults); the file appears when it is complete and without fault."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    temporary, checksum, faults = folder / f".{part.file}.{os.getpid()}.part", 0, []
-    writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")  # JPEG does not shrink further
-    for index in range(len(part)):
-        try:
-            pixels, label = part.stream[index]
-        except RunError as problem:
-            faults.append(str(problem))
-            continue
-        record = LABEL.pack(label) + encode(pixels)
-        checksum = zlib.crc32(record, checksum)
-        writer.write(record)
-    writer.close()
-    if faults:
-        temporary.unlink()
-    else:
-        os.replace(temporary, folder / part.file)
+    checksum, faults = 0, []
+    with files.replacing(folder / part.file) as temporary:
+        writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")  # JPEG does not shrink further
+        for index in range(len(part)):
+            try:
+                pixels, label = part.stream[index]
+            except RunError as problem:
+                faults.append(str(problem))
+                continue
+            record = LABEL.pack(label) + encode(pixels)
+            checksum = zlib.crc32(record, checksum)
+            writer.write(record)
+        writer.close()
+        if faults:
+            temporary.unlink()
     return checksum, faults
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.data import source
-from alexnet_jax.data.cache import cache_folder
 from alexnet_jax.data.images import QUALITY
 from alexnet_jax.data.records import PreparedRecords
 from alexnet_jax.data.source import Source
 from alexnet_jax.data.split import DataSet, Stream
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data
+from alexnet_jax.files import cache_folder
 
 MANIFEST = "prepared.json"
 SPLITS = ("train", "test")

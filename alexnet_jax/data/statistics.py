@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax import files
 from alexnet_jax.data import cache, loader
 from alexnet_jax.data.split import Split, Stream
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Data
-from alexnet_jax.run.workdir import write_whole
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ STREAM_BATCH = 64
 
 def _of_stream(stream: Stream, workers: int | None, log: Callable[[str], None]) -> Moments:
     key = hashlib.sha256(f"{stream.fingerprint} {stream.side}".encode() + stream.indices.tobytes()).hexdigest()[:16]
-    path = cache.cache_folder() / f"moments-{key}.npz"
+    path = files.cache_folder() / f"moments-{key}.npz"
     expected: cache.Expected = {
         "count": ((), "int64"),
         "total": (stream.image, "int64"),
@@ -131,10 +130,9 @@ def _read_through(stream: Stream, workers: int) -> Moments:
 
 
 def save(stats: Statistics, path: Path) -> None:
-    """Write them beside the parameters that were trained with them, whole or not at all."""
-    colour, file = {} if stats.colour is None else {"colour": stats.colour}, io.BytesIO()
-    np.savez(file, allow_pickle=False, mean=stats.mean, scale=np.asarray(stats.scale, np.float64), **colour)
-    write_whole(path, file.getvalue())
+    """Write the statistics into the folder of the run whose parameters were trained with them."""
+    colour = {} if stats.colour is None else {"colour": stats.colour}
+    files.write_arrays(path, {"mean": stats.mean, "scale": np.asarray(stats.scale, np.float64), **colour})
 
 
 def restore(path: Path) -> Statistics | None:

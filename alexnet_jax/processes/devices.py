@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 
-from alexnet_jax.data.cache import cache_folder
 from alexnet_jax.experiment import Experiment
+from alexnet_jax.files import cache_folder
 from alexnet_jax.processes import distributed
 from alexnet_jax.processes.allocator import accelerated
 from alexnet_jax.processes.identity import Place

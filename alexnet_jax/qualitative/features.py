@@ -6,7 +6,6 @@ may be larger than memory.
 
 import contextlib
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from alexnet_jax import files
 from alexnet_jax.assembly import Trained, load_trained
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.modes import Look, Request
@@ -71,9 +71,7 @@ def _pass(trained: Trained, layer: str, split: str, pictures: Pictures | None, a
 def _npz(path: Path, beside: str, about: dict) -> Iterator[Add]:
     """Arrays: features float32 [n, units], label int32 [n] or path str [n], and `about`."""
     column: list = []
-    temporary = path.with_name(path.name + ".tmp")
-    with tempfile.TemporaryFile(dir=path.parent) as spool, contextlib.ExitStack() as stack:
-        stack.callback(temporary.unlink, missing_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent) as spool:
 
         def add(vectors: np.ndarray, values: list) -> None:
             spool.write(np.ascontiguousarray(vectors).tobytes())
@@ -85,9 +83,8 @@ def _npz(path: Path, beside: str, about: dict) -> Iterator[Add]:
         spool.flush()
         arrays: dict[str, Any] = {name: np.array(value) for name, value in about.items()}
         arrays[beside] = np.array(column, np.int32 if beside == "label" else np.str_)
-        with open(temporary, "wb") as file:
-            np.savez(file, features=np.memmap(spool, np.float32, "r").reshape(len(column), -1), **arrays)
-        os.replace(temporary, path)
+        arrays["features"] = np.memmap(spool, np.float32, "r").reshape(len(column), -1)
+        files.write_arrays(path, arrays)
 
 
 @contextlib.contextmanager
@@ -97,10 +94,8 @@ def _parquet(path: Path, beside: str, about: dict) -> Iterator[Add]:
     from pyarrow.parquet import ParquetWriter
 
     metadata = {name: json.dumps(value) for name, value in about.items()}
-    temporary = path.with_name(path.name + ".tmp")
     writers: list[ParquetWriter] = []
-    with contextlib.ExitStack() as stack:
-        stack.callback(temporary.unlink, missing_ok=True)
+    with files.replacing(path) as temporary, contextlib.ExitStack() as stack:
 
         def add(vectors: np.ndarray, values: list) -> None:
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
@@ -111,9 +106,6 @@ def _parquet(path: Path, beside: str, about: dict) -> Iterator[Add]:
             writers[0].write_table(table)
 
         yield add
-        if writers:
-            writers[0].close()
-            os.replace(temporary, path)
 
 
 FORMATS = {".npz": _npz, ".parquet": _parquet}

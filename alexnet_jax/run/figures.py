@@ -1,6 +1,5 @@
 """Pictures of a run, drawn from its metrics.jsonl and never shown: matplotlib's objects are used without pyplot."""
 
-import io
 import math
 import textwrap
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax.run.workdir import write_whole
+from alexnet_jax import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,11 +42,9 @@ def learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a picture as a PNG, whole or not at all. Parent folders are made."""
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=DPI, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, picture.getvalue())
+    """Replace a PNG file atomically. Missing parent folders are made."""
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")
 
 
 def canvas(size: tuple[float, float], title: str) -> "Figure":

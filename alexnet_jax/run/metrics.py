@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
+from alexnet_jax import files
 from alexnet_jax.errors import RunError
-from alexnet_jax.run.workdir import write_whole
 
 
 class Metrics:
@@ -224,7 +224,7 @@ class _Lines:
         return self._path.open("a", encoding="ascii")
 
     def _replace(self, lines: list[dict[str, Any]]) -> None:
-        write_whole(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        files.write(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 class _Events:

@@ -9,12 +9,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax import files
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json
 from alexnet_jax.modes import Request
 from alexnet_jax.run.figures import learning_curves
 from alexnet_jax.run.metrics import read_metrics
-from alexnet_jax.run.workdir import Workdir, write_whole
+from alexnet_jax.run.workdir import Workdir
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 """The distributions whose versions can change a result."""
@@ -51,7 +52,7 @@ def write_report(
         _validations(metrics),
     ]
     path = folder / "report.md"
-    write_whole(path, "\n\n".join(sections) + "\n")
+    files.write(path, "\n\n".join(sections) + "\n")
     return path
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax import files
 from alexnet_jax.errors import Busy, RunError, UsageError
 from alexnet_jax.experiment import Experiment, differences, from_json, to_json
 
@@ -30,19 +31,6 @@ CONTENTS = (
     "features",
 )
 """Everything a run writes; `--overwrite` deletes these and nothing else."""
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, text as UTF-8: beside its place first, under a name with this process's number.
-
-    Raises OSError when it cannot be written; what was there before is left.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Workdir:
@@ -110,8 +98,8 @@ class Workdir:
         return None if record is None else from_json(record["experiment"])
 
     def write(self, name: str, values: dict[str, Any]) -> None:
-        """Write a JSON file whole or not at all."""
-        write_whole(self.path / name, json.dumps(values, indent=2) + "\n")
+        """Replace a JSON file of the folder atomically."""
+        files.write_json(self.path / name, values)
 
     def write_record(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.run.workdir import write_whole
+from alexnet_jax import files
 from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare, points, spread
 from alexnet_jax.sweeps.study import Study
@@ -41,11 +41,11 @@ def write_report(folder: Path, study: Study) -> Path:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     _draw(folder / "figures", study, cells, found)
     arms = [_arm_line(study, name, cells[name], found) for name in cells]
-    write_whole(folder / "arms.csv", _csv(list(arms[0]), arms))
-    write_whole(
+    files.write(folder / "arms.csv", _csv(list(arms[0]), arms))
+    files.write(
         folder / "trials.csv", _csv(TRIAL, [{key: getattr(cell, key) for key in TRIAL} for cell in study.cells])
     )
-    write_whole(folder / "report.md", "\n\n".join(part for part in sections(study, cells, found) if part) + "\n")
+    files.write(folder / "report.md", "\n\n".join(part for part in sections(study, cells, found) if part) + "\n")
     return folder / "report.md"
 
 

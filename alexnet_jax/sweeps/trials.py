@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax import files
 from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.modes import Request
 from alexnet_jax.processes import signals
 from alexnet_jax.run.metrics import read_metrics
-from alexnet_jax.run.workdir import RANKS, RESULT, Workdir, write_whole
+from alexnet_jax.run.workdir import RANKS, RESULT, Workdir
 from alexnet_jax.sweeps.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial
 
@@ -113,8 +114,7 @@ def _write(trial: Trial, **values: Any) -> None:
     path = _note_path(trial)
     values |= {"arm": trial.arm, "seed": trial.seed, "time": time.time()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(values, indent=2) + "\n")
+        files.write_json(path, values)
     except OSError as problem:
         raise RunError(f"Cannot write {path} ({problem}). Is the disk full? The same command goes on.") from problem
 

@@ -1,7 +1,6 @@
 """Files of weights, read as named arrays and written as safetensors. Only torch unpickles anything, and it weights only."""
 
 import json
-import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from alexnet_jax import files
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.weights import caffe
 
@@ -133,13 +133,10 @@ def write(path: Path, tensors: Tensors, notes: dict[str, str], *, overwrite: boo
         raise UsageError(f"--weights={path}: expected a file ending in .safetensors to write to.")
     if path.exists() and not overwrite:
         raise UsageError(f"--weights={path}: the file is there already. Choose another name, or give --overwrite.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, temporary, notes)
-        os.replace(temporary, path)
+        with files.replacing(path) as temporary:
+            save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, temporary, notes)
     except Exception as problem:  # safetensors raises its own for a full disk
-        temporary.unlink(missing_ok=True)
         raise RunError(
             f"--weights={path} could not be written: {problem}. Is the disk full, or the folder closed?"
         ) from problem

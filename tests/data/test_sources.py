@@ -323,11 +323,6 @@ def test_a_cache_that_cannot_be_written_costs_one_line(tmp_path):
     assert "could not be kept" in lines[1]
 
 
-def test_the_cache_folder_is_in_home_by_default(tmp_path, monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache.cache_folder() == tmp_path / "home" / ".cache" / "alexnet_jax"
-
-
 # Damaged data
 
 

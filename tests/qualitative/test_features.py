@@ -78,7 +78,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(ending, untrained, tmp_pa
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("alexnet_jax.qualitative.features.os.replace", full)
+    monkeypatch.setattr("alexnet_jax.files.os.replace", full)
     path = tmp_path / f"vectors{ending}"
     assert main(command(untrained, mode="features", out=path)) == 1
     assert f"{path} was not finished ([Errno 28] No space left on device)" in capsys.readouterr().err

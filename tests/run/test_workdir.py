@@ -3,9 +3,7 @@
 import errno
 import fcntl
 import json
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -14,7 +12,7 @@ from running import LEARNING_EPOCHS, ROOT, command, contents, epochs, main, resu
 
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
-from alexnet_jax.run.workdir import CONTENTS, Workdir, write_whole
+from alexnet_jax.run.workdir import CONTENTS, Workdir
 
 pytest_plugins = ["running"]
 
@@ -163,21 +161,6 @@ def test_file_is_written_whole_or_not_at_all(workdir):
     with pytest.raises(TypeError):
         workdir.write("experiment.json", {"experiment": object()})
     assert (workdir.path / "experiment.json").read_bytes() == before
-
-
-def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_beside_it(tmp_path):
-    path, limit = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
-    write_whole(path, "before ×")
-    before, handler = path.read_bytes(), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            write_whole(path, bytes(2000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert path.read_bytes() == before == "before ×".encode()
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
 # --- whole commands --------------------------------------------------------------------------------------------------
