@@ -21,11 +21,11 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
 from alexnet_jax.errors import DataNotFoundError
 from alexnet_jax.experiment import CLASSES, IMAGES, Data
+from alexnet_jax.formatting import estimated_duration, size
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.summary import summary
 from alexnet_jax.processes.devices import set_up_devices
-from alexnet_jax.run.report import hours
 from alexnet_jax.run.restore import step_folders
 from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.train import Trainer
@@ -183,9 +183,9 @@ def _devices(trainer: Trainer) -> str:
 
 def _memory(measured: Measured) -> str:
     there = _memory_there()
-    beside = "" if there is None else f" of {_gibibytes(there)}"
+    beside = "" if there is None else f" of {size(there)}"
     warning = "" if there is None or measured.memory < there else "; TOO LITTLE, try a smaller --train.batch"
-    return f"Memory of each device: {_gibibytes(measured.memory)}{beside} for a step, as XLA plans it{warning}"
+    return f"Memory of each device: {size(measured.memory)}{beside} for a step, as XLA plans it{warning}"
 
 
 def _memory_there() -> int | None:
@@ -200,7 +200,7 @@ def _disk(measured: Measured, request: Request) -> str:
     folder = next(path for path in (request.workdir.absolute(), *request.workdir.absolute().parents) if path.is_dir())
     needed, free = kept * measured.state, shutil.disk_usage(folder).free
     warning = "; TOO LITTLE, choose another --workdir" if free < needed else ""
-    return f"Disk: {_gibibytes(needed)} for up to {kept} checkpoints, {_gibibytes(free)} free{warning}"
+    return f"Disk: {size(needed)} for up to {kept} checkpoints, {size(free)} free{warning}"
 
 
 def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test: int) -> str:
@@ -216,12 +216,9 @@ def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test
     read = f", {measured.reading:.3g} s to read its pictures" if measured.reading else ""
     return (
         f"Time: {left:,} steps of {options.batch} images, {measured.step:.3g} s each{read}: about "
-        f"{hours(total)} with evaluations, measured on {STEPS} steps, after {hours(measured.compilation)} of compilation"
+        f"{estimated_duration(total)} with evaluations, measured on {STEPS} steps, after "
+        f"{estimated_duration(measured.compilation)} of compilation"
     )
-
-
-def _gibibytes(number: int) -> str:
-    return f"{number / 2**30:,.1f} GiB" if number >= 2**29 else f"{number / 2**20:,.1f} MiB"
 
 
 def summarize(request: Request) -> None:

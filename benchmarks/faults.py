@@ -24,6 +24,7 @@ from typing import Any
 
 import tyro
 
+from alexnet_jax.formatting import markdown_table
 from benchmarks.rivals import ROOT
 
 
@@ -308,16 +309,15 @@ def _write_pictures(root: Path) -> None:
 
 
 def _table(reports: list[Report], outcomes: Counter[str]) -> str:
-    lines = ["| what was killed | kills | where they hit | runs brought to their end | equal to the undisturbed |"]
-    lines += ["|---|---|---|---|---|"]
+    rows = []
     for report in reports:
         hit = ", ".join(f"{phase} {count}" for phase, count in report.hit.most_common())
         equal = f"{report.ended - len(report.unequal)} of {report.ended}"
-        lines.append(f"| {report.kind} | {sum(report.hit.values())} | {hit} | {report.ended} | {equal} |")
+        rows.append([report.kind, str(sum(report.hit.values())), hit, str(report.ended), equal])
     names = ("found", "harmless", "silently wrong", "mistaken for another network")
-    lines += ["", f"| single flipped bits | {' | '.join(names)} |", "|---|---|---|---|---|"]
-    lines += [f"| {sum(outcomes.values())} | {' | '.join(str(outcomes[name]) for name in names)} |"]
-    return "\n".join(lines)
+    flipped = [str(sum(outcomes.values())), *(str(outcomes[name]) for name in names)]
+    kills = ("what was killed", "kills", "where they hit", "runs brought to their end", "equal to the undisturbed")
+    return f"{markdown_table(kills, rows)}\n\n{markdown_table(('single flipped bits', *names), [flipped])}"
 
 
 if __name__ == "__main__":

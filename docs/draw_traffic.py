@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from alexnet_jax.experiment import Network
+from alexnet_jax.formatting import markdown_table, megabytes
 from alexnet_jax.network.networks import ALEXNET, ALEXNET_MERGED, ALEXNET_ONE_COLUMN, build
 from alexnet_jax.network.table import parameter_count
 from alexnet_jax.traffic.moves import sent
@@ -81,12 +82,11 @@ Bytes are what one device sends in one step, with rings: an all-gather or a redu
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
-    rule = ["---", *("---:" for _ in heads[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
+    return markdown_table(heads, rows, right=range(1, len(heads)))
 
 
 def _mb(number: float) -> str:
-    return f"{number / 1e6:,.2f}" if number else "0"
+    return megabytes(number, digits=2, zero="0")
 
 
 def _per_layer() -> str:

@@ -23,6 +23,7 @@ from alexnet_jax.data.records import LABEL
 from alexnet_jax.data.split import DataSet, Stream
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data
+from alexnet_jax.formatting import size
 from alexnet_jax.modes import Request
 from alexnet_jax.processes.workers import begin
 from alexnet_jax.run.workdir import Workdir
@@ -144,7 +145,7 @@ def _check_room(folder: Path, pictures: int, side: int) -> None:
     needed, free = pictures * side * side * BYTES, shutil.disk_usage(folder).free
     if needed > free:
         raise UsageError(
-            f"{folder} has {free / 2**30:.1f} GiB free, but {pictures:,} pictures may take up to {needed / 2**30:.1f} GiB. "
+            f"{folder} has {size(free)} free, but {pictures:,} pictures may take up to {size(needed)}. "
             "Make room, or choose another disk with --data.prepared=FOLDER."
         )
 

@@ -2,6 +2,7 @@
 
 import math
 
+from alexnet_jax.formatting import text_table
 from alexnet_jax.network.table import LRN, LayerShape, Table, shapes
 
 HEADINGS = ("layer", "sees per column", "gives per column", "parameters", "operations", "from the other column")
@@ -13,16 +14,10 @@ def summary(table: Table) -> str:
     rows = [HEADINGS, *(_row(table, layer) for layer in layers)]
     total = sum(layer.parameters for layer in layers), sum(layer.operations for layer in layers)
     rows.append(("total", "", "", f"{total[0]:,}", f"{total[1] / 1e6:,.1f} M", ""))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
-    lines = ["  ".join(map(_aligned, row, widths, range(len(row)))).rstrip() for row in rows]
     image = "x".join(map(str, table.image))
     title = f"{table.name}: images {image}, columns {table.columns}, classes {table.classes}"
     note = "Operations: multiplications and additions of one image's forward pass, over all columns."
-    return "\n".join([title, "", *lines, "", note])
-
-
-def _aligned(cell: str, width: int, column: int) -> str:
-    return cell.rjust(width) if column in (3, 4) else cell.ljust(width)
+    return f"{title}\n\n{text_table(rows, right=(3, 4))}\n\n{note}"
 
 
 def _row(table: Table, layer: LayerShape) -> tuple[str, ...]:

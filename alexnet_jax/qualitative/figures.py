@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet_jax.formatting import percent
 from alexnet_jax.qualitative.examples import UNKNOWN
 from alexnet_jax.run.figures import canvas, save
 
@@ -82,7 +83,7 @@ def predictions(found: Sequence["Prediction"], names: Sequence[str], path: Path,
         below.barh(places, each.probabilities, color=colours, height=0.85)
         for place, index, share in zip(places, each.classes, each.probabilities, strict=True):
             below.text(0.02, place, _short(names[int(index)]), va="center", fontsize=8, color=INK)
-            below.text(1, place, f"{100 * share:.1f} %", va="center", ha="right", fontsize=7, color=QUIET)
+            below.text(1, place, percent(share, 1), va="center", ha="right", fontsize=7, color=QUIET)
         below.set_xlim(0, 1)
         below.set_ylim(len(places) - 0.4, -0.6)
     save(figure, path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alexnet_jax.assembly import Trained, load_trained
+from alexnet_jax.formatting import percent
 from alexnet_jax.modes import Request
 from alexnet_jax.qualitative import figures
 from alexnet_jax.qualitative.examples import UNKNOWN, Pictures, Sample, asked_for, output_folder, picture_files
@@ -61,7 +62,7 @@ def _text(found: Prediction, names: tuple[str, ...]) -> str:
     title = found.name if found.label == UNKNOWN else f"{found.name}: {names[found.label]}"
     width = max(len(names[index]) for index in found.classes)
     rows = [
-        f"  {100 * share:6.2f} %  {names[index]:{width}s}  {'#' * round(BAR * float(share))}".rstrip()
+        f"  {percent(share):>8s}  {names[index]:{width}s}  {'#' * round(BAR * float(share))}".rstrip()
         for index, share in zip(found.classes, found.probabilities, strict=True)
     ]
     return "\n".join([title, *rows])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_jax import files
+from alexnet_jax.formatting import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +77,7 @@ def _draw_errors(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
     if values:
         last = 100 * values[-1]
         axes.axhline(last, color=TEST, linewidth=0.9, linestyle="--")
-        axes.plot(epochs[-1:], [last], color=TEST, linestyle="", marker="D", markersize=6, label=f"test: {last:.2f} %")
+        axes.plot(epochs[-1:], [last], color=TEST, linestyle="", marker="D", markersize=6, label=f"test: {percent(values[-1])}")
     axes.set_title("Top-1 error", loc="left", fontsize=11)
     axes.set_ylabel("% of images")
 

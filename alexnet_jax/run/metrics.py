@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 
 from alexnet_jax import files
 from alexnet_jax.errors import RunError
+from alexnet_jax.formatting import countdown, percent
 
 
 class Metrics:
@@ -279,7 +280,7 @@ class _Terminal:
         images = "-" if speed is None else f"{speed:,.0f}"
         text = f"{epochs}  step {step}/{self._total}  loss {loss:.4f}  {images} images/s"
         # A bar on 80 columns is cut off at the end: the rate is what a user misses least.
-        text += f"  {_duration(self._seconds_left(step))} left  rate {rate:.3g}"
+        text += f"  {countdown(self._seconds_left(step))} left  rate {rate:.3g}"
         if self._bar is None:
             self.note(text)
         else:
@@ -375,12 +376,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _evaluation_text(kind: str, step: int, epoch: float, values: dict[str, Any]) -> str:
-    forms = {"loss": "loss {:.4f}", "top1_error": "top-1 error {:.2%}", "top5_error": "top-5 error {:.2%}"}
-    parts = [form.format(values[key]) for key, form in forms.items() if values.get(key) is not None]
+    names = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
+    parts = [] if values.get("loss") is None else [f"loss {values['loss']:.4f}"]
+    parts += [f"{name} {percent(values[key])}" for key, name in names.items() if values.get(key) is not None]
     return "  ".join([f"{kind} at epoch {epoch:.2f} (step {step}):", *parts])
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -12,6 +12,7 @@ from typing import Any
 from alexnet_jax import files
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json
+from alexnet_jax.formatting import MISSING, duration, markdown_table, percent
 from alexnet_jax.modes import Request
 from alexnet_jax.run.figures import learning_curves
 from alexnet_jax.run.metrics import read_metrics
@@ -123,29 +124,29 @@ def _headline(data_title: str, result: dict[str, Any]) -> str:
 
 
 def _error_and_accuracy(error: float | None) -> str:
-    return "error not measured" if error is None else f"error {_percent(error)} (accuracy {_percent(1 - error)})"
+    return "error not measured" if error is None else f"error {percent(error)} (accuracy {percent(1 - error)})"
 
 
 def _facts(environment: dict[str, Any], data_title: str, metrics: list[dict[str, Any]], result: dict[str, Any]) -> str:
     rows = {
-        "Data": data_title.replace("|", "\\|"),
+        "Data": data_title,
         "Test loss": _number(result.get("loss"), "{:.4f} nats per image"),
         "Best validation": _best_validation(result),
         "Trained for": f"{_number(result.get('epochs'), '{:g} epochs')}, {_number(result.get('steps'), '{:,} steps')}",
-        "Time": _time(result.get("seconds")),
+        "Time": duration(result.get("seconds")),
         "Speed": _speed(metrics),
         "Devices": _devices(environment),
-        "Processor": environment.get("processor") or "not known",
+        "Processor": environment.get("processor") or MISSING,
         "Commit": _commit(environment),
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return markdown_table(("", ""), list(rows.items()))
 
 
 def _best_validation(result: dict[str, Any]) -> str:
     error, step = result.get("best_validation_top1_error"), result.get("best_step")
     if error is None:
         return "not measured"
-    return f"top-1 error {_percent(error)}" + ("" if step is None else f" after {step:,} steps")
+    return f"top-1 error {percent(error)}" + ("" if step is None else f" after {step:,} steps")
 
 
 def _speed(metrics: list[dict[str, Any]]) -> str:
@@ -157,7 +158,7 @@ def _speed(metrics: list[dict[str, Any]]) -> str:
 def _devices(environment: dict[str, Any]) -> str:
     kinds, count = environment.get("device_kinds"), environment.get("device_count")
     if not kinds:
-        return "not known"
+        return MISSING
     together = environment.get("process_count", 1)
     among = f", in {together} processes" if together > 1 else ""
     return f"{count} x {', '.join(kinds)} ({environment.get('backend')}){among}"
@@ -203,40 +204,17 @@ def _validations(metrics: list[dict[str, Any]]) -> str:
     lines = [line for line in metrics if line["kind"] == "validation"]
     if not lines:
         return "No validation was made."
-    head = ["| epoch | step | validation loss | top-1 error | top-5 error |", "|---:|---:|---:|---:|---:|"]
-    return "\n".join(["## Validation", "", *head, *map(_validation_row, lines)])
+    heads = ("epoch", "step", "validation loss", "top-1 error", "top-5 error")
+    return f"## Validation\n\n{markdown_table(heads, list(map(_validation_row, lines)), right=range(len(heads)))}"
 
 
-def _validation_row(line: dict[str, Any]) -> str:
-    loss = _number(line.get("loss"), "{:.4f}")
-    errors = " | ".join(_percent(line.get(key)) for key in ("top1_error", "top5_error"))
-    return f"| {line['epoch']:.4g} | {line['step']} | {loss} | {errors} |"
-
-
-def _percent(fraction: float | None) -> str:
-    return _number(None if fraction is None else 100 * fraction, "{:.2f} %")
+def _validation_row(line: dict[str, Any]) -> list[str]:
+    errors = (percent(line.get(key)) for key in ("top1_error", "top5_error"))
+    return [f"{line['epoch']:.4g}", str(line["step"]), _number(line.get("loss"), "{:.4f}"), *errors]
 
 
 def _number(value: float | None, form: str) -> str:
-    return "not known" if value is None else form.format(value)
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "not known"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def hours(seconds: float) -> str:
-    """Seconds in the unit that fits them."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+    return MISSING if value is None else form.format(value)
 
 
 def write_report_again(request: Request) -> None:
@@ -261,6 +239,6 @@ def write_report_again(request: Request) -> None:
 def result_line(result: dict) -> str:
     """Return the test error of a result in one line."""
     return (
-        f"Test error: top-1 {100 * result['top1_error']:.2f} %, top-5 {100 * result['top5_error']:.2f} % "
-        f"(accuracy {100 * (1 - result['top1_error']):.2f} %) on {result['examples']:,} images."
+        f"Test error: top-1 {percent(result['top1_error'])}, top-5 {percent(result['top5_error'])} "
+        f"(accuracy {percent(1 - result['top1_error'])}) on {result['examples']:,} images."
     )

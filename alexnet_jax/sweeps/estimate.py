@@ -9,9 +9,9 @@ import numpy as np
 
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.experiment import IMAGES, Data, Experiment
+from alexnet_jax.formatting import estimated_duration
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count
-from alexnet_jax.run.report import hours
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 
@@ -32,12 +32,12 @@ def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
     if speeds:
         middle = statistics.median(speeds)
         total = sum(work) / middle
-        return f"About {hours(total)} for the rest, at the speed of the {_trials(len(speeds))} done."
+        return f"About {estimated_duration(total)} for the rest, at the speed of the {_trials(len(speeds))} done."
     speed = matrix_speed()
     fast, slow = (len(todo) * START + sum(work) / (speed * share) for share in reversed(SHARE))
     return (
-        f"Between {hours(fast)} and {hours(slow)} on this machine's cores, reckoned from a matrix product's "
-        f"{speed / 1e9:.0f} GFLOP/s; an accelerator is faster. The first trials will tell better."
+        f"Between {estimated_duration(fast)} and {estimated_duration(slow)} on this machine's cores, reckoned from a "
+        f"matrix product's {speed / 1e9:.0f} GFLOP/s; an accelerator is faster. The first trials will tell better."
     )
 
 

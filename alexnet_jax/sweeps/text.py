@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from alexnet_jax.formatting import duration, markdown_table, percent
 from alexnet_jax.sweeps.comparison import Cell, Comparison, points, spread
 from alexnet_jax.sweeps.inference import FLIPS, POWER, is_exact
 from alexnet_jax.sweeps.power import ALPHA, reach, smallest_p
@@ -24,17 +25,19 @@ def sections(study: Study, cells: dict[str, list[Cell]], found: list[Comparison]
     """Markdown, section by section; a part that has nothing to say is empty."""
     yield f"# {study.name}\n\n{study.question}"
     yield f"## Fixed before the first trial\n\n{_plan(study)}"
-    yield _table("arm | changes | reason | published", [_plan_row(study.facts(name)) for name in cells])
+    yield markdown_table(("arm", "changes", "reason", "published"), [_plan_row(study.facts(name)) for name in cells])
     yield f"## Trials\n\n{_counts(study.cells)}"
     yield "## Results\n\nTop-1 errors on the test images in %, differences in points; positive means worse than the base."
-    head = "arm | error: mean ± sd (n) | difference [95 %] | p | p, Holm | 95 % over test images | published | verdict"
+    differences = ("difference [95 %]", "p", "p, Holm", "95 % over test images", "published", "verdict")
+    heads = ("arm", "error: mean ± sd (n)", *differences)
     by_name = {one.arm: one for one in found}
-    yield _table(head, [_result_row(study.facts(name), cells[name], by_name.get(name)) for name in cells])
+    yield markdown_table(heads, [_result_row(study.facts(name), cells[name], by_name.get(name)) for name in cells])
     tested = [(one, study.facts(one.arm), cells[one.arm]) for one in found if one.arm != study.control]
     yield "\n".join(f"- {words(*each, len(tested))}" for each in tested)
-    head = "arm | parameters | operations | training time | top-5 error | correlation with base | detectable difference"
-    head += "" if study.milestone is None else f" | epochs to {100 * study.milestone:g} % training error"
-    yield _table(head, [_cost_row(study, name, cells, by_name.get(name)) for name in cells])
+    heads = ["arm", "parameters", "operations", "training time", "top-5 error", "correlation with base"]
+    heads.append("detectable difference")
+    heads += [] if study.milestone is None else [f"epochs to {100 * study.milestone:g} % training error"]
+    yield markdown_table(heads, [_cost_row(study, name, cells, by_name.get(name)) for name in cells])
     yield _control(study, by_name)
     yield "\n\n".join(f"![{caption}](figures/{name}.png)" for name, caption in PICTURES.items())
     yield f"## How to read it\n\n{_reading(study)}"
@@ -140,11 +143,11 @@ def _turned(one: Comparison) -> Span:
 def _cost_row(study: Study, name: str, cells: dict[str, list[Cell]], one: Comparison | None) -> list[str]:
     arm = study.facts(name)
     times, base_times = (_known(cells[one], "step_seconds") for one in (name, study.base_arm))
-    time = "–" if not times else _time(statistics.median(times))
+    time = "–" if not times else duration(statistics.median(times))
     top5 = _known(cells[name], "top5_error")
     row = [name, _count(arm.parameters), _count(arm.operations)]
     row.append(time + _ratio(times, base_times, statistics.median) * (one is not None))
-    row.append(f"{100 * statistics.mean(top5):.2f} %" if top5 else "–")
+    row.append(percent(statistics.mean(top5)) if top5 else "–")
     row += ["–", "–"] if one is None else [_number(one.correlation), _number(one.detectable)]
     if study.milestone is not None:
         reached, base = _known(cells[name], "milestone"), _known(cells[study.base_arm], "milestone")
@@ -212,7 +215,7 @@ def _made_with(study: Study) -> str:
         "Versions": ", ".join(f"{name} {_all(one.get(name) for one in versions)}" for name in names),
         "Commit": _all(commits),
         "Devices": f"{_all(kinds)}; processor {_all(one.get('processor') for one in several)}",
-        "Time": f"{_time(seconds)} of training, all trials together",
+        "Time": f"{duration(seconds)} of training, all trials together",
     }
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
@@ -220,12 +223,6 @@ def _made_with(study: Study) -> str:
 def _all(values: Iterable[str | None]) -> str:
     """Every different value, for trials may have run on several machines and versions."""
     return " and ".join(dict.fromkeys(value for value in values if value)) or "not known"
-
-
-def _table(head: str, rows: list[list[str]]) -> str:
-    columns = head.split(" | ")
-    lines = [columns, ["---"] * len(columns), *([_line(value).replace("|", "\\|") for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _line(text: str) -> str:
@@ -251,13 +248,3 @@ def _count(value: int | None) -> str:
 
 def _span(span: Span) -> str:
     return "" if span is None else f"[{span[0]:.2f}, {span[1]:.2f}]"
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.1f} s"
-        if seconds < 120
-        else f"{seconds / 60:.1f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.2f} h"
-    )

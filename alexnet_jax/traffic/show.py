@@ -5,6 +5,7 @@ from collections import Counter
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Experiment
+from alexnet_jax.formatting import megabytes, percent, text_table
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table
@@ -67,17 +68,13 @@ def by_layer(table: Table, placement: Placement, batch: int, found: list[Move]) 
         rows.append((layer.layer, *_cells(own, layer.forward, layer.backward)))
     rows.append(("loss", *_cells([m for m in found if m.layer == "loss"], 0, 0)))
     rows.append(("total", *_cells(found, sum(x.forward for x in layers), sum(x.backward for x in layers))))
-    return _aligned(rows)
+    return text_table(rows, right=range(1, len(rows[0])))
 
 
 def _cells(found: list[Move], forward: float, backward: float) -> tuple[str, ...]:
     gradients = sent(move for move in found if move.update)
     there, back = (sent(found, direction=direction) for direction in ("forward", "backward"))
-    return _mb(there), _giga(forward), _mb(back), _mb(gradients), _giga(backward)
-
-
-def _mb(number: float) -> str:
-    return f"{number / 1e6:,.3f}" if number else "-"
+    return megabytes(there), _giga(forward), megabytes(back), megabytes(gradients), _giga(backward)
 
 
 def _giga(number: float) -> str:
@@ -119,14 +116,14 @@ def by_placement(table: Table, devices: int, batch: int, precision: str, machine
         row = (
             name,
             f"{held(table, placement) / 1e6:,.2f}",
-            *(_mb(sent(found, direction=direction)) for direction in ("forward", "backward")),
+            *(megabytes(sent(found, direction=direction)) for direction in ("forward", "backward")),
         )
         if machine is not None:
             spent = times(table, placement, batch, machine, precision)
             parts = (spent.compute, spent.communication, spent.step, spent.at_best)
-            row += (*(f"{1e3 * seconds:,.1f}" for seconds in parts), f"{spent.efficiency:.1%}")
+            row += (*(f"{1e3 * seconds:,.1f}" for seconds in parts), percent(spent.efficiency, 1))
         rows.append(row)
-    text = f"Placements on {devices:,} devices, on paper:\n\n{_aligned(rows)}"
+    text = f"Placements on {devices:,} devices, on paper:\n\n{text_table(rows, right=range(1, len(rows[0])))}"
     if machine is not None:
         notes.append(
             "Step: computation, then communication. At best: the longer of the two, all else hidden behind it. Pooling, "
@@ -143,12 +140,3 @@ def _placements(table: Table, devices: int) -> dict[str, Placement]:
     if devices > table.columns:
         found["every layer by maps"] = Placement("model", 1, devices)
     return found
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> str:
-    """Text in columns, all but the first to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = (
-        [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))] for row in rows
-    )
-    return "\n".join("  ".join(cells) for cells in lines)

@@ -285,7 +285,7 @@ def test_plain_lines_in_a_log(tmp_path):
     assert len(lines) == 2 + 1 + 1
     assert all(part in lines[1] for part in CONTENT)
     assert lines[2] == "a word"
-    assert all(part in lines[3] for part in ("validation", "loss 1.5", "top-1 error 25.00%", "top-5 error 12.50%"))
+    assert all(part in lines[3] for part in ("validation", "loss 1.5", "top-1 error 25.00 %", "top-5 error 12.50 %"))
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
 
 

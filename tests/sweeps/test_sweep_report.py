@@ -156,7 +156,7 @@ def table(text, head):
         "- Versions: python 3.11.9, jax 0.10.2, flax not known",
         "- Commit: `0123abcd` with uncommitted changes",
         "- Devices: 2 x cpu; processor Example CPU",
-        "- Time: 12.22 h of training, all trials together",
+        "- Time: 12 h 13 min of training, all trials together",
         "python launch.py --sweep=ablations",
     ],
 )
