@@ -12,7 +12,7 @@ from alexnet_jax.formatting import markdown_table, megabytes
 from alexnet_jax.network.networks import ALEXNET, ALEXNET_MERGED, ALEXNET_ONE_COLUMN, build
 from alexnet_jax.network.table import parameter_count
 from alexnet_jax.traffic.moves import sent
-from alexnet_jax.traffic.paper import Placement, held, moves, work
+from alexnet_jax.traffic.predicted import Partition, held, moves, work
 from alexnet_jax.traffic.times import Machine, Times, hybrid_step, implied_link, times
 
 BATCH = 128
@@ -36,9 +36,9 @@ SPEEDUPS = {2: 1.95, 4: 3.74, 8: 6.25}
 """Its table, {GPUs: speed-up} at 128 images per GPU; quoted from memory."""
 
 SIDE_BY_SIDE = {
-    "two columns": Placement("columns", 1, 2),
-    "data parallel": Placement("columns", 2, 1),
-    "hybrid": Placement("hybrid", 2),
+    "two columns": Partition("columns", 1, 2),
+    "data parallel": Partition("columns", 2, 1),
+    "hybrid": Partition("hybrid", 2),
 }
 """Placements of the network of 2012 on two devices."""
 
@@ -48,15 +48,15 @@ EVERYWHERE = build(Network("alexnet", crossings="everywhere"), 1000)
 
 def k20() -> Machine:
     """A K20 that computes as fast as the time on one of them says."""
-    operations = sum(layer.operations for layer in work(ALEXNET_MERGED, Placement("columns"), BATCH))
+    operations = sum(layer.operations for layer in work(ALEXNET_MERGED, Partition("columns"), BATCH))
     seconds = HOURS_ONE_K20 * 3600 * BATCH / (IMAGES_2014 * EPOCHS)
     return Machine(operations / seconds, K20_LINK)
 
 
 def scaling(devices: int, kind: str = "hybrid") -> Times:
     """Of a step of the merged network with 128 images on each K20, in a placement."""
-    placement = Placement("hybrid", devices) if kind == "hybrid" else Placement("columns", devices)
-    return times(ALEXNET_MERGED, placement, BATCH * devices, k20())
+    partition = Partition("hybrid", devices) if kind == "hybrid" else Partition("columns", devices)
+    return times(ALEXNET_MERGED, partition, BATCH * devices, k20())
 
 
 def days(seconds_per_step: float) -> float:
@@ -90,7 +90,7 @@ def _mb(number: float) -> str:
 
 
 def _per_layer() -> str:
-    found = {name: moves(ALEXNET, placement, BATCH) for name, placement in SIDE_BY_SIDE.items()}
+    found = {name: moves(ALEXNET, partition, BATCH) for name, partition in SIDE_BY_SIDE.items()}
     found["crossings everywhere"] = moves(EVERYWHERE, SIDE_BY_SIDE["two columns"], BATCH)
     rows = []
     for name in (spec.name for spec in ALEXNET.layers):
@@ -98,7 +98,7 @@ def _per_layer() -> str:
         rows.append([name, *cells])
     total = {name: sent(m) for name, m in found.items()}
     rows.append(["all", *map(_mb, total.values())])
-    kept = [f"{held(ALEXNET, placement) / 1e6:,.2f}" for placement in SIDE_BY_SIDE.values()]
+    kept = [f"{held(ALEXNET, partition) / 1e6:,.2f}" for partition in SIDE_BY_SIDE.values()]
     rows.append(["10^6 parameters held", *kept, f"{held(EVERYWHERE, SIDE_BY_SIDE['two columns']) / 1e6:,.2f}"])
     saved = 1 - total["two columns"] / total["crossings everywhere"]
     return (
@@ -112,13 +112,13 @@ def _per_layer() -> str:
 
 
 def _in_2012() -> str:
-    placement, alone = SIDE_BY_SIDE["two columns"], Placement("columns")
-    two = times(ALEXNET, placement, BATCH, GTX_580)
+    partition, alone = SIDE_BY_SIDE["two columns"], Partition("columns")
+    two = times(ALEXNET, partition, BATCH, GTX_580)
     one = times(ALEXNET_ONE_COLUMN, alone, BATCH, GTX_580)
     share = [days(two.compute) / (d - days(two.communication)) for d in DAYS_2012]
     heads = ["", "two columns, two GPUs", "one-GPU net"]
     rows = [
-        ["parameters per GPU", f"{held(ALEXNET, placement):,}", f"{held(ALEXNET_ONE_COLUMN, alone):,}"],
+        ["parameters per GPU", f"{held(ALEXNET, partition):,}", f"{held(ALEXNET_ONE_COLUMN, alone):,}"],
         ["10^9 operations per GPU and step", *(f"{t.compute * GTX_580.compute / 1e9:,.1f}" for t in (two, one))],
         ["MB sent per GPU and step", *(f"{t.communication * GTX_580.link / 1e6:,.1f}" for t in (two, one))],
         ["computing, ms at peak", *(f"{1e3 * t.compute:.1f}" for t in (two, one))],
@@ -208,7 +208,7 @@ def main(path: Path) -> None:
     from docs.traffic_figures import draw
 
     path.write_text(document(), encoding="utf-8")
-    by_layer = {name: moves(ALEXNET, placement, BATCH) for name, placement in SIDE_BY_SIDE.items()}
+    by_layer = {name: moves(ALEXNET, partition, BATCH) for name, partition in SIDE_BY_SIDE.items()}
     devices = [2**i for i in range(9)]
     efficiency = {
         "hybrid": [scaling(n).efficiency for n in devices],

@@ -7,7 +7,6 @@ away. It is 0 for a kernel that sees brightness alone, 1 for one that sees only 
 average for random weights, such as an untrained network's.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from alexnet_jax.model import abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.processes.devices import set_up_devices
-from alexnet_jax.qualitative import figures
+from alexnet_jax.qualitative import paper_figures
 from alexnet_jax.qualitative.examples import output_folder
+from alexnet_jax.qualitative.results import ColumnEntry, ColumnKernels, Comparison, KernelsFile
 from alexnet_jax.run.restore import restore_parameters
 from alexnet_jax.run.workdir import Workdir
 
@@ -39,31 +39,6 @@ GREY_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Column:
-    """The kernels of one column that are alive, and how many are not."""
-
-    selectivity: np.ndarray  # float64 [living kernels]
-    dead: int
-
-    @property
-    def mean(self) -> float:
-        """Of the selectivities; nan where no kernel is alive."""
-        return float(np.mean(self.selectivity)) if len(self.selectivity) else float("nan")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Of the mean selectivities of two columns."""
-
-    difference: float
-    """Second minus first."""
-    interval: tuple[float, float]
-    """95 %, after Welch."""
-    p: float
-    """How often kernels exchanged at random between the columns give at least this absolute difference."""
-
-
 def show(request: Request) -> None:
     """Print the selectivity of each column and their difference; write kernels.png and kernels.json."""
     experiment = request.experiment
@@ -75,13 +50,13 @@ def show(request: Request) -> None:
     layer = table.layers[0].name
     kernels = np.asarray(parameters[layer]["kernel"], np.float64)
     alive = living(kernels)
-    found = [Column(selectivity(own[use]), int((~use).sum())) for own, use in zip(kernels, alive, strict=True)]
+    found = [ColumnKernels(selectivity(own[use]), int((~use).sum())) for own, use in zip(kernels, alive, strict=True)]
     comparison = compare(*(column.selectivity for column in found)) if len(found) == 2 else None
     print(f"Checkpoint: {checkpoint}\n\n{_text(layer, found, comparison)}\n\n{NOTE}")
     if experiment.data.name == "digits":
         print(GREY_NOTE)
-    figures.kernels(kernels, alive, found, folder / "kernels.png", f"{experiment.name}: the kernels of {layer}")
-    Workdir(folder).write("kernels.json", _record(checkpoint, layer, found, comparison))
+    paper_figures.kernels(kernels, alive, found, folder / "kernels.png", f"{experiment.name}: the kernels of {layer}")
+    Workdir(folder).write("kernels.json", dict(_file(checkpoint, layer, found, comparison)))
     print(f"\n{folder / 'kernels.png'}\n{folder / 'kernels.json'}")
 
 
@@ -118,7 +93,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> Comparison | None:
     return Comparison(difference, (float(limits.low), float(limits.high)), float(test.pvalue))
 
 
-def _text(layer: str, found: list[Column], comparison: Comparison | None) -> str:
+def _text(layer: str, found: list[ColumnKernels], comparison: Comparison | None) -> str:
     rows = [f"{layer}     kernels   dead   mean colour selectivity   kernels above 1/2"]
     for i, column in enumerate(found):
         number, above = len(column.selectivity) + column.dead, int((column.selectivity > 0.5).sum())
@@ -132,20 +107,17 @@ def _text(layer: str, found: list[Column], comparison: Comparison | None) -> str
     return "\n".join(rows)
 
 
-def _record(checkpoint: Path, layer: str, found: list[Column], comparison: Comparison | None) -> dict[str, Any]:
-    return {
-        "checkpoint": str(checkpoint),
-        "layer": layer,
-        "note": NOTE,
-        "columns": [
-            {
-                "mean": column.mean if len(column.selectivity) else None,
-                "dead": column.dead,
-                "selectivity": column.selectivity.tolist(),
-            }
-            for column in found
-        ],
-        "difference": comparison and comparison.difference,
-        "interval": comparison and list(comparison.interval),
-        "p": comparison and comparison.p,
-    }
+def _file(checkpoint: Path, layer: str, found: list[ColumnKernels], comparison: Comparison | None) -> KernelsFile:
+    columns = [
+        ColumnEntry(mean=own.mean if len(own.selectivity) else None, dead=own.dead, selectivity=own.selectivity.tolist())
+        for own in found
+    ]
+    return KernelsFile(
+        checkpoint=str(checkpoint),
+        layer=layer,
+        note=NOTE,
+        columns=columns,
+        difference=comparison and comparison.difference,
+        interval=comparison and list(comparison.interval),
+        p=comparison and comparison.p,
+    )

@@ -5,7 +5,6 @@ nearest stay, so it may be larger than memory.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from alexnet_jax.assembly import Trained, load_trained
 from alexnet_jax.modes import Request
-from alexnet_jax.qualitative import figures
+from alexnet_jax.qualitative import paper_figures
 from alexnet_jax.qualitative.examples import (
     UNKNOWN,
     Batch,
@@ -27,25 +26,13 @@ from alexnet_jax.qualitative.examples import (
     picture_files,
 )
 from alexnet_jax.qualitative.outputs import batch_size, chosen_layer, vectors
+from alexnet_jax.qualitative.results import Neighbours
 
 NEAREST, TEST_IMAGES = 6, 5
 """Neighbours of each image (six in the paper), and test images that are asked about when no picture is given."""
 
 DRAWN = 24
 """Images in the picture; the text has all of them."""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Of one image, the nearest first."""
-
-    name: str
-    image: np.ndarray  # uint8 [height, width, 3]
-    label: int  # UNKNOWN of a picture
-    distances: np.ndarray  # float32 [neighbours]
-    indices: np.ndarray  # int32 [neighbours], in the training split
-    images: tuple[np.ndarray, ...]
-    labels: tuple[int, ...]
 
 
 def show(request: Request) -> None:
@@ -63,7 +50,7 @@ def show(request: Request) -> None:
         )
         print("\n".join(_text(each, names) for each in found))
         path = folder / "neighbours.png"
-        figures.neighbours(found[:DRAWN], names, path, f"{request.experiment.name}: nearest training images by {layer}")
+        paper_figures.neighbours(found[:DRAWN], names, path, f"{request.experiment.name}: nearest training images by {layer}")
         print(f"\n{_agreement(found)}{path}" + (f" (the first {DRAWN} images)" if len(found) > DRAWN else ""))
     asked.close()
 

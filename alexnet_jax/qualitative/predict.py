@@ -1,33 +1,22 @@
 """`--mode=predict`: the five likeliest classes of pictures or test images, as text and as in figure 4 (left) of the paper."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from alexnet_jax.assembly import Trained, load_trained
 from alexnet_jax.formatting import percent
 from alexnet_jax.modes import Request
-from alexnet_jax.qualitative import figures
+from alexnet_jax.qualitative import paper_figures
 from alexnet_jax.qualitative.examples import UNKNOWN, Pictures, Sample, asked_for, output_folder, picture_files
 from alexnet_jax.qualitative.outputs import batch_size, probabilities
+from alexnet_jax.qualitative.results import Prediction
 
 TOP, TEST_IMAGES, BAR = 5, 8, 40
 """Classes shown; test images shown when no picture is given, as many as in figure 4; signs of a bar of 100 %."""
 
 DRAWN = 24
 """Images in the picture; the text has all of them."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The likeliest classes of one image, the likeliest first."""
-
-    name: str
-    image: np.ndarray  # uint8 [height, width, 3]
-    label: int  # UNKNOWN of a picture
-    classes: np.ndarray  # int [TOP, or all classes where there are fewer]
-    probabilities: np.ndarray  # float32, as many
 
 
 def predict(request: Request) -> None:
@@ -44,7 +33,7 @@ def predict(request: Request) -> None:
         drawn += [found] * (len(drawn) < DRAWN)
     if drawn:
         path = folder / "predictions.png"
-        figures.predictions(drawn, names, path, f"{request.experiment.name}: the likeliest classes")
+        paper_figures.predictions(drawn, names, path, f"{request.experiment.name}: the likeliest classes")
         print(f"\n{path}" + (f" (the first {DRAWN} images)" if len(asked.names) > DRAWN else ""))
     asked.close()
 

@@ -10,7 +10,7 @@ from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table
 from alexnet_jax.traffic.moves import Move, sent
-from alexnet_jax.traffic.paper import Placement, held, moves, work
+from alexnet_jax.traffic.predicted import Partition, held, moves, work
 from alexnet_jax.traffic.times import Machine, times
 
 
@@ -18,51 +18,51 @@ def show(request: Request) -> None:
     """Print the tables. Devices are only counted, so any number will do. Raises RunError where paper and program differ."""
     experiment, asked = request.experiment, request.traffic
     table = networks.build(experiment.network, class_count(experiment.data))
-    placement = placement_of(experiment)
+    partition = partition_of(experiment)
     options = experiment.train
-    counted = _counted(table, experiment, placement)
-    found = moves(table, placement, options.batch, options.precision)
+    counted = _counted(table, experiment, partition)
+    found = moves(table, partition, options.batch, options.precision)
     print(
-        f"{table.name}: {options.batch:,} images a step in {options.precision} on {placement.devices:,} devices: "
-        f"{_described(placement)}\n"
+        f"{table.name}: {options.batch:,} images a step in {options.precision} on {partition.devices:,} devices: "
+        f"{_described(partition)}\n"
     )
-    print(by_layer(table, placement, options.batch, found))
+    print(by_layer(table, partition, options.batch, found))
     print(f"\nSent and computed by one device. {RINGS}")
     _compare(found, counted)
     print(f"The traced training step has the same {len(counted):,} collectives, byte for byte.\n")
     machine = None
     if asked.link is not None and asked.compute is not None:
         machine = Machine(asked.compute * 1e12, asked.link * 1e9)
-    print(by_placement(table, placement.devices, options.batch, options.precision, machine))
+    print(by_partition(table, partition.devices, options.batch, options.precision, machine))
 
 
 RINGS = "Sent with rings: (n-1)/n of what is gathered or scattered, twice that of what every device gets the sum of."
 
 
-def placement_of(experiment: Experiment) -> Placement:
+def partition_of(experiment: Experiment) -> Partition:
     """What the mesh options ask for; left out: the two devices of the paper."""
     mesh, columns = experiment.mesh, experiment.network.columns
     if mesh.placement == "hybrid":
         data = mesh.data or 2
-        return Placement("hybrid", data, slices=data if mesh.scheme == "slices" else 1)
+        return Partition("hybrid", data, slices=data if mesh.scheme == "slices" else 1)
     column = mesh.column or columns
-    return Placement("columns", mesh.data or (1 if column > 1 or mesh.column else 2), column)
+    return Partition("columns", mesh.data or (1 if column > 1 or mesh.column else 2), column)
 
 
-def _described(placement: Placement) -> str:
-    shares = "the whole batch" if placement.data == 1 else f"{placement.data:,} shares of the batch"
-    if placement.kind == "hybrid":
-        slices = f" in {placement.slices:,} slices" if placement.slices > 1 else ""
+def _described(partition: Partition) -> str:
+    shares = "the whole batch" if partition.data == 1 else f"{partition.data:,} shares of the batch"
+    if partition.kind == "hybrid":
+        slices = f" in {partition.slices:,} slices" if partition.slices > 1 else ""
         return f"{shares}, units of fully connected layers over all of them{slices} (hybrid)"
-    return f"{shares}, columns over {placement.column}"
+    return f"{shares}, columns over {partition.column}"
 
 
-def by_layer(table: Table, placement: Placement, batch: int, found: list[Move]) -> str:
+def by_layer(table: Table, partition: Partition, batch: int, found: list[Move]) -> str:
     """A line for each layer: what one device sends and computes, forward and backward, and its part of gradients to sum."""
     rows: list[tuple[str, ...]] = [
         ("layer", "forward: MB", "10^9 operations", "backward: MB", "of it gradients", "10^9 operations")
     ]
-    layers = work(table, placement, batch)
+    layers = work(table, partition, batch)
     for layer in layers:
         own = [move for move in found if move.layer == layer.layer]
         rows.append((layer.layer, *_cells(own, layer.forward, layer.backward)))
@@ -81,13 +81,13 @@ def _giga(number: float) -> str:
     return f"{number / 1e9:,.2f}" if number else "-"
 
 
-def _counted(table: Table, experiment: Experiment, placement: Placement) -> list[Move]:
+def _counted(table: Table, experiment: Experiment, partition: Partition) -> list[Move]:
     from alexnet_jax import columns, hybrid, model
     from alexnet_jax.traffic import traced
 
-    hybrid_mesh = placement.kind == "hybrid"
+    hybrid_mesh = partition.kind == "hybrid"
     mesh = (
-        hybrid.abstract_mesh(placement.data) if hybrid_mesh else columns.abstract_mesh(placement.data, placement.column)
+        hybrid.abstract_mesh(partition.data) if hybrid_mesh else columns.abstract_mesh(partition.data, partition.column)
     )
     model.placement(mesh).check_fits(mesh, table)
     return traced.moves(table, mesh, experiment.train.batch, experiment.train.precision, experiment.mesh.scheme)
@@ -102,24 +102,24 @@ def _compare(found: list[Move], counted: list[Move]) -> None:
         )
 
 
-def by_placement(table: Table, devices: int, batch: int, precision: str, machine: Machine | None) -> str:
+def by_partition(table: Table, devices: int, batch: int, precision: str, machine: Machine | None) -> str:
     """A line for each placement of a network on so many devices: bytes sent, and with a machine the time of a step."""
     timed = ("compute ms", "send ms", "step ms", "at best", "efficiency") if machine is not None else ()
     rows: list[tuple[str, ...]] = [("placement", "10^6 parameters", "forward MB", "backward MB", *timed)]
     notes = []
-    for name, placement in _placements(table, devices).items():
+    for name, partition in _partitions(table, devices).items():
         try:
-            found = moves(table, placement, batch, precision)
+            found = moves(table, partition, batch, precision)
         except UsageError as problem:
             notes.append(f"{name}: {problem}")
             continue
         row = (
             name,
-            f"{held(table, placement) / 1e6:,.2f}",
+            f"{held(table, partition) / 1e6:,.2f}",
             *(megabytes(sent(found, direction=direction)) for direction in ("forward", "backward")),
         )
         if machine is not None:
-            spent = times(table, placement, batch, machine, precision)
+            spent = times(table, partition, batch, machine, precision)
             parts = (spent.compute, spent.communication, spent.step, spent.at_best)
             row += (*(f"{1e3 * seconds:,.1f}" for seconds in parts), percent(spent.efficiency, 1))
         rows.append(row)
@@ -132,11 +132,11 @@ def by_placement(table: Table, devices: int, batch: int, precision: str, machine
     return "\n".join([text, *(["", *notes] if notes else [])])
 
 
-def _placements(table: Table, devices: int) -> dict[str, Placement]:
-    found = {"data parallel": Placement("columns", devices)}
+def _partitions(table: Table, devices: int) -> dict[str, Partition]:
+    found = {"data parallel": Partition("columns", devices)}
     if table.columns > 1 and devices % table.columns == 0:
-        found[f"{table.columns} columns"] = Placement("columns", devices // table.columns, table.columns)
-    found["hybrid"] = Placement("hybrid", devices)
+        found[f"{table.columns} columns"] = Partition("columns", devices // table.columns, table.columns)
+    found["hybrid"] = Partition("hybrid", devices)
     if devices > table.columns:
-        found["every layer by maps"] = Placement("model", 1, devices)
+        found["every layer by maps"] = Partition("model", 1, devices)
     return found

@@ -14,7 +14,7 @@ from typing import Literal
 
 from alexnet_jax.network.table import Table
 from alexnet_jax.traffic.moves import sent
-from alexnet_jax.traffic.paper import Placement, moves, work
+from alexnet_jax.traffic.predicted import Partition, moves, work
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Times:
         return self.ideal / self.step
 
 
-def times(table: Table, placement: Placement, batch: int, machine: Machine, precision: str = "float32") -> Times:
+def times(table: Table, partition: Partition, batch: int, machine: Machine, precision: str = "float32") -> Times:
     """Of one step on `batch` images over all devices."""
-    compute = sum(layer.operations for layer in work(table, placement, batch)) / machine.compute
-    alone = sum(layer.operations for layer in work(table, Placement("columns"), batch)) / machine.compute
-    communication = sent(moves(table, placement, batch, precision)) / machine.link
-    return Times(compute, communication, alone / placement.devices)
+    compute = sum(layer.operations for layer in work(table, partition, batch)) / machine.compute
+    alone = sum(layer.operations for layer in work(table, Partition("columns"), batch)) / machine.compute
+    communication = sent(moves(table, partition, batch, precision)) / machine.link
+    return Times(compute, communication, alone / partition.devices)
 
 
 Scheme = Literal["a", "b", "c"]
@@ -70,11 +70,11 @@ def hybrid_step(table: Table, devices: int, batch: int, machine: Machine, scheme
     many rounds as there are devices. c: each sends a slice in every round. Under b and c the fully connected layers compute
     on one round's images while the next ones are on their way; the rest of the step is the same.
     """
-    placement = Placement("hybrid", devices)
-    whole = times(table, placement, batch, machine)
-    layers = work(table, placement, batch)
+    partition = Partition("hybrid", devices)
+    whole = times(table, partition, batch, machine)
+    layers = work(table, partition, batch)
     first = next(layer.layer for layer in layers if layer.fully_connected)
-    gathering = sent(moves(table, placement, batch), first) / machine.link
+    gathering = sent(moves(table, partition, batch), first) / machine.link
     computing = sum(layer.operations for layer in layers if layer.fully_connected) / machine.compute
     if scheme == "a":
         return whole.step

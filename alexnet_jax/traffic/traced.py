@@ -39,7 +39,7 @@ class Collective:
 def moves(
     table: Table, mesh: Mesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
 ) -> list[Move]:
-    """What `paper.moves` says, from the traced program: every collective of one step on `batch` images over all devices."""
+    """What `predicted.moves` says, from the traced program: every collective of one step on `batch` images over all devices."""
     return [_move(each, dict(mesh.shape)) for each in step_collectives(table, mesh, batch, precision, scheme)]
 
 

@@ -32,7 +32,7 @@ def import_weights(request: Request) -> None:
     Raises UsageError when the file cannot be read or is another network's, or the folder is in use.
     """
     file, source = formats.read(_path(request)), f"--weights={request.exchange.weights}"
-    tensors, found = inputs.split(file.tensors, source)
+    tensors, found = inputs.separate_statistics(file.tensors, source)
     expected = class_count(request.experiment.data)
     table = networks.build(request.experiment.network, expected)
     table = networks.build(request.experiment.network, layouts.classes(table, tensors))
@@ -42,7 +42,7 @@ def import_weights(request: Request) -> None:
     bgr = request.exchange.channels == "bgr" or (request.exchange.channels == "file" and file.channels == "bgr")
     if bgr:
         parameters = layouts.flip_channels(table, parameters)
-    stats = _statistics(request, found or inputs.known(table.name))
+    stats = _statistics(request, found or inputs.statistics_of(table.name))
     _save(request, parameters, stats)
     print(_told(request, table, expected, stats, bgr=bgr))
 
@@ -58,7 +58,7 @@ def export_weights(request: Request) -> None:
     parameters = jax.device_get(parameters)
     stats = statistics.restore(step.parents[1] / STATISTICS)
     layout = request.exchange.layout
-    tensors = inputs.join(layouts.to_file(table, parameters, layout), stats)
+    tensors = inputs.with_statistics(layouts.to_file(table, parameters, layout), stats)
     notes = {
         "program": "alexnet_jax",
         "layout": layout,

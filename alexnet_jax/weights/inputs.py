@@ -14,7 +14,7 @@ MEAN, SCALE, COLOUR = "input.mean", "input.scale", "input.colour"
 """Their names in a file of weights: float32 [height, width, 3] or [1, 1, 3]; [] or [1, 1, 3]; [3, 3] if there is noise."""
 
 
-def split(tensors: Tensors, source: str) -> tuple[Tensors, Statistics | None]:
+def separate_statistics(tensors: Tensors, source: str) -> tuple[Tensors, Statistics | None]:
     """(weights, statistics) of a file; None in files of other programs. Raises UsageError when they have no such shapes."""
     weights = {name: tensor for name, tensor in tensors.items() if name not in (MEAN, SCALE, COLOUR)}
     if len(weights) == len(tensors):
@@ -28,15 +28,15 @@ def split(tensors: Tensors, source: str) -> tuple[Tensors, Statistics | None]:
     return weights, Statistics(mean, scale if scale.ndim else float(scale), tensors.get(COLOUR))
 
 
-def join(weights: Tensors, stats: Statistics | None) -> Tensors:
-    """The inverse of `split`."""
+def with_statistics(weights: Tensors, stats: Statistics | None) -> Tensors:
+    """Return the tensors of a file: the inverse of `separate_statistics`."""
     if stats is None:
         return weights
     colour = {} if stats.colour is None else {COLOUR: stats.colour}
     return weights | {MEAN: stats.mean, SCALE: np.asarray(stats.scale, np.float32)} | colour
 
 
-def known(network: str) -> Statistics | None:
+def statistics_of(network: str) -> Statistics | None:
     """The statistics of another program's network, None for ours: those are measured on the training split."""
     if network not in INPUTS:
         return None

@@ -112,8 +112,8 @@ def _foreign_name(table: Table, layer: str) -> str:
 
 def _with_our_names(table: Table, tensors: Tensors) -> Tensors:
     ours = {foreign: layer for layer, foreign in NAMES.get(table.name, {}).items()}
-    split = {name: name.rpartition(".") for name in tensors}
-    return {f"{ours.get(layer, layer)}.{kind}": tensors[name] for name, (layer, _, kind) in split.items()}
+    parts = {name: name.rpartition(".") for name in tensors}
+    return {f"{ours.get(layer, layer)}.{kind}": tensors[name] for name, (layer, _, kind) in parts.items()}
 
 
 def _checked(table: Table, tensors: Tensors, expected: dict[str, tuple[int, ...]], source: str) -> Tensors:

@@ -64,4 +64,4 @@ def reference(digits, parameters, compiled):
 def no_picture(monkeypatch):
     """Leaves the picture out where only the text is looked at: it takes most of the time."""
     for name in ("kernels", "predictions", "neighbours"):
-        monkeypatch.setattr(f"alexnet_jax.qualitative.figures.{name}", lambda *_: None)
+        monkeypatch.setattr(f"alexnet_jax.qualitative.paper_figures.{name}", lambda *_: None)

@@ -9,8 +9,8 @@ from PIL import Image
 from running import main
 from scipy import stats
 
-from alexnet_jax.qualitative.figures import mosaic
 from alexnet_jax.qualitative.kernels import compare, living, selectivity
+from alexnet_jax.qualitative.paper_figures import mosaic
 
 pytest_plugins = ["running"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count
-from alexnet_jax.traffic.paper import Placement
+from alexnet_jax.traffic.predicted import Partition
 from alexnet_jax.traffic.times import Machine, Times, hybrid_step, implied_link, times
 from docs import draw_traffic as published
 
@@ -35,7 +35,7 @@ def test_the_two_gpu_net_takes_slightly_less_time_than_the_one_gpu_net():
     for table, gpus, megabytes in ((two, 2, 29.478912), (one, 1, 0)):
         operations = 3 * operation_count(table) - operation_count(table.until("conv1"))
         steps.append(128 * operations / gpus / 1.58e12 + megabytes / 6e3)
-    found = times(two, Placement("columns", 1, 2), 128, published.GTX_580)
+    found = times(two, Partition("columns", 1, 2), 128, published.GTX_580)
     assert found.step == pytest.approx(steps[0]) and 0.9 < steps[0] / steps[1] < 1
 
 

@@ -7,8 +7,8 @@ import pytest
 import launch
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Experiment, MeshOptions, Network
-from alexnet_jax.traffic import paper, show
-from alexnet_jax.traffic.paper import Placement
+from alexnet_jax.traffic import predicted, show
+from alexnet_jax.traffic.predicted import Partition
 
 NARROW = ["--exp=alexnet_digits", "--network.width=0.0625", "--network.fc_units=32", "--mode=traffic"]
 MERGED = ["--network.columns=1", "--network.kernels=merged", "--mesh.placement=hybrid"]
@@ -71,7 +71,7 @@ def test_what_does_not_fit_gets_one_message(arguments, message, shown):
 
 
 def test_a_program_that_moves_more_than_paper_says_is_an_error(monkeypatch, shown):
-    monkeypatch.setattr(show, "moves", lambda *options: paper.moves(*options)[1:])
+    monkeypatch.setattr(show, "moves", lambda *options: predicted.moves(*options)[1:])
     status, _, error = shown()
     assert status == RunError.exit_status and "Only in the program: [Move(layer='conv1'" in error
 
@@ -79,13 +79,13 @@ def test_a_program_that_moves_more_than_paper_says_is_an_error(monkeypatch, show
 @pytest.mark.parametrize(
     ("columns", "mesh", "expected"),
     [
-        (2, MeshOptions(), Placement("columns", 1, 2)),
-        (1, MeshOptions(), Placement("columns", 2, 1)),
-        (2, MeshOptions(data=4), Placement("columns", 4, 2)),
-        (2, MeshOptions(column=1), Placement("columns", 1, 1)),
-        (1, MeshOptions(placement="hybrid"), Placement("hybrid", 2)),
-        (1, MeshOptions(data=4, placement="hybrid", scheme="slices"), Placement("hybrid", 4, slices=4)),
+        (2, MeshOptions(), Partition("columns", 1, 2)),
+        (1, MeshOptions(), Partition("columns", 2, 1)),
+        (2, MeshOptions(data=4), Partition("columns", 4, 2)),
+        (2, MeshOptions(column=1), Partition("columns", 1, 1)),
+        (1, MeshOptions(placement="hybrid"), Partition("hybrid", 2)),
+        (1, MeshOptions(data=4, placement="hybrid", scheme="slices"), Partition("hybrid", 4, slices=4)),
     ],
 )
 def test_what_is_left_out_of_the_mesh(columns, mesh, expected):
-    assert show.placement_of(Experiment("x", network=Network(columns=columns), mesh=mesh)) == expected
+    assert show.partition_of(Experiment("x", network=Network(columns=columns), mesh=mesh)) == expected

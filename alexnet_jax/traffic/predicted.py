@@ -1,6 +1,6 @@
 """What a training step moves and computes, read off a table: for any number of devices, with none at hand, without jax.
 
-Three placements of a network (`Placement`), each over `data` shares of the batch times `column` devices for each share:
+Three placements of a network (`Partition`), each over `data` shares of the batch times `column` devices for each share:
 
     columns   a column on each device, or all columns on each (data parallel): columns.py
     hybrid    convolutions by images, fully connected layers by units, over the same devices: hybrid.py
@@ -25,7 +25,7 @@ WIDE = 4
 
 
 @dataclass(frozen=True)
-class Placement:
+class Partition:
     """Where a network lives. Of hybrid `data` counts all devices, and `slices` says in how many parts a share is gathered."""
 
     kind: Literal["columns", "hybrid", "model"]
@@ -54,57 +54,57 @@ class Work:
         return self.forward + self.backward
 
 
-def moves(table: Table, placement: Placement, batch: int, precision: str = "float32") -> list[Move]:
+def moves(table: Table, partition: Partition, batch: int, precision: str = "float32") -> list[Move]:
     """Every collective of one step on `batch` images over all devices.
 
     Raises UsageError where batch or columns do not divide over the devices.
     """
-    images = _images(placement, batch)
-    layout = {"columns": _columns, "hybrid": _hybrid, "model": _model}[placement.kind]
+    images = _images(partition, batch)
+    layout = {"columns": _columns, "hybrid": _hybrid, "model": _model}[partition.kind]
     found, before = [], None
     for shape in shapes(table):
-        found += layout(table, placement, _Scribe(shape, images, WIDTH[precision]), before)
+        found += layout(table, partition, _Scribe(shape, images, WIDTH[precision]), before)
         before = shape.spec
     # The mean of loss and error over the shares of the batch, two numbers.
-    return [*found, Move("loss", "forward", "psum", 2 * WIDE, placement.data)]
+    return [*found, Move("loss", "forward", "psum", 2 * WIDE, partition.data)]
 
 
-def work(table: Table, placement: Placement, batch: int) -> list[Work]:
+def work(table: Table, partition: Partition, batch: int) -> list[Work]:
     """Operations of each layer on the busiest device. Backward is twice forward, but the images need no gradient."""
-    images, found = _images(placement, batch), []
+    images, found = _images(partition, batch), []
     for i, shape in enumerate(shapes(table)):
-        forward = shape.operations * images * _share_of(shape, placement)
+        forward = shape.operations * images * _share_of(shape, partition)
         found.append(Work(shape.spec.name, forward, (2 if i else 1) * forward, not isinstance(shape.spec, Conv)))
     return found
 
 
-def held(table: Table, placement: Placement) -> int:
+def held(table: Table, partition: Partition) -> int:
     """Parameters on the busiest device; training keeps a velocity beside each, and for a moment a gradient."""
 
     def parts(shape: LayerShape) -> int:
-        if placement.kind != "hybrid":
-            return placement.column
-        return 1 if isinstance(shape.spec, Conv) else placement.data
+        if partition.kind != "hybrid":
+            return partition.column
+        return 1 if isinstance(shape.spec, Conv) else partition.data
 
     return sum(sum(_own(shape, parts(shape))) for shape in shapes(table))
 
 
-def _images(placement: Placement, batch: int) -> int:
-    if batch % (placement.data * placement.slices):
+def _images(partition: Partition, batch: int) -> int:
+    if batch % (partition.data * partition.slices):
         raise UsageError(
-            f"--train.batch={batch}: expected a multiple of {placement.data * placement.slices}, for {placement.data} shares"
-            f"{f' in {placement.slices} slices each' if placement.slices > 1 else ''}."
+            f"--train.batch={batch}: expected a multiple of {partition.data * partition.slices}, for {partition.data} shares"
+            f"{f' in {partition.slices} slices each' if partition.slices > 1 else ''}."
         )
-    return batch // placement.data
+    return batch // partition.data
 
 
-def _share_of(shape: LayerShape, placement: Placement) -> float:
+def _share_of(shape: LayerShape, partition: Partition) -> float:
     """Part of a layer that the busiest device of a share computes for the images of that share."""
-    if placement.kind != "model":
-        return 1 / placement.column
+    if partition.kind != "model":
+        return 1 / partition.column
     columns, out, inputs = shape.kernel[:3]
     parts = inputs * columns if shape.spec.crossing == "sum" else out * columns
-    return -(-parts // placement.column) / parts
+    return -(-parts // partition.column) / parts
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ GATHERED: tuple[Kind, Kind] = ("all_gather", "reduce_scatter")
 DEALT: tuple[Kind, Kind] = ("all_to_all", "all_to_all")
 
 
-def _columns(table: Table, placement: Placement, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
-    shape, column = scribe.shape, placement.column
+def _columns(table: Table, partition: Partition, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
+    shape, column = scribe.shape, partition.column
     if table.columns % column:
         raise UsageError(f"--mesh.column={column}: expected a divisor of the {table.columns} columns of {table.name}.")
     if shape.spec.crossing == "gather":
@@ -162,17 +162,17 @@ def _columns(table: Table, placement: Placement, scribe: _Scribe, before: Layer 
     for part, seen in normalizations(shape.spec, shape.convolved):
         if part.across:
             yield from scribe.borders(part.size // 2, seen, column)
-    yield from scribe.update(placement.data, column)
+    yield from scribe.update(partition.data, column)
 
 
-def _hybrid(table: Table, placement: Placement, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
-    shape, devices = scribe.shape, placement.data
+def _hybrid(table: Table, partition: Partition, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
+    shape, devices = scribe.shape, partition.data
     if isinstance(shape.spec, Conv):
         yield from scribe.update(devices)
         return
     by_images = before is None or isinstance(before, Conv) or before.crossing == "sum"
     summed = shape.spec.crossing == "sum"
-    slices = [_Scribe(shape, scribe.images // placement.slices, scribe.width)] * placement.slices
+    slices = [_Scribe(shape, scribe.images // partition.slices, scribe.width)] * partition.slices
     for part in slices:
         if not summed:
             yield from part.there_and_back(GATHERED, devices, devices, back=before is not None)
@@ -186,9 +186,9 @@ def _hybrid(table: Table, placement: Placement, scribe: _Scribe, before: Layer |
         yield Move(shape.spec.name, "backward", "psum", math.prod(shape.bias) * WIDE, devices, update=True)
 
 
-def _model(table: Table, placement: Placement, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
+def _model(table: Table, partition: Partition, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
     """Each column's maps and units over column / columns devices; a layer without a crossing hears those alone."""
-    shape, devices = scribe.shape, placement.column
+    shape, devices = scribe.shape, partition.column
     if devices % table.columns:
         raise UsageError(f"{devices} devices: expected a multiple of the {table.columns} columns of {table.name}.")
     own = devices // table.columns
@@ -200,4 +200,4 @@ def _model(table: Table, placement: Placement, scribe: _Scribe, before: Layer | 
         yield from scribe.there_and_back(GATHERED, devices if shape.spec.crossing == "gather" else own)
     for part, seen in normalizations(shape.spec, shape.convolved):
         yield from scribe.borders(part.size // 2, seen, devices, 1 if part.across else table.columns)
-    yield from scribe.update(placement.data, devices)
+    yield from scribe.update(partition.data, devices)

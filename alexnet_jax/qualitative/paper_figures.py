@@ -10,20 +10,17 @@ import numpy as np
 
 from alexnet_jax.formatting import percent
 from alexnet_jax.qualitative.examples import UNKNOWN
+from alexnet_jax.qualitative.results import ColumnKernels, Neighbours, Prediction
 from alexnet_jax.run.figures import canvas, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from alexnet_jax.qualitative.kernels import Column
-    from alexnet_jax.qualitative.neighbours import Neighbours
-    from alexnet_jax.qualitative.predict import Prediction
-
 RIGHT, OTHER, INK, QUIET = "#ee8877", "#aaccee", "#222222", "#777777"
 """Colours of the right class (red, as in the paper), of other classes, of what is written, and of what matters less."""
 
 
-def kernels(weights: np.ndarray, alive: np.ndarray, columns: Sequence["Column"], path: Path, title: str) -> None:
+def kernels(weights: np.ndarray, alive: np.ndarray, columns: Sequence[ColumnKernels], path: Path, title: str) -> None:
     """Write a PNG: a block of kernels for each column, and beside it the kernels' colour selectivities in rising order.
 
     weights [columns, kernels, 3, height, width]. Each kernel is scaled by itself, 1/2 + w / (2 max |w|) for red, green and
@@ -56,7 +53,7 @@ def mosaic(weights: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _selectivities(axes: "Axes", column: "Column") -> None:
+def _selectivities(axes: "Axes", column: ColumnKernels) -> None:
     values = np.sort(column.selectivity)
     axes.plot(values, np.arange(len(values)), "o", color=INK, markersize=3.5)
     axes.axvline(column.mean, color=RIGHT, linewidth=1.5)
@@ -66,7 +63,7 @@ def _selectivities(axes: "Axes", column: "Column") -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def predictions(found: Sequence["Prediction"], names: Sequence[str], path: Path, title: str) -> None:
+def predictions(found: Sequence[Prediction], names: Sequence[str], path: Path, title: str) -> None:
     """Write a PNG: each image over its likeliest classes as bars of probability, four to a row; the right class in red."""
     across = min(4, len(found))
     rows = math.ceil(len(found) / across)
@@ -89,7 +86,7 @@ def predictions(found: Sequence["Prediction"], names: Sequence[str], path: Path,
     save(figure, path)
 
 
-def neighbours(found: Sequence["Neighbours"], names: Sequence[str], path: Path, title: str) -> None:
+def neighbours(found: Sequence[Neighbours], names: Sequence[str], path: Path, title: str) -> None:
     """Write a PNG: a row for each image, which stands first, with its nearest training images; distances are below them."""
     across = 1 + len(found[0].images)
     figure = canvas((1.5 * across + 0.4, 0.7 + 1.85 * len(found)), title)
@@ -114,7 +111,7 @@ def _picture(axes: "Axes", image: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _heading(asked: "Prediction | Neighbours", names: Sequence[str]) -> str:
+def _heading(asked: Prediction | Neighbours, names: Sequence[str]) -> str:
     """The class of a test image, or the end of a picture's name."""
     return Path(asked.name).name[-26:] if asked.label == UNKNOWN else _short(names[asked.label])
 

@@ -18,9 +18,9 @@ from alexnet_jax.model import abstract
 from alexnet_jax.network import networks
 from alexnet_jax.network.foreign import FOREIGN
 from alexnet_jax.network.table import LRN, Conv, Dense, Table, operation_count, parameter_count
-from alexnet_jax.traffic import paper, traced
+from alexnet_jax.traffic import predicted, traced
 from alexnet_jax.traffic.moves import Move, sent
-from alexnet_jax.traffic.paper import Placement
+from alexnet_jax.traffic.predicted import Partition
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,10 +40,10 @@ MIXED = Table(
 """A layer after a sum, whose gradient the columns add up; and a normalization across them."""
 
 
-def mesh_of(placement):
-    if placement.kind == "hybrid":
-        return hybrid.abstract_mesh(placement.data)
-    return columns.abstract_mesh(placement.data, placement.column)
+def mesh_of(partition):
+    if partition.kind == "hybrid":
+        return hybrid.abstract_mesh(partition.data)
+    return columns.abstract_mesh(partition.data, partition.column)
 
 
 def split_everywhere(table, devices):
@@ -57,45 +57,45 @@ def split_everywhere(table, devices):
     return dataclasses.replace(table, columns=devices, layers=tuple(layers))
 
 
-def agree(table, placement, batch=16, precision="float32", traced_table=None):
-    mesh = mesh_of(dataclasses.replace(placement, kind="columns") if placement.kind == "model" else placement)
-    scheme = "slices" if placement.slices > 1 else "whole"
+def agree(table, partition, batch=16, precision="float32", traced_table=None):
+    mesh = mesh_of(dataclasses.replace(partition, kind="columns") if partition.kind == "model" else partition)
+    scheme = "slices" if partition.slices > 1 else "whole"
     counted = traced.moves(traced_table or table, mesh, batch, precision, scheme)
-    assert Counter(paper.moves(table, placement, batch, precision)) == Counter(counted)
+    assert Counter(predicted.moves(table, partition, batch, precision)) == Counter(counted)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (2, 2), (4, 2)])
 def test_columns_move_what_the_traced_program_does(shape, narrow):
-    agree(narrow(), Placement("columns", *shape))
-    agree(MIXED, Placement("columns", *shape))
+    agree(narrow(), Partition("columns", *shape))
+    agree(MIXED, Partition("columns", *shape))
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 def test_hybrid_moves_what_the_traced_program_does(devices, narrow):
-    agree(narrow(columns=1, kernels="merged"), Placement("hybrid", devices))
+    agree(narrow(columns=1, kernels="merged"), Partition("hybrid", devices))
 
 
 @pytest.mark.parametrize(
-    ("table", "placement"),
+    ("table", "partition"),
     [
-        (networks.ALEXNET, Placement("columns", 4, 2)),
-        (networks.ALEXNET_MERGED, Placement("hybrid", 4)),
-        (networks.ALEXNET_MERGED, Placement("hybrid", 2, slices=2)),
-        (networks.build(Network("cuda_convnet_13pct"), 10), Placement("hybrid", 4)),
-        (networks.ALEXNET_MERGED, Placement("columns", 8)),
-        (CAFFE, Placement("columns", 2, 2)),
+        (networks.ALEXNET, Partition("columns", 4, 2)),
+        (networks.ALEXNET_MERGED, Partition("hybrid", 4)),
+        (networks.ALEXNET_MERGED, Partition("hybrid", 2, slices=2)),
+        (networks.build(Network("cuda_convnet_13pct"), 10), Partition("hybrid", 4)),
+        (networks.ALEXNET_MERGED, Partition("columns", 8)),
+        (CAFFE, Partition("columns", 2, 2)),
     ],
     ids=["full size", "full size, hybrid", "slices", "a sum after local layers", "data parallel", "LRN across"],
 )
-def test_so_do_full_size_networks_and_others(table, placement):
-    agree(table, placement)
+def test_so_do_full_size_networks_and_others(table, partition):
+    agree(table, partition)
 
 
-@pytest.mark.parametrize("placement", [Placement("columns", 2, 2), Placement("hybrid", 4)])
-def test_sixteen_bits_halve_what_is_gathered_and_nothing_else(placement, narrow):
-    table = narrow(columns=1, kernels="merged") if placement.kind == "hybrid" else narrow()
-    agree(table, placement, precision="bfloat16")
-    wide, narrowed = (paper.moves(table, placement, 16, precision) for precision in ("float32", "bfloat16"))
+@pytest.mark.parametrize("partition", [Partition("columns", 2, 2), Partition("hybrid", 4)])
+def test_sixteen_bits_halve_what_is_gathered_and_nothing_else(partition, narrow):
+    table = narrow(columns=1, kernels="merged") if partition.kind == "hybrid" else narrow()
+    agree(table, partition, precision="bfloat16")
+    wide, narrowed = (predicted.moves(table, partition, 16, precision) for precision in ("float32", "bfloat16"))
     for before, after in zip(wide, narrowed, strict=True):
         activations = before.layer != "fc8" and not before.update and before.layer != "loss"
         assert after.whole * (2 if activations else 1) == before.whole
@@ -105,12 +105,12 @@ def test_sixteen_bits_halve_what_is_gathered_and_nothing_else(placement, narrow)
 def test_full_model_parallelism_is_a_table_with_as_many_columns_and_crossings_everywhere(devices, narrow):
     one_column = (narrow(columns=1, width=1 / 8), dataclasses.replace(MIXED, columns=1))
     for table in one_column:
-        agree(table, Placement("model", 2, devices), traced_table=split_everywhere(table, devices))
+        agree(table, Partition("model", 2, devices), traced_table=split_everywhere(table, devices))
 
 
 def test_two_columns_on_two_devices_are_the_papers_model_parallelism(narrow):
-    assert Counter(paper.moves(narrow(), Placement("model", 1, 2), 8)) >= Counter(
-        m for m in paper.moves(narrow(), Placement("columns", 1, 2), 8) if m.layer in ("conv3", "fc6", "fc7", "fc8")
+    assert Counter(predicted.moves(narrow(), Partition("model", 1, 2), 8)) >= Counter(
+        m for m in predicted.moves(narrow(), Partition("columns", 1, 2), 8) if m.layer in ("conv3", "fc6", "fc7", "fc8")
     )
 
 
@@ -130,7 +130,7 @@ def test_bytes_of_each_collective_with_rings_by_hand():
 
 def test_the_two_gpus_of_2012_by_hand():
     """128 images: conv3 gets 128 maps of 13x13 from the other column, fc6 4,608 numbers, fc7 2,048; fc8 adds 1,000 up."""
-    moves = paper.moves(networks.ALEXNET, Placement("columns", 1, 2), 128)
+    moves = predicted.moves(networks.ALEXNET, Partition("columns", 1, 2), 128)
     crossing = {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
     for layer, numbers in crossing.items():
         assert sent(moves, layer, "forward") == numbers * 128 * 4
@@ -139,45 +139,45 @@ def test_the_two_gpus_of_2012_by_hand():
 
 
 def test_data_parallel_devices_send_their_gradients_twice_but_for_a_share():
-    moves = paper.moves(networks.ALEXNET, Placement("columns", 8), 1024)
+    moves = predicted.moves(networks.ALEXNET, Partition("columns", 8), 1024)
     assert sent(m for m in moves if m.update) == 2 * 7 / 8 * 4 * parameter_count(networks.ALEXNET)
 
 
 def test_a_hybrid_sends_gradients_of_convolutions_and_activations_of_the_rest():
-    moves = paper.moves(networks.ALEXNET_MERGED, Placement("hybrid", 4), 512)
+    moves = predicted.moves(networks.ALEXNET_MERGED, Partition("hybrid", 4), 512)
     assert sent(moves, "fc6", "forward") == 3 / 4 * 9216 * 512 * 4 == sent(moves, "fc6", "backward")
     assert sent(moves, "fc7", "forward") == 3 / 4 * 4096 * 512 * 4
     assert {m.layer for m in moves if m.update} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc8"}
 
 
-@pytest.mark.parametrize("placement", [Placement("columns", 2, 2), Placement("hybrid", 4), Placement("model", 1, 4)])
-def test_devices_share_the_operations(placement):
+@pytest.mark.parametrize("partition", [Partition("columns", 2, 2), Partition("hybrid", 4), Partition("model", 1, 4)])
+def test_devices_share_the_operations(partition):
     table = networks.ALEXNET
-    work = paper.work(table, placement, 128)
+    work = predicted.work(table, partition, 128)
     assert sum(layer.forward for layer in work) == pytest.approx(operation_count(table) * 128 / 4)
     assert [layer.backward / layer.forward for layer in work] == [1] + 7 * [2]
 
 
 @pytest.mark.parametrize(
-    ("placement", "make"),
+    ("partition", "make"),
     [
-        (Placement("columns", 4, 2), lambda: columns.make_mesh(4, 2)),
-        (Placement("columns", 2), lambda: columns.make_mesh(2)),
-        (Placement("hybrid", 8), lambda: hybrid.make_mesh(8)),
+        (Partition("columns", 4, 2), lambda: columns.make_mesh(4, 2)),
+        (Partition("columns", 2), lambda: columns.make_mesh(2)),
+        (Partition("hybrid", 8), lambda: hybrid.make_mesh(8)),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
-def test_a_device_holds_what_the_program_puts_on_it(placement, make, narrow):
-    table = narrow(columns=1, kernels="merged") if placement.kind == "hybrid" else narrow()
+def test_a_device_holds_what_the_program_puts_on_it(partition, make, narrow):
+    table = narrow(columns=1, kernels="merged") if partition.kind == "hybrid" else narrow()
     leaves = jax.tree.leaves(abstract(table, make()))
-    assert paper.held(table, placement) == sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
+    assert predicted.held(table, partition) == sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
 
 
 def test_thousands_of_devices_on_paper():
     table, devices = networks.ALEXNET_MERGED, 4096
-    by_images = sent(paper.moves(table, Placement("columns", devices), 128 * devices))
-    hybrid_ = sent(paper.moves(table, Placement("hybrid", devices), 128 * devices))
-    by_units = paper.work(table, Placement("model", 1, devices), 128 * devices)
+    by_images = sent(predicted.moves(table, Partition("columns", devices), 128 * devices))
+    hybrid_ = sent(predicted.moves(table, Partition("hybrid", devices), 128 * devices))
+    by_units = predicted.work(table, Partition("model", 1, devices), 128 * devices)
     assert by_images < 2 * 4 * parameter_count(table) < hybrid_  # a batch of half a million is too much to gather
     conv1 = operation_count(table.until("conv1"))
     assert by_units[0].forward == conv1 * 128 * devices / 64  # it has 64 maps: more devices cannot help
@@ -190,10 +190,10 @@ def test_paper_needs_no_jax():
 
 def test_what_does_not_divide_is_refused_with_the_numbers():
     with pytest.raises(UsageError, match="--train.batch=128: expected a multiple of 3"):
-        paper.moves(networks.ALEXNET, Placement("columns", 3), 128)
+        predicted.moves(networks.ALEXNET, Partition("columns", 3), 128)
     with pytest.raises(UsageError, match="--train.batch=8: expected a multiple of 16, for 4 shares in 4 slices each"):
-        paper.moves(networks.ALEXNET_MERGED, Placement("hybrid", 4, slices=4), 8)
+        predicted.moves(networks.ALEXNET_MERGED, Partition("hybrid", 4, slices=4), 8)
     with pytest.raises(UsageError, match="--mesh.column=4: expected a divisor of the 2 columns"):
-        paper.moves(networks.ALEXNET, Placement("columns", 1, 4), 128)
+        predicted.moves(networks.ALEXNET, Partition("columns", 1, 4), 128)
     with pytest.raises(UsageError, match="3 devices: expected a multiple of the 2 columns"):
-        paper.moves(networks.ALEXNET, Placement("model", 1, 3), 128)
+        predicted.moves(networks.ALEXNET, Partition("model", 1, 3), 128)
