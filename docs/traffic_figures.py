@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alexnet_jax.run.figures import canvas, save
+from alexnet_jax.run.drawing import canvas, save
 from alexnet_jax.traffic.moves import Move, sent
 
 if TYPE_CHECKING:

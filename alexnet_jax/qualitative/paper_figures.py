@@ -11,7 +11,7 @@ import numpy as np
 from alexnet_jax.formatting import percent
 from alexnet_jax.qualitative.examples import UNKNOWN
 from alexnet_jax.qualitative.results import ColumnKernels, Neighbours, Prediction
-from alexnet_jax.run.figures import canvas, save
+from alexnet_jax.run.drawing import canvas, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

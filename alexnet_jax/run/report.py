@@ -14,7 +14,7 @@ from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json
 from alexnet_jax.formatting import MISSING, duration, markdown_table, percent
 from alexnet_jax.modes import Request
-from alexnet_jax.run.figures import learning_curves
+from alexnet_jax.run.learning_curves import draw_learning_curves
 from alexnet_jax.run.metrics import read_metrics
 from alexnet_jax.run.workdir import Workdir
 
@@ -42,7 +42,7 @@ def write_report(
     it: with it the command lists only the options that differ, without it every option that matters.
     """
     folder = Path(folder)
-    learning_curves(metrics, folder / CURVES, experiment.name, data_title)
+    draw_learning_curves(metrics, folder / CURVES, experiment.name, data_title)
     sections = [
         f"# {experiment.name}",
         _headline(data_title, result),

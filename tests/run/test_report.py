@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from alexnet_jax.experiment import DIGITS, Experiment, Network, Optim
-from alexnet_jax.run.figures import learning_curves
+from alexnet_jax.run.learning_curves import draw_learning_curves
 from alexnet_jax.run.report import _checkout, environment, write_report
 
 DATA = "digits (scikit-learn 1.7, 1,797 images)"
@@ -73,7 +73,7 @@ def text(folder):
 @pytest.fixture
 def no_picture(monkeypatch):
     """Leaves the picture out where only the text is looked at: it takes most of the time."""
-    monkeypatch.setattr("alexnet_jax.run.report.learning_curves", lambda *_: None)
+    monkeypatch.setattr("alexnet_jax.run.report.draw_learning_curves", lambda *_: None)
 
 
 def test_headline_gives_errors_accuracies_images_and_data(text):
@@ -199,7 +199,7 @@ def test_commit_and_whether_it_was_changed(tmp_path):
 
 def draw(folder, metrics, title="digits_debug", data=DATA):
     path = folder / "new" / "curves.png"
-    learning_curves(metrics, path, title, data)
+    draw_learning_curves(metrics, path, title, data)
     with Image.open(path) as picture:
         picture.load()
         return picture.convert("RGB")

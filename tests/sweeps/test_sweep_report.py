@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from alexnet_jax.run import figures as run_figures
+from alexnet_jax.run import drawing
 from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare
 from alexnet_jax.sweeps.report import write_report
@@ -101,7 +101,7 @@ COMPARISONS = {
 def coarse():
     """Pictures of a third of the pixels each way take half the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_figures, "DPI", run_figures.DPI // 3)
+        patch.setattr(drawing, "DPI", drawing.DPI // 3)
         yield
 
 

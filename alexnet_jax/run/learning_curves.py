@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn from its metrics.jsonl and never shown: matplotlib's objects are used without pyplot."""
+"""The learning curves of a run, drawn from its metrics.jsonl."""
 
 import math
 import textwrap
@@ -7,24 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_jax import files
 from alexnet_jax.formatting import percent
+from alexnet_jax.run.drawing import BLUE, GREEN, GREY, RED, canvas, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-TRAIN, VALIDATION, TEST, RATE = "#4477aa", "#cc3311", "#228833", "#777777"
-"""Colours that stay apart for colour-blind readers (Paul Tol's bright scheme) and in grey."""
-
-DPI = 150
-"""Pixels per inch of every picture."""
+TRAIN, VALIDATION, TEST, RATE = BLUE, RED, GREEN, GREY
 
 
-def learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_title: str) -> None:
-    """Write a PNG: losses on the left; errors (in %) over the learning rate on the right, all against the epoch.
+def draw_learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_title: str) -> None:
+    """Write a PNG of losses (left), errors in % (right) and the learning rate (below the errors) against the epoch.
 
-    `metrics` are the lines of `metrics.read_metrics`; any kind of line may be missing. Parent folders are made.
+    `metrics` are the lines of `metrics.read_metrics`; any kind of line may be missing. Missing parent folders are made.
     """
     figure = canvas((11, 4.8), "\n".join([title, *textwrap.wrap(data_title, 120)]))
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
@@ -40,23 +35,6 @@ def learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_
     losses.set_xlabel("epoch")
     rate.set_xlabel("epoch")
     save(figure, path)
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Replace a PNG file atomically. Missing parent folders are made."""
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png")
-
-
-def canvas(size: tuple[float, float], title: str) -> "Figure":
-    """An empty figure of so many inches under a title."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
-    return figure
 
 
 def _draw_losses(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
@@ -85,14 +63,14 @@ def _draw_errors(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
 def _draw_rate(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
     epochs, values = _series(metrics, "train", "learning_rate")
     _curve(axes, epochs, values, RATE, linewidth=1.2)
-    # A linear axis hides rates that fall by factors of ten; a logarithmic one has no place for a rate of zero.
+    # A linear axis hides rates that fall by factors of ten; a logarithmic axis cannot show a rate of zero.
     if values and min(values) > 0 and max(values) > 20 * min(values):
         axes.set_yscale("log")
     axes.set_ylabel("rate")
 
 
 def _curve(axes: "Axes", epochs: list[float], values: list[float], color: str, **style: Any) -> None:
-    """A line, with dots while they can be told apart: one point alone would otherwise be invisible."""
+    """Draw a line. Few points get dots, without which a single point would be invisible."""
     if epochs:
         marker = "o" if len(epochs) <= 30 else ""
         looks: dict[str, Any] = {"linewidth": 1.6} | style
@@ -109,21 +87,21 @@ def _finish(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
         return
     axes.grid(alpha=0.25, linewidth=0.6)
     if axes.get_yscale() == "linear":
-        # From zero, or a wobble in the last digit fills the picture.
+        # An axis that does not start at zero would show noise in the last digit as large.
         axes.set_ylim(0, 1.08 * max(float(np.max(line.get_ydata())) for line in axes.get_lines()) or 1)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
 
 
 def _series(metrics: list[dict[str, Any]], kind: str, key: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of one kind of line; lines where the value is missing, null or not finite are left out."""
+    """Return the epochs and values of one kind of line, except where the value is missing, null or not finite."""
     lines = [line for line in metrics if line["kind"] == kind and line.get(key) is not None]
     lines = [line for line in lines if math.isfinite(line[key])]
     return [line["epoch"] for line in lines], [line[key] for line in lines]
 
 
 def _smooth(values: list[float]) -> list[float]:
-    """Centred moving mean over a fiftieth of the values; the window shrinks at the ends, so no value is invented."""
+    """Return the centred moving mean over a fiftieth of the values. The window shrinks at both ends."""
     half = len(values) // 100
     windows = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
     return [sum(window) / len(window) for window in windows]
