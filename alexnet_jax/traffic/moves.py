@@ -1,14 +1,14 @@
-"""A collective of a training step, and how many bytes each device sends in it. No jax here: paper is enough.
+"""The collectives of a training step and the bytes that each device sends in them. This module does not import jax.
 
-What a device sends with the ring algorithms that collective libraries use, over n devices:
+Bytes that each of n devices sends with the ring algorithms of collective libraries:
 
-    all_gather      of shards that make up a whole of S bytes   (n - 1) / n S, which is n - 1 times its shard
-    reduce_scatter  of a whole of S bytes                       (n - 1) / n S
-    psum            (all-reduce) of S bytes                     2 (n - 1) / n S, the two above one after the other
-    all_to_all      of S bytes on each device                   (n - 1) / n S
-    ppermute        of S bytes from each sender                 S, or S times the share of the devices that send
+    all_gather      S bytes after gathering         (n - 1) / n S, that is n - 1 times the device's shard
+    reduce_scatter  S bytes on each device          (n - 1) / n S
+    psum            S bytes on each device          2 (n - 1) / n S: a reduce-scatter, then an all-gather
+    all_to_all      S bytes on each device          (n - 1) / n S
+    ppermute        S bytes from each sender        S times the share of devices that send
 
-As many bytes arrive at each device as leave it.
+Each device receives as many bytes as it sends.
 """
 
 from collections.abc import Iterable
@@ -21,29 +21,29 @@ Kind = Literal["all_gather", "reduce_scatter", "psum", "all_to_all", "ppermute"]
 
 @dataclass(frozen=True)
 class Move:
-    """One collective operation of one step, as each of the `devices` that take part in it sees it."""
+    """One collective operation of one training step."""
 
     layer: str
     direction: Direction
     kind: Kind
-    whole: int
-    """Bytes: of what is gathered; of what one device adds to a sum, deals out, or passes on."""
+    size: int
+    """Bytes of the gathered array for an all_gather, otherwise of one device's operand."""
     devices: int
-    """How many take part: a row or a column of the mesh."""
+    """Number of participating devices: the size of the mesh axis or axes."""
     pairs: int = 0
-    """Of a ppermute: how many of them send."""
+    """Number of sending devices in a ppermute."""
     update: bool = field(default=False, compare=False)
-    """Whether it adds up the gradients of parameters: needed before the update, and by no other layer."""
+    """Whether the collective sums gradients of parameters; only the update needs its result."""
 
     @property
     def sent(self) -> float:
-        """Bytes that each device sends; in a ppermute on average, since those at the ends of a row have one neighbour."""
+        """Bytes that each device sends; for a ppermute the mean over devices, since devices at the ends have one neighbour."""
         if self.kind == "ppermute":
-            return self.whole * self.pairs / self.devices
+            return self.size * self.pairs / self.devices
         rounds = 2 if self.kind == "psum" else 1
-        return rounds * (self.devices - 1) * self.whole / self.devices
+        return rounds * (self.devices - 1) * self.size / self.devices
 
 
 def sent(moves: Iterable[Move], layer: str | None = None, direction: Direction | None = None) -> float:
-    """Bytes that each device sends: of one layer and direction, or of all."""
+    """Return the bytes that each device sends, in all layers and directions or in the given ones."""
     return sum(m.sent for m in moves if layer in (None, m.layer) and direction in (None, m.direction))

@@ -1,12 +1,12 @@
-"""What a training step moves and computes, read off a table: for any number of devices, with none at hand, without jax.
+"""Communication and computation of a training step, predicted from a table of layers for any number of devices, without jax.
 
-Three placements of a network (`Partition`), each over `data` shares of the batch times `column` devices for each share:
+A `Partition` divides the batch into `data` shares and the work on each share over `column` devices, in one of three ways:
 
-    columns   a column on each device, or all columns on each (data parallel): columns.py
-    hybrid    convolutions by images, fully connected layers by units, over the same devices: hybrid.py
-    model     every layer by maps or units over all devices of a share, each gathering its whole input: on paper only
+    columns   one or more columns on each device; all of them on each is data parallelism (columns.py)
+    hybrid    convolutions by images, fully connected layers by units, over the same devices (hybrid.py)
+    model     every layer by maps or units, each device gathering the complete input of a layer (predicted only)
 
-The first two are what the program does, collective by collective: `traced.py` counts those, and the tests hold them equal.
+The program implements the first two. `traced.py` counts their collectives in the traced step; the tests require equality.
 """
 
 import math
@@ -19,29 +19,30 @@ from alexnet_jax.network.table import Conv, Layer, LayerShape, Table, normalizat
 from alexnet_jax.traffic.moves import Direction, Kind, Move
 
 WIDTH = {"float32": 4, "bfloat16": 2}
-"""Bytes of an activation; parameters, their gradients and sums over devices after fc8 have four with both."""
+"""Bytes per activation, by `--train.precision`."""
 
 WIDE = 4
+"""Bytes per parameter, per gradient of a parameter and per partial sum of fc8, with either precision."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Where a network lives. Of hybrid `data` counts all devices, and `slices` says in how many parts a share is gathered."""
+    """A division of a training step over devices."""
 
     kind: Literal["columns", "hybrid", "model"]
-    data: int = 1
-    column: int = 1
-    slices: int = 1
+    data: int = 1  # shares of the batch; all devices for hybrid
+    column: int = 1  # devices per share
+    slices: int = 1  # hybrid: parts in which the images of a share are gathered (`--mesh.scheme=slices`)
 
     @property
     def devices(self) -> int:
-        """How many there are in all."""
+        """The number of devices."""
         return self.data * self.column
 
 
 @dataclass(frozen=True)
 class Work:
-    """One layer on the busiest device: multiplications and additions of one step."""
+    """Multiplications and additions of one layer in one step, on the device with the most."""
 
     layer: str
     forward: float
@@ -50,27 +51,31 @@ class Work:
 
     @property
     def operations(self) -> float:
-        """Forward and backward."""
+        """The sum of forward and backward operations."""
         return self.forward + self.backward
 
 
 def moves(table: Table, partition: Partition, batch: int, precision: str = "float32") -> list[Move]:
-    """Every collective of one step on `batch` images over all devices.
+    """Return the collectives of one step on `batch` images, counted over all devices.
 
-    Raises UsageError where batch or columns do not divide over the devices.
+    Raises UsageError if the batch or the columns do not divide evenly over the devices.
     """
     images = _images(partition, batch)
-    layout = {"columns": _columns, "hybrid": _hybrid, "model": _model}[partition.kind]
+    layer_moves = {"columns": _columns, "hybrid": _hybrid, "model": _model}[partition.kind]
     found, before = [], None
     for shape in shapes(table):
-        found += layout(table, partition, _Scribe(shape, images, WIDTH[precision]), before)
+        found += layer_moves(table, partition, _LayerMoves(shape, images, WIDTH[precision]), before)
         before = shape.spec
-    # The mean of loss and error over the shares of the batch, two numbers.
+    # The loss and the error, averaged over the shares of the batch.
     return [*found, Move("loss", "forward", "psum", 2 * WIDE, partition.data)]
 
 
 def work(table: Table, partition: Partition, batch: int) -> list[Work]:
-    """Operations of each layer on the busiest device. Backward is twice forward, but the images need no gradient."""
+    """Return the operations of each layer on the device with the most.
+
+    The backward pass of a layer takes twice the operations of its forward pass, that of the first layer as many: its inputs,
+    the images, need no gradient. Raises UsageError if the batch does not divide evenly over the devices.
+    """
     images, found = _images(partition, batch), []
     for i, shape in enumerate(shapes(table)):
         forward = shape.operations * images * _share_of(shape, partition)
@@ -79,7 +84,7 @@ def work(table: Table, partition: Partition, batch: int) -> list[Work]:
 
 
 def held(table: Table, partition: Partition) -> int:
-    """Parameters on the busiest device; training keeps a velocity beside each, and for a moment a gradient."""
+    """Return the number of parameters on the device with the most; training needs a velocity and a gradient for each."""
 
     def parts(shape: LayerShape) -> int:
         if partition.kind != "hybrid":
@@ -92,14 +97,14 @@ def held(table: Table, partition: Partition) -> int:
 def _images(partition: Partition, batch: int) -> int:
     if batch % (partition.data * partition.slices):
         raise UsageError(
-            f"--train.batch={batch}: expected a multiple of {partition.data * partition.slices}, for {partition.data} shares"
-            f"{f' in {partition.slices} slices each' if partition.slices > 1 else ''}."
+            f"--train.batch={batch}: expected a multiple of {partition.data * partition.slices}, the {partition.data} shares"
+            f"{f' of {partition.slices} slices each' if partition.slices > 1 else ''}."
         )
     return batch // partition.data
 
 
 def _share_of(shape: LayerShape, partition: Partition) -> float:
-    """Part of a layer that the busiest device of a share computes for the images of that share."""
+    """Return the fraction of a layer's operations on its share of images that the device with the most computes."""
     if partition.kind != "model":
         return 1 / partition.column
     columns, out, inputs = shape.kernel[:3]
@@ -108,96 +113,97 @@ def _share_of(shape: LayerShape, partition: Partition) -> float:
 
 
 @dataclass(frozen=True)
-class _Scribe:
-    """Writes the moves of one layer down. Sizes are per image of a share, or of the parameters."""
+class _LayerMoves:
+    """Builds the moves of one layer."""
 
     shape: LayerShape
-    images: int
-    width: int
+    images: int  # per share of the batch
+    width: int  # bytes per activation
 
-    def __call__(self, direction: Direction, kind: Kind, numbers: int, devices: int, width: int = 0) -> Move:
+    def move(self, direction: Direction, kind: Kind, numbers: int, devices: int, width: int = 0) -> Move:
+        """Return a move of `numbers` values per image, each of `width` bytes if they are no activations."""
         return Move(self.shape.spec.name, direction, kind, numbers * self.images * (width or self.width), devices)
 
-    def there_and_back(
+    def exchange_inputs(
         self, kinds: tuple[Kind, Kind], devices: int, times: int = 1, back: bool = True
     ) -> Iterator[Move]:
-        """The whole input of the layer for `times` shares of images, and backward its gradient to where it came from."""
+        """Move the layer's complete input for `times` shares of images, and backward the gradient of that input."""
         numbers = math.prod(self.shape.inputs) * times
-        yield self("forward", kinds[0], numbers, devices)
+        yield self.move("forward", kinds[0], numbers, devices)
         if back:
-            yield self("backward", kinds[1], numbers, devices)
+            yield self.move("backward", kinds[1], numbers, devices)
 
     def borders(self, maps: int, seen: tuple[int, ...], devices: int, rows: int = 1) -> Iterator[Move]:
-        """`maps` of the maps [maps, height, width] to each neighbour in `rows` rows of devices, and their gradients home."""
-        whole = maps * math.prod(seen[1:]) * self.images * self.width
+        """Move `maps` maps to both neighbours in `rows` rows of devices and their gradients back; seen: [maps, height, width]."""
+        size = maps * math.prod(seen[1:]) * self.images * self.width
         for direction in ("forward", "forward", "backward", "backward"):
-            yield Move(self.shape.spec.name, direction, "ppermute", whole, devices, pairs=devices - rows)
+            yield Move(self.shape.spec.name, direction, "ppermute", size, devices, pairs=devices - rows)
 
     def update(self, devices: int, parts: int = 1) -> Iterator[Move]:
-        """The gradients of a device's part of kernel and bias, added up over the shares of the batch."""
+        """Sum the gradients of a device's part of kernel and bias over the shares of the batch."""
         for numbers in _own(self.shape, parts):
             yield Move(self.shape.spec.name, "backward", "psum", numbers * WIDE, devices, update=True)
 
 
 def _own(shape: LayerShape, parts: int) -> tuple[int, int]:
-    """Of a kernel and a bias cut in so many parts, what the busiest device has; a bias after a sum is whole on each."""
+    """Return the sizes of the largest parts of a kernel and a bias. A bias added after a sum is not divided."""
     bias_parts = 1 if shape.spec.crossing == "sum" else parts
     return -(-math.prod(shape.kernel) // parts), -(-math.prod(shape.bias) // bias_parts)
 
 
 GATHERED: tuple[Kind, Kind] = ("all_gather", "reduce_scatter")
-DEALT: tuple[Kind, Kind] = ("all_to_all", "all_to_all")
+EXCHANGED: tuple[Kind, Kind] = ("all_to_all", "all_to_all")
 
 
-def _columns(table: Table, partition: Partition, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
-    shape, column = scribe.shape, partition.column
+def _columns(table: Table, partition: Partition, layer: _LayerMoves, before: Layer | None) -> Iterator[Move]:
+    shape, column = layer.shape, partition.column
     if table.columns % column:
         raise UsageError(f"--mesh.column={column}: expected a divisor of the {table.columns} columns of {table.name}.")
     if shape.spec.crossing == "gather":
-        yield from scribe.there_and_back(GATHERED, column)
-    elif before is not None and before.crossing == "sum":  # every column adds to the gradient of what they all saw
-        yield scribe("backward", "psum", math.prod(shape.inputs), column, WIDE)
+        yield from layer.exchange_inputs(GATHERED, column)
+    elif before is not None and before.crossing == "sum":  # each column has a part of the gradient of the common input
+        yield layer.move("backward", "psum", math.prod(shape.inputs), column, WIDE)
     if shape.spec.crossing == "sum":
-        yield scribe("forward", "psum", shape.convolved[0], column, WIDE)
+        yield layer.move("forward", "psum", shape.convolved[0], column, WIDE)
     for part, seen in normalizations(shape.spec, shape.convolved):
         if part.across:
-            yield from scribe.borders(part.size // 2, seen, column)
-    yield from scribe.update(partition.data, column)
+            yield from layer.borders(part.size // 2, seen, column)
+    yield from layer.update(partition.data, column)
 
 
-def _hybrid(table: Table, partition: Partition, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
-    shape, devices = scribe.shape, partition.data
+def _hybrid(table: Table, partition: Partition, layer: _LayerMoves, before: Layer | None) -> Iterator[Move]:
+    shape, devices = layer.shape, partition.data
     if isinstance(shape.spec, Conv):
-        yield from scribe.update(devices)
+        yield from layer.update(devices)
         return
     by_images = before is None or isinstance(before, Conv) or before.crossing == "sum"
     summed = shape.spec.crossing == "sum"
-    slices = [_Scribe(shape, scribe.images // partition.slices, scribe.width)] * partition.slices
+    slices = [_LayerMoves(shape, layer.images // partition.slices, layer.width)] * partition.slices
     for part in slices:
         if not summed:
-            yield from part.there_and_back(GATHERED, devices, devices, back=before is not None)
+            yield from part.exchange_inputs(GATHERED, devices, devices, back=before is not None)
         elif by_images:
-            yield from part.there_and_back(DEALT, devices, back=before is not None)
+            yield from part.exchange_inputs(EXCHANGED, devices, back=before is not None)
         if summed:
             numbers = shape.convolved[0] * devices
-            yield part("forward", "reduce_scatter", numbers, devices, WIDE)
-            yield part("backward", "all_gather", numbers, devices, WIDE)
-    if summed:  # its bias is added to the sums, where each device has its own images again
+            yield part.move("forward", "reduce_scatter", numbers, devices, WIDE)
+            yield part.move("backward", "all_gather", numbers, devices, WIDE)
+    if summed:  # each device adds the bias to the sums of its own images
         yield Move(shape.spec.name, "backward", "psum", math.prod(shape.bias) * WIDE, devices, update=True)
 
 
-def _model(table: Table, partition: Partition, scribe: _Scribe, before: Layer | None) -> Iterator[Move]:
-    """Each column's maps and units over column / columns devices; a layer without a crossing hears those alone."""
-    shape, devices = scribe.shape, partition.column
+def _model(table: Table, partition: Partition, layer: _LayerMoves, before: Layer | None) -> Iterator[Move]:
+    """Divide each column's maps and units over column / columns devices; without a crossing a layer reads those only."""
+    shape, devices = layer.shape, partition.column
     if devices % table.columns:
         raise UsageError(f"{devices} devices: expected a multiple of the {table.columns} columns of {table.name}.")
     own = devices // table.columns
     if shape.spec.crossing == "sum":
-        yield scribe("forward", "psum", shape.convolved[0], devices, WIDE)
+        yield layer.move("forward", "psum", shape.convolved[0], devices, WIDE)
     elif before is not None and before.crossing == "sum":
-        yield scribe("backward", "psum", math.prod(shape.inputs), devices, WIDE)
+        yield layer.move("backward", "psum", math.prod(shape.inputs), devices, WIDE)
     elif before is not None:
-        yield from scribe.there_and_back(GATHERED, devices if shape.spec.crossing == "gather" else own)
+        yield from layer.exchange_inputs(GATHERED, devices if shape.spec.crossing == "gather" else own)
     for part, seen in normalizations(shape.spec, shape.convolved):
-        yield from scribe.borders(part.size // 2, seen, devices, 1 if part.across else table.columns)
-    yield from scribe.update(partition.data, devices)
+        yield from layer.borders(part.size // 2, seen, devices, 1 if part.across else table.columns)
+    yield from layer.update(partition.data, devices)

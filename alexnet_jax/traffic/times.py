@@ -1,12 +1,12 @@
-"""How long a step takes where devices compute at one rate and links carry at another; the simplest model there is.
+"""The duration of a training step, predicted from one rate of computation and one rate of communication.
 
-    compute        operations of the busiest device / its rate
-    communication  bytes that a device sends / the rate of its link in one direction (as many arrive meanwhile)
-    step           the two one after the other: no layer starts before its inputs are there, nothing is sent beforehand
-    at best        the longer of the two: everything that is sent is hidden behind what is computed
+    compute        operations of the device with the most / its rate
+    communication  bytes that a device sends / the rate of its link in one direction; it receives as many meanwhile
+    step           computation, then communication: no overlap
+    at best        the longer of the two: complete overlap
 
-Latency, pooling, normalization, the update and the input are left out, and the rate of computation is the same for every
-layer: what an efficiency leaves out of them makes both times too short, and the step's share of communication too large.
+The model leaves out latency, pooling, normalization, the update and the input pipeline, and uses one rate for all layers.
+Real steps therefore take longer, and communication is a smaller share of them.
 """
 
 from dataclasses import dataclass
@@ -19,41 +19,41 @@ from alexnet_jax.traffic.predicted import Partition, moves, work
 
 @dataclass(frozen=True)
 class Machine:
-    """Devices and what joins them."""
+    """A device and its link to the others."""
 
     compute: float
-    """Operations a second of one device: multiplications and additions."""
+    """Multiplications and additions per second of one device."""
     link: float
-    """Bytes a second that a device can send while it receives as many."""
+    """Bytes per second that a device can send while it receives as many."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one step, and how well all devices are used in it."""
+    """The parts of one step, in seconds."""
 
     compute: float
     communication: float
     ideal: float
-    """What the step would take if all operations were shared out evenly and nothing had to be sent."""
+    """The duration with the operations divided evenly and without communication."""
 
     @property
     def step(self) -> float:
-        """Computation and communication one after the other."""
+        """The duration without overlap."""
         return self.compute + self.communication
 
     @property
     def at_best(self) -> float:
-        """All communication hidden behind computation, as far as it is not longer."""
+        """The duration with complete overlap of computation and communication."""
         return max(self.compute, self.communication)
 
     @property
     def efficiency(self) -> float:
-        """Share of the devices' time that goes into the step's operations, nothing hidden; the speed-up over their number."""
+        """The speed-up divided by the number of devices, without overlap."""
         return self.ideal / self.step
 
 
 def times(table: Table, partition: Partition, batch: int, machine: Machine, precision: str = "float32") -> Times:
-    """Of one step on `batch` images over all devices."""
+    """Return the times of one step on `batch` images, counted over all devices."""
     compute = sum(layer.operations for layer in work(table, partition, batch)) / machine.compute
     alone = sum(layer.operations for layer in work(table, Partition("columns"), batch)) / machine.compute
     communication = sent(moves(table, partition, batch, precision)) / machine.link
@@ -64,25 +64,28 @@ Scheme = Literal["a", "b", "c"]
 
 
 def hybrid_step(table: Table, devices: int, batch: int, machine: Machine, scheme: Scheme) -> float:
-    """Seconds of a step under one of the three schemes of "One weird trick" for its first fully connected layer.
+    """Return the seconds of a step under scheme a, b or c of "One weird trick" for the first fully connected layer.
 
-    a: all devices send each other their images, then compute. b: they take turns, so that only one link is at work, for as
-    many rounds as there are devices. c: each sends a slice in every round. Under b and c the fully connected layers compute
-    on one round's images while the next ones are on their way; the rest of the step is the same.
+    (a) All devices send their images, then compute. (b) One device sends its images in each of `devices` rounds. (c) Every
+    device sends a slice of its images in each round. Under (b) and (c) the fully connected layers compute on the images of one
+    round during the transfer of the next. The rest of the step is the same.
     """
     partition = Partition("hybrid", devices)
-    whole = times(table, partition, batch, machine)
+    total = times(table, partition, batch, machine)
     layers = work(table, partition, batch)
     first = next(layer.layer for layer in layers if layer.fully_connected)
     gathering = sent(moves(table, partition, batch), first) / machine.link
     computing = sum(layer.operations for layer in layers if layer.fully_connected) / machine.compute
     if scheme == "a":
-        return whole.step
+        return total.step
     sending = gathering * (devices if scheme == "b" else 1)
     waiting = sending / devices + (devices - 1) / devices * max(0.0, sending - computing)
-    return whole.step - gathering + waiting
+    return total.step - gathering + waiting
 
 
 def implied_link(compute: float, sent: float, devices: int, speedup: float) -> float:
-    """Bytes a second of a link with which a step of so many seconds and bytes would have this speed-up, nothing hidden."""
+    """Return the bytes per second of the link that explains a speed-up without overlap.
+
+    compute: seconds of computation per step. sent: bytes that each device sends per step.
+    """
     return sent / (compute * (devices / speedup - 1))

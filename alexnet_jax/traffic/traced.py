@@ -1,7 +1,7 @@
-"""The collectives of a training step, counted in the program that jax traced of it: no devices, no numbers.
+"""The collectives of a training step, counted in its jaxpr; tracing needs neither devices nor data.
 
-The traced program is what the train step runs, before XLA merges or moves anything: an equation that names an axis of the mesh
-communicates along it, and the named scopes it stands in say for which layer, forward or backward.
+The jaxpr is the training step before XLA merges or moves operations. An equation that names a mesh axis communicates along it;
+the equation's named scopes give its layer and direction.
 """
 
 import functools
@@ -20,33 +20,33 @@ from alexnet_jax.network.table import Table, shapes
 from alexnet_jax.traffic.moves import Move
 
 BOOKKEEPING = {"pvary", "pcast", "axis_index", "shard_map", "jit", "pjit"}
-"""Primitives that name an axis and move nothing along it."""
+"""Primitives that name an axis but communicate nothing along it."""
 
 
 @dataclass(frozen=True)
 class Collective:
-    """One equation of the program that communicates."""
+    """One operand of a communicating equation."""
 
     layer: str
     direction: str  # forward or backward
-    kind: str  # the primitive
-    axes: tuple[str, ...]  # of the mesh
-    shape: tuple[int, ...]  # of what one device hands in
-    itemsize: int  # bytes of a number of it
-    pairs: int  # senders of a ppermute, else 0
+    kind: str  # name of the primitive
+    axes: tuple[str, ...]  # mesh axes
+    shape: tuple[int, ...]  # of the operand on one device
+    itemsize: int  # bytes per element
+    pairs: int  # senders of a ppermute, otherwise 0
 
 
 def moves(
     table: Table, mesh: Mesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
 ) -> list[Move]:
-    """What `predicted.moves` says, from the traced program: every collective of one step on `batch` images over all devices."""
+    """Return the moves of one step on `batch` images, counted over all devices, as `predicted.moves` predicts them."""
     return [_move(each, dict(mesh.shape)) for each in step_collectives(table, mesh, batch, precision, scheme)]
 
 
 def step_collectives(
     table: Table, mesh: Mesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
 ) -> list[Collective]:
-    """Those of the loss and the gradients of one step; its update communicates nothing."""
+    """Return the collectives of loss and gradients of one step. The update does not communicate."""
     height, width, channels = table.image
     parameters = {
         s.spec.name: {kind: jax.ShapeDtypeStruct(getattr(s, kind), jnp.float32) for kind in ("kernel", "bias")}
@@ -61,7 +61,7 @@ def step_collectives(
 
 
 def collectives(program: Any, axes: tuple[str, ...], scope: str = "") -> Iterator[Collective]:
-    """Every equation of a jaxpr, and of those within it, that communicates along one of the axes."""
+    """Yield the collectives of a jaxpr and its inner jaxprs along the given axes."""
     for equation in program.eqns:
         here = f"{scope}/{equation.source_info.name_stack}"
         kind = equation.primitive.name.removesuffix("_invariant")
@@ -86,5 +86,5 @@ def _names(value: Any, axis: str) -> bool:
 def _move(found: Collective, sizes: dict[str, int]) -> Move:
     devices = math.prod(sizes[axis] for axis in found.axes)
     operand = math.prod(found.shape) * found.itemsize
-    whole = operand * devices if found.kind == "all_gather" else operand
-    return Move(found.layer, found.direction, found.kind, whole, devices, found.pairs)  # pyright: ignore[reportArgumentType]
+    size = operand * devices if found.kind == "all_gather" else operand
+    return Move(found.layer, found.direction, found.kind, size, devices, found.pairs)  # pyright: ignore[reportArgumentType]

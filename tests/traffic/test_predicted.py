@@ -1,4 +1,4 @@
-"""Bytes and operations on paper: those of the traced program, collective by collective, and sums done by hand."""
+"""Predicted bytes and operations equal those of the traced step, collective by collective, and sums worked out by hand."""
 
 import dataclasses
 import math
@@ -37,7 +37,7 @@ MIXED = Table(
         Dense("fc4", 3, "sum"),
     ),
 )
-"""A layer after a sum, whose gradient the columns add up; and a normalization across them."""
+"""A layer after a sum, whose input gradient the columns sum, and a normalization across the columns."""
 
 
 def mesh_of(partition):
@@ -47,7 +47,7 @@ def mesh_of(partition):
 
 
 def split_everywhere(table, devices):
-    """One column, cut into as many as there are devices, which talk before every layer: what `model` means on paper."""
+    """Return the table with one column per device and a crossing before every layer, the meaning of `model`."""
     layers = []
     for before, spec in zip((None, *table.layers), table.layers, strict=False):
         if before is not None and "sum" not in (before.crossing, spec.crossing):
@@ -65,13 +65,13 @@ def agree(table, partition, batch=16, precision="float32", traced_table=None):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (2, 2), (4, 2)])
-def test_columns_move_what_the_traced_program_does(shape, narrow):
+def test_columns_move_what_the_traced_step_does(shape, narrow):
     agree(narrow(), Partition("columns", *shape))
     agree(MIXED, Partition("columns", *shape))
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_hybrid_moves_what_the_traced_program_does(devices, narrow):
+def test_hybrid_moves_what_the_traced_step_does(devices, narrow):
     agree(narrow(columns=1, kernels="merged"), Partition("hybrid", devices))
 
 
@@ -87,37 +87,37 @@ def test_hybrid_moves_what_the_traced_program_does(devices, narrow):
     ],
     ids=["full size", "full size, hybrid", "slices", "a sum after local layers", "data parallel", "LRN across"],
 )
-def test_so_do_full_size_networks_and_others(table, partition):
+def test_full_size_networks_move_what_the_traced_step_does(table, partition):
     agree(table, partition)
 
 
 @pytest.mark.parametrize("partition", [Partition("columns", 2, 2), Partition("hybrid", 4)])
-def test_sixteen_bits_halve_what_is_gathered_and_nothing_else(partition, narrow):
+def test_bfloat16_halves_activations_and_nothing_else(partition, narrow):
     table = narrow(columns=1, kernels="merged") if partition.kind == "hybrid" else narrow()
     agree(table, partition, precision="bfloat16")
     wide, narrowed = (predicted.moves(table, partition, 16, precision) for precision in ("float32", "bfloat16"))
     for before, after in zip(wide, narrowed, strict=True):
         activations = before.layer != "fc8" and not before.update and before.layer != "loss"
-        assert after.whole * (2 if activations else 1) == before.whole
+        assert after.size * (2 if activations else 1) == before.size
 
 
 @pytest.mark.parametrize("devices", [2, 4])
-def test_full_model_parallelism_is_a_table_with_as_many_columns_and_crossings_everywhere(devices, narrow):
+def test_model_parallelism_is_a_table_with_crossings_everywhere(devices, narrow):
     one_column = (narrow(columns=1, width=1 / 8), dataclasses.replace(MIXED, columns=1))
     for table in one_column:
         agree(table, Partition("model", 2, devices), traced_table=split_everywhere(table, devices))
 
 
-def test_two_columns_on_two_devices_are_the_papers_model_parallelism(narrow):
+def test_two_columns_are_a_part_of_model_parallelism(narrow):
     assert Counter(predicted.moves(narrow(), Partition("model", 1, 2), 8)) >= Counter(
         m for m in predicted.moves(narrow(), Partition("columns", 1, 2), 8) if m.layer in ("conv3", "fc6", "fc7", "fc8")
     )
 
 
-# --- by hand ---------------------------------------------------------------------------------------------------------
+# --- worked out by hand ---------------------------------------------------------------------------------------------------------
 
 
-def test_bytes_of_each_collective_with_rings_by_hand():
+def test_bytes_of_each_ring_collective_by_hand():
     def bytes_of(kind, devices, pairs=0):
         return Move("x", "forward", kind, 800, devices, pairs).sent
 
@@ -129,7 +129,7 @@ def test_bytes_of_each_collective_with_rings_by_hand():
 
 
 def test_the_two_gpus_of_2012_by_hand():
-    """128 images: conv3 gets 128 maps of 13x13 from the other column, fc6 4,608 numbers, fc7 2,048; fc8 adds 1,000 up."""
+    """128 images: conv3 gets 128 maps of 13x13 from the other column, fc6 4,608 values, fc7 2,048; fc8 sums 1,000."""
     moves = predicted.moves(networks.ALEXNET, Partition("columns", 1, 2), 128)
     crossing = {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
     for layer, numbers in crossing.items():
@@ -138,12 +138,12 @@ def test_the_two_gpus_of_2012_by_hand():
     assert sent(moves) == 2 * 128 * 4 * sum(crossing.values()) - 128 * 4 * 1000
 
 
-def test_data_parallel_devices_send_their_gradients_twice_but_for_a_share():
+def test_data_parallel_devices_all_reduce_all_gradients():
     moves = predicted.moves(networks.ALEXNET, Partition("columns", 8), 1024)
     assert sent(m for m in moves if m.update) == 2 * 7 / 8 * 4 * parameter_count(networks.ALEXNET)
 
 
-def test_a_hybrid_sends_gradients_of_convolutions_and_activations_of_the_rest():
+def test_hybrid_sums_gradients_of_convolutions():
     moves = predicted.moves(networks.ALEXNET_MERGED, Partition("hybrid", 4), 512)
     assert sent(moves, "fc6", "forward") == 3 / 4 * 9216 * 512 * 4 == sent(moves, "fc6", "backward")
     assert sent(moves, "fc7", "forward") == 3 / 4 * 4096 * 512 * 4
@@ -167,31 +167,31 @@ def test_devices_share_the_operations(partition):
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
-def test_a_device_holds_what_the_program_puts_on_it(partition, make, narrow):
+def test_a_device_holds_the_predicted_parameters(partition, make, narrow):
     table = narrow(columns=1, kernels="merged") if partition.kind == "hybrid" else narrow()
     leaves = jax.tree.leaves(abstract(table, make()))
     assert predicted.held(table, partition) == sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
 
 
-def test_thousands_of_devices_on_paper():
+def test_thousands_of_devices_are_predicted():
     table, devices = networks.ALEXNET_MERGED, 4096
     by_images = sent(predicted.moves(table, Partition("columns", devices), 128 * devices))
     hybrid_ = sent(predicted.moves(table, Partition("hybrid", devices), 128 * devices))
     by_units = predicted.work(table, Partition("model", 1, devices), 128 * devices)
-    assert by_images < 2 * 4 * parameter_count(table) < hybrid_  # a batch of half a million is too much to gather
+    assert by_images < 2 * 4 * parameter_count(table) < hybrid_  # the gathered batch has 524,288 images
     conv1 = operation_count(table.until("conv1"))
-    assert by_units[0].forward == conv1 * 128 * devices / 64  # it has 64 maps: more devices cannot help
+    assert by_units[0].forward == conv1 * 128 * devices / 64  # its 64 maps divide over 64 devices at most
 
 
-def test_paper_needs_no_jax():
+def test_the_prediction_does_not_import_jax():
     code = "import sys, docs.draw_traffic; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_what_does_not_divide_is_refused_with_the_numbers():
+def test_indivisible_numbers_are_rejected():
     with pytest.raises(UsageError, match="--train.batch=128: expected a multiple of 3"):
         predicted.moves(networks.ALEXNET, Partition("columns", 3), 128)
-    with pytest.raises(UsageError, match="--train.batch=8: expected a multiple of 16, for 4 shares in 4 slices each"):
+    with pytest.raises(UsageError, match="--train.batch=8: expected a multiple of 16, the 4 shares of 4 slices each"):
         predicted.moves(networks.ALEXNET_MERGED, Partition("hybrid", 4, slices=4), 8)
     with pytest.raises(UsageError, match="--mesh.column=4: expected a divisor of the 2 columns"):
         predicted.moves(networks.ALEXNET, Partition("columns", 1, 4), 128)

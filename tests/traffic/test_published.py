@@ -1,4 +1,4 @@
-"""docs/traffic.md is what its command writes today; the predictions in it, worked out again by hand."""
+"""docs/traffic.md is up to date, and its predictions equal those worked out by hand."""
 
 import re
 from pathlib import Path
@@ -21,15 +21,15 @@ def test_the_document_is_up_to_date(tmp_path):
 
 
 def test_the_readme_quotes_it():
-    """Its numbers, each as docs/traffic.md has it."""
+    """Each number of the README's section is in docs/traffic.md."""
     section = (ROOT / "README.md").read_text().split("## What the split costs")[1].split("\n## ")[0]
     numbers = set(re.findall(r"\d+\.\d+", section))
     assert len(numbers) > 8
     assert numbers <= set(re.findall(r"\d+\.\d+", published.document())), numbers
 
 
-def test_the_two_gpu_net_takes_slightly_less_time_than_the_one_gpu_net():
-    """Three times the forward operations less conv1's backward by the images; 29.5 MB at 6 GB/s."""
+def test_the_two_gpu_net_is_slightly_faster():
+    """Three times the forward operations, less the gradient of the images; 29.5 MB at 6 GB/s."""
     two, one = networks.ALEXNET, networks.ALEXNET_ONE_COLUMN
     steps = []
     for table, gpus, megabytes in ((two, 2, 29.478912), (one, 1, 0)):
@@ -54,8 +54,8 @@ def test_times_of_a_step():
 
 
 @pytest.mark.parametrize("link", [1e6, 6e9, 1e15])
-def test_schemes_hide_what_they_can(link):
-    """(c) is never slower than (a), hides all but a slice on fast links, and (b) is (c) on links as many times slower."""
+def test_schemes_overlap_computation_and_communication(link):
+    """Scheme (c) is never slower than (a) or (b), and on fast links hides all but one slice."""
     machine, table, n = Machine(1.6e12, link), networks.ALEXNET_MERGED, 8
     a, b, c = (hybrid_step(table, n, 1024, machine, scheme) for scheme in ("a", "b", "c"))
     gathering = 2 * 7 / 8 * 9216 * 1024 * 4 / link

@@ -1,4 +1,4 @@
-"""`--mode=traffic` from the command line: what it prints and what it refuses."""
+"""`--mode=traffic` from the command line: its output and its errors."""
 
 import re
 
@@ -16,7 +16,7 @@ MERGED = ["--network.columns=1", "--network.kernels=merged", "--mesh.placement=h
 
 @pytest.fixture
 def shown(capsys, tmp_path, monkeypatch):
-    """A function that runs a command in an empty folder and returns (exit status, what it printed, errors)."""
+    """Return a function that runs a command in an empty folder and returns (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -27,10 +27,10 @@ def shown(capsys, tmp_path, monkeypatch):
     return run
 
 
-def test_bytes_of_every_layer_and_placement(shown):
+def test_prints_bytes_of_every_layer_and_placement(shown):
     status, out, _ = shown()
     assert status == 0
-    assert "64 images a step in float32 on 2 devices: the whole batch, columns over 2" in out
+    assert "64 images per step in float32 on 2 devices: the batch undivided, columns over 2" in out
     assert "The traced training step has the same 24 collectives, byte for byte." in out
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
     gathered = 8 * 8 * 8 * 64 * 4 / 1e6  # conv2 of a sixteenth of the width: 8 maps of 8x8 in each column
@@ -39,9 +39,9 @@ def test_bytes_of_every_layer_and_placement(shown):
     assert {"data", "hybrid"} <= set(lines) and "efficiency" not in out
 
 
-def test_steps_are_predicted_where_rates_are_given(shown):
+def test_steps_are_predicted_from_given_rates(shown):
     status, out, _ = shown(*MERGED, "--mesh.data=8", "--traffic.link=6", "--traffic.compute=1.58")
-    assert status == 0 and "units of fully connected layers over all of them (hybrid)" in out
+    assert status == 0 and "units of fully connected layers over all devices (hybrid)" in out
     rows = [line for line in out.splitlines() if line.endswith("%")]
     assert len(rows) == 3  # by images, hybrid, every layer by maps
     for row in rows:
@@ -49,7 +49,7 @@ def test_steps_are_predicted_where_rates_are_given(shown):
         assert step == pytest.approx(compute + sending, abs=0.11) and best == max(compute, sending)
 
 
-def test_thousands_of_devices(shown):
+def test_prints_thousands_of_devices(shown):
     status, out, _ = shown("--mesh.data=2048", "--mesh.column=2", "--train.batch=4096")
     assert status == 0 and "4,096 devices: 2,048 shares of the batch, columns over 2" in out
 
@@ -65,15 +65,15 @@ def test_thousands_of_devices(shown):
         (["--exp=pooling_sweep"], "--mode=traffic is not for sweeps"),
     ],
 )
-def test_what_does_not_fit_gets_one_message(arguments, message, shown):
+def test_options_that_do_not_fit_are_one_error(arguments, message, shown):
     status, _, error = shown(*arguments)
     assert status == 2 and error.startswith("Error: " + message) and error.count("\n") == 1
 
 
-def test_a_program_that_moves_more_than_paper_says_is_an_error(monkeypatch, shown):
+def test_an_unpredicted_collective_is_an_error(monkeypatch, shown):
     monkeypatch.setattr(show, "moves", lambda *options: predicted.moves(*options)[1:])
     status, _, error = shown()
-    assert status == RunError.exit_status and "Only in the program: [Move(layer='conv1'" in error
+    assert status == RunError.exit_status and "Only in the step: [Move(layer='conv1'" in error
 
 
 @pytest.mark.parametrize(
@@ -87,5 +87,5 @@ def test_a_program_that_moves_more_than_paper_says_is_an_error(monkeypatch, show
         (1, MeshOptions(data=4, placement="hybrid", scheme="slices"), Partition("hybrid", 4, slices=4)),
     ],
 )
-def test_what_is_left_out_of_the_mesh(columns, mesh, expected):
+def test_partition_of_incomplete_mesh_options(columns, mesh, expected):
     assert show.partition_of(Experiment("x", network=Network(columns=columns), mesh=mesh)) == expected
