@@ -11,7 +11,7 @@ from alexnet_jax.command_line import read
 from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
 from alexnet_jax.modes import MODES, SWEEP_MODES, Request
 from alexnet_jax.processes.allocator import keep_memory
-from alexnet_jax.processes.identity import Place, speak_alone
+from alexnet_jax.processes.identity import ProcessIdentity, speak_alone
 from alexnet_jax.processes.start import INTERRUPTED, Outcome, devices_each, leave, start
 from alexnet_jax.sweeps.plan import SweepRequest
 
@@ -32,22 +32,22 @@ def run(name: str, request: Request | SweepRequest) -> None:
     modes[name].run(request)
 
 
-def outcome(arguments: list[str], place: Place | None = None) -> Outcome:
-    """Run a command line and return how it ended. `place`: which of several processes of a run this one is."""
+def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Outcome:
+    """Run a command line and return how it ended. `process`: which of several processes of a run this one is."""
     try:
         mode, request = read(arguments)
         if isinstance(request, Request):
-            if place is None and request.processes > 1:
+            if process is None and request.processes > 1:
                 each = devices_each(request.experiment.mesh, request.processes)
                 return start(outcome, arguments, request.processes, each)
-            place = place or request.place
-            request = dataclasses.replace(request, place=place)
-            if place is not None:
-                speak_alone(place)
+            process = process or request.process
+            request = dataclasses.replace(request, process=process)
+            if process is not None:
+                speak_alone(process)
         run(mode, request)
     except (UsageError, RunError) as problem:
         # After a failed save orbax's threads wait for ten minutes, and other processes may wait for this one.
-        at_once = place is not None or isinstance(problem, RunError)
+        at_once = process is not None or isinstance(problem, RunError)
         elsewhere = isinstance(problem, PeerLost)
         return Outcome(problem.exit_status, f"Error: {problem}", at_once=at_once, elsewhere=elsewhere)
     except Interrupted as stop:
@@ -55,7 +55,7 @@ def outcome(arguments: list[str], place: Place | None = None) -> Outcome:
         command = shlex.join(["python", "launch.py", *(word for word in arguments if word != "--overwrite")])
         return Outcome(stop.exit_status, f"\n{stop} This command goes on from there: {command}", saved=True)
     except KeyboardInterrupt:
-        return Outcome(130, f"\n{INTERRUPTED}", at_once=place is not None)
+        return Outcome(130, f"\n{INTERRUPTED}", at_once=process is not None)
     except BrokenPipeError:  # the reader of the output ended, as in `launch.py --list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Outcome(0)

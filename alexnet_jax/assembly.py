@@ -121,11 +121,11 @@ class Trained:
 
 def load_trained(request: Request) -> Trained:
     """The checkpoint that a request names, the latest by default, on the devices. Raises UsageError when there is none."""
-    set_up_devices(request.experiment, request.place)
+    set_up_devices(request.experiment, request.process)
     step = find_step(request.restore or "latest", request.workdir)
-    data_set = distributed.in_turn(lambda: sources.load(request.experiment.data))
+    data_set = distributed.leader_first(lambda: sources.load(request.experiment.data))
     make = functools.partial(make_trainer, request.experiment, data_set, trained_with(step), to_train=False)
-    trainer, training, validation = distributed.in_turn(make)
+    trainer, training, validation = distributed.leader_first(make)
     distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(step)})
     distributed.connect(trainer.mesh)
     step, parameters = restore_parameters(request.restore, request.workdir, abstract(trainer.table, trainer.mesh))

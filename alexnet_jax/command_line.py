@@ -16,7 +16,7 @@ from alexnet_jax.checks import check, check_traffic
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
 from alexnet_jax.modes import MODES, Exchange, Look, Request, Traffic, readers
-from alexnet_jax.processes.identity import Place, find
+from alexnet_jax.processes.identity import ProcessIdentity, identify
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
 from alexnet_jax.sweeps.power import seeds_needed
 
@@ -133,8 +133,8 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
     if line.sweep != SweepOptions():
         raise UsageError(f"--sweep.* is for sweeps; {found.name} is one experiment. --list shows the sweeps.")
     check(experiment)
-    place = find(line.distributed)
-    _check_processes(mode, line, place)
+    process = identify(line.distributed)
+    _check_processes(mode, line, process)
     request = Request(
         experiment,
         shipped,
@@ -146,7 +146,7 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         exchange=line.exchange,
         traffic=line.traffic,
         processes=line.processes,
-        place=place,
+        process=process,
     )
     return mode, request
 
@@ -170,19 +170,19 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _check_processes(mode: str, line: CommandLine, place: Place | None) -> None:
+def _check_processes(mode: str, line: CommandLine, process: ProcessIdentity | None) -> None:
     """Raise UsageError unless the mode can run in the processes that exist, or that are to be started."""
     if line.processes < 1:
         raise UsageError(f"--processes={line.processes}: expected 1 or more.")
-    if not MODES[mode].shared and (place is not None or line.processes > 1):
+    if not MODES[mode].shared and (process is not None or line.processes > 1):
         given = f"--{mode}" if MODES[mode].flag else f"--mode={mode}"
         shared = " and ".join(name for name, mode in MODES.items() if mode.shared)
         raise UsageError(
             f"{given} is work for one process, and this would be one of several; only {shared} can be shared. "
             "Start one, without --processes; inside a cluster's job give --distributed=off."
         )
-    if line.processes > 1 and (place is not None or line.distributed == "off"):
-        why = "but this is one of several already" if place else "but --distributed=off asks for one"
+    if line.processes > 1 and (process is not None or line.distributed == "off"):
+        why = "but this is one of several already" if process else "but --distributed=off asks for one"
         raise UsageError(
             f"--processes={line.processes} starts processes on this machine, {why}. Leave one of the two out."
         )

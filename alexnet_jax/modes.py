@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.processes.identity import Place
+from alexnet_jax.processes.identity import ProcessIdentity
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Request:
     exchange: Exchange = field(default_factory=Exchange)
     traffic: Traffic = field(default_factory=Traffic)
     processes: int = 1  # to be started on this machine
-    place: Place | None = None  # None: this process is the only one of the run
+    process: ProcessIdentity | None = None  # None: this process is the only one of the run
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from alexnet_jax.evaluate import Evaluator, Scores, Stopped
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients, places
 from alexnet_jax.network.table import Table
-from alexnet_jax.processes.distributed import Agreement, several
-from alexnet_jax.processes.signals import Signals, nothing_to_lose
+from alexnet_jax.processes.distributed import Agreement, is_multiprocess
+from alexnet_jax.processes.signals import Signals, exit_when_stuck
 from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.metrics import Metrics
 
@@ -184,12 +184,12 @@ class Loop:
         ):
             if validate and (start % per_epoch == 0 or start == total):
                 state = self._end_of_epoch(state, start, signals)
-            beginning.enter_context(nothing_to_lose(start))
+            beginning.enter_context(exit_when_stuck(start))
             for done in range(start + 1, total + 1):
                 try:
                     examples, indices = next(batches)
                 except RunError:  # a signal to the whole group may have killed the workers
-                    if several() or not signals.came():  # others do not know of it, and would not save with this one
+                    if is_multiprocess() or not signals.came():  # others do not know of it, and would not save with this one
                         raise
                     self._leave(state, done - 1, signals)
                 state, result = step(state, examples, indices, seed)

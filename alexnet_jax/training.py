@@ -42,13 +42,13 @@ from alexnet_jax.train import Loop, State, Trainer
 def train(request: Request) -> None:
     """Start a run, or go on with it; print its result when it is already finished."""
     # Before orbax, which starts jax's backend, looks for a checkpoint to restore.
-    set_up_devices(request.experiment, request.place)
-    with distributed.together(), contextlib.ExitStack() as held:
+    set_up_devices(request.experiment, request.process)
+    with distributed.detect_peer_loss(), contextlib.ExitStack() as held:
         restored_from = check_request(request)
-        request, data_set = distributed.in_turn(functools.partial(_find_data, request))
+        request, data_set = distributed.leader_first(functools.partial(_find_data, request))
         _check_continues(request, restored_from)
         stats = _statistics(request, restored_from)
-        trainer, *splits = distributed.in_turn(functools.partial(make_trainer, request.experiment, data_set, stats))
+        trainer, *splits = distributed.leader_first(functools.partial(make_trainer, request.experiment, data_set, stats))
         faster = optim.with_rate(trainer.table, request.restore_skip, request.experiment.optim.new_rate)
         trainer = dataclasses.replace(trainer, table=faster)
         options = {k: v for k, v in flatten(request.experiment).items() if k not in A_MACHINES_OWN}
@@ -58,7 +58,7 @@ def train(request: Request) -> None:
         given = None
         if restored_from is not None and (request.overwrite or Workdir(request.workdir).record() is None):
             given = _given(trainer, restored_from, request.restore_skip)
-        if distributed.told(functools.partial(_begin, held, request, trainer, data_set, restored_from)):
+        if distributed.broadcast(functools.partial(_begin, held, request, trainer, data_set, restored_from)):
             _run(request, trainer, data_set, splits, restored_from, given)
 
 
@@ -164,7 +164,7 @@ def _run(
     checkpoints = Checkpoints(workdir.path / "checkpoints", experiment.train.keep)
     try:
         print(_opening(trainer, data_set, workdir, int(state.step), len(splits[0])))
-        with (Metrics if distributed.leads() else Unwritten)(
+        with (Metrics if distributed.is_leader() else Unwritten)(
             workdir.path,
             data_title=data_set.title,
             total_steps=trainer.total_steps,
@@ -177,14 +177,14 @@ def _run(
             )
             loop = Loop(trainer, training, validation, evaluator, metrics, checkpoints)
             step = int(state.step)
-            state = loop.run(state, validate=bool(distributed.told(lambda: int(checkpoints.unvalidated(step)))))
+            state = loop.run(state, validate=distributed.broadcast(lambda: checkpoints.unvalidated(step)))
             scores, ranks = _test(evaluator, state, test)
-            if distributed.leads():
+            if distributed.is_leader():
                 files.write_array(workdir.path / RANKS, ranks)
             metrics.test(int(state.step), dataclasses.asdict(scores))
     finally:
         checkpoints.close()
-    if distributed.leads():
+    if distributed.is_leader():
         _finish(request, workdir, data_set, scores, int(state.step))
 
 
@@ -262,7 +262,7 @@ def _training_seconds(lines: list[dict]) -> float:
 
 def evaluate(request: Request) -> None:
     """Print the test error of a checkpoint."""
-    with distributed.together():
+    with distributed.detect_peer_loss():
         trained = load_trained(request)
         trainer, data_set = trained.trainer, trained.data_set
         started = time.monotonic()

@@ -11,57 +11,57 @@ WRONG = Outcome(2, "Error: one thing is wrong.", at_once=True)
 LOST = Outcome(1, "Error: another process was lost.", at_once=True, elsewhere=True)
 
 
-def nothing_wrong(arguments, place):
+def nothing_wrong(arguments, process):
     return Outcome(0)
 
 
-def written(arguments, place):
-    with open(f"{arguments[0]}-{place.index}", "w") as file:
-        file.write(f"{place} {os.getpgid(0) == os.getpid()}")
+def written(arguments, process):
+    with open(f"{arguments[0]}-{process.index}", "w") as file:
+        file.write(f"{process} {os.getpgid(0) == os.getpid()}")
     return Outcome(0)
 
 
-def second_is_killed(arguments, place):
-    if place.index == 1:
+def second_is_killed(arguments, process):
+    if process.index == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(300)
 
 
-def second_is_killed_first_tells(arguments, place):
+def second_is_killed_first_tells(arguments, process):
     return (
-        second_is_killed(arguments, place) if place.index == 1 else Outcome(1, "Error: could not save.", at_once=True)
+        second_is_killed(arguments, process) if process.index == 1 else Outcome(1, "Error: could not save.", at_once=True)
     )
 
 
-def first_is_wrong(arguments, place):
-    return WRONG if place.index == 0 else time.sleep(300)
+def first_is_wrong(arguments, process):
+    return WRONG if process.index == 0 else time.sleep(300)
 
 
-def second_is_wrong_first_is_lost(arguments, place):
-    time.sleep(0.3 * place.index)
-    return WRONG if place.index == 1 else LOST
+def second_is_wrong_first_is_lost(arguments, process):
+    time.sleep(0.3 * process.index)
+    return WRONG if process.index == 1 else LOST
 
 
-def second_has_a_defect(arguments, place):
-    if place.index == 1:
+def second_has_a_defect(arguments, process):
+    if process.index == 1:
         raise KeyError("a defect")
     time.sleep(300)
 
 
-def saves_when_told(arguments, place):
+def saves_when_told(arguments, process):
     received = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: received.append(number))
-    with open(f"{arguments[0]}-{place.index}", "w"):
+    with open(f"{arguments[0]}-{process.index}", "w"):
         pass
     while not received:
         time.sleep(0.01)
-    time.sleep(0.5 * place.index)
+    time.sleep(0.5 * process.index)
     return Outcome(128 + received[0], f"Interrupted by {received[0]}, saved.", saved=True)
 
 
-def ends_when_told(arguments, place):
-    with open(f"{arguments[0]}-{place.index}", "w"):
+def ends_when_told(arguments, process):
+    with open(f"{arguments[0]}-{process.index}", "w"):
         pass
     time.sleep(300)
 

@@ -11,16 +11,16 @@ from alexnet_jax.experiment import Experiment
 from alexnet_jax.files import cache_folder
 from alexnet_jax.processes import distributed
 from alexnet_jax.processes.allocator import accelerated
-from alexnet_jax.processes.identity import Place
+from alexnet_jax.processes.identity import ProcessIdentity
 from alexnet_jax.processes.start import devices_each
 
 
-def set_up_devices(experiment: Experiment, place: Place | None = None) -> None:
+def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = None) -> None:
     """Everything that must be said before jax touches a device: virtual CPU devices, compiled programs, determinism.
 
     As one of several processes it also meets the others. Raises RunError when it cannot.
     """
-    wanted = devices_each(experiment.mesh, (place and place.count) or 1)
+    wanted = devices_each(experiment.mesh, (process and process.count) or 1)
     made = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
     if wanted > max(1, made):  # has no effect where there is an accelerator
         jax.config.update("jax_num_cpu_devices", wanted)
@@ -30,8 +30,8 @@ def set_up_devices(experiment: Experiment, place: Place | None = None) -> None:
         _add_flag("--xla_gpu_enable_latency_hiding_scheduler=true")
     if experiment.train.deterministic:
         _add_flag("--xla_gpu_deterministic_ops=true")
-    if place is not None:
-        distributed.join(place)
+    if process is not None:
+        distributed.join(process)
 
 
 def _add_flag(flag: str) -> None:

@@ -6,6 +6,7 @@ Process 0 decides and writes. Nothing here is needed, and nothing is slower, whe
 import contextlib
 import hashlib
 import itertools
+import pickle
 import socket
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from orbax.checkpoint import multihost
 
 from alexnet_jax.errors import PeerLost, RunError, UsageError, first_line
-from alexnet_jax.processes.identity import LOCAL, Place
+from alexnet_jax.processes.identity import LOCAL, ProcessIdentity
 
 MEETING = 300
 """Seconds that the processes of a run wait for each other at its start."""
@@ -29,7 +30,7 @@ MEETING = 300
 T = TypeVar("T")
 
 
-def join(place: Place) -> None:
+def join(process: ProcessIdentity) -> None:
     """Meet the other processes of the run, before jax's first use of a device.
 
     Raises RunError when process 0 cannot listen or does not answer. jax itself ends process 0 (SIGABRT) when others are
@@ -38,31 +39,31 @@ def join(place: Place) -> None:
     # jax's own handler of SIGTERM would keep it from whoever is to be told: before training the process itself.
     jax.config.update("jax_enable_preemption_service", False)
     options = {}
-    if place.address is not None:
-        host, port = place.address.rsplit(":", 1)
+    if process.address is not None:
+        host, port = process.address.rsplit(":", 1)
         options = {
-            "coordinator_address": place.address,
-            "num_processes": place.count,
-            "process_id": place.index,
-            "local_device_ids": place.devices,
+            "coordinator_address": process.address,
+            "num_processes": process.count,
+            "process_id": process.index,
+            "local_device_ids": process.devices,
             "cluster_detection_method": "deactivate",
-            "coordinator_bind_address": place.address if host in LOCAL else None,
+            "coordinator_bind_address": process.address if host in LOCAL else None,
         }
-        if place.index:
-            _wait_for(place.address)
+        if process.index:
+            _wait_for(process.address)
         else:
-            _check_free(place.address, host.strip("[]") if host in LOCAL else "", int(port))
-    if place.index == 0 and place.devices is None:
-        print(f"Process 0 of {place.count or 'several'} waits for the others, for at most {MEETING} s.", flush=True)
+            _check_free(process.address, host.strip("[]") if host in LOCAL else "", int(port))
+    if process.index == 0 and process.devices is None:
+        print(f"Process 0 of {process.count or 'several'} waits for the others, for at most {MEETING} s.", flush=True)
     try:
         jax.distributed.initialize(initialization_timeout=MEETING, **options)
     except Exception as problem:  # of several types: a port in use, a cluster that does not answer
-        what = "in the cluster" if place.address is None else f"at {place.address}"
+        what = "in the cluster" if process.address is None else f"at {process.address}"
         raise RunError(
-            f"Process {place.index} could not meet the others {what} ({first_line(problem)}). Say by hand where process 0 "
+            f"Process {process.index} could not meet the others {what} ({first_line(problem)}). Say by hand where process 0 "
             "listens: --distributed=HOST:PORT,N,I."
         ) from problem
-    told(lambda: 0)  # see `connect`
+    broadcast(lambda: None)  # the first exchange between all devices; see `connect`
 
 
 def _check_free(address: str, host: str, port: int) -> None:
@@ -92,23 +93,23 @@ def _wait_for(address: str) -> None:
             time.sleep(0.2)
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Whether this run has more than one process."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def leads() -> bool:
+def is_leader() -> bool:
     """Whether this is the process that decides, writes and prints: process 0, or the only one."""
-    return not several() or jax.process_index() == 0
+    return not is_multiprocess() or jax.process_index() == 0
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def detect_peer_loss() -> Iterator[None]:
     """Within it what jax raises when another process is lost becomes a PeerLost; of a single process nothing is changed."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as problem:  # gloo's failures come as either
-        if not several() or (isinstance(problem, ValueError) and "loo" not in str(problem)):
+        if not is_multiprocess() or (isinstance(problem, ValueError) and "loo" not in str(problem)):
             raise
         raise PeerLost(
             f"Process {jax.process_index()} stopped: another process of this run was lost, or the devices failed "
@@ -122,7 +123,7 @@ def connect(mesh: Mesh) -> None:
     gloo gives up on a group whose processes come to its first exchange more than 30 s apart, and of the step that would be
     their first one the compilation may take one of them so much longer. Later it waits.
     """
-    if not several():
+    if not is_multiprocess():
         return
     multihost_utils.sync_global_devices("connect")
     names = mesh.axis_names
@@ -134,50 +135,45 @@ def connect(mesh: Mesh) -> None:
         jax.block_until_ready(jax.jit(total)(put_whole(np.ones(mesh.size, np.float32), NamedSharding(mesh, P(names)))))
 
 
-FAILED = -1
 WORKING = 7 * 24 * 3600
-"""Seconds that the others wait for what process 0 works at: the mean of a large data set may take hours."""
+"""Seconds that the other processes wait for process 0 in `broadcast`: measuring a large data set may take hours."""
 
 _calls = itertools.count()
 
 
-def told(work: Callable[[], int]) -> int:
-    """What `work`, done by process 0 alone, gives: a number from 0 to 2**31 - 1, told to all.
+def broadcast(work: Callable[[], T]) -> T:
+    """Run `work` on process 0 and broadcast its result, which may be any value that can be pickled.
 
-    Raises in process 0 what `work` raises, in the others PeerLost.
+    Raise on process 0 what `work` raises, and PeerLost on the other processes.
     """
-    if not several():
+    if not is_multiprocess():
         return work()
-    number, problem = FAILED, None
-    if leads():
+    message, problem = b"", None  # the message stays empty if `work` fails: no pickle is
+    if is_leader():
         try:
-            number = work()
-        except Exception as caught:  # noqa: BLE001 - raised again below, once the others know
+            message = pickle.dumps(work())
+        except Exception as caught:  # noqa: BLE001 - raised again below, after the other processes were informed
             problem = caught
-    multihost.get_barrier_sync_fn()(key=f"told-{next(_calls)}", timeout_ms=1000 * WORKING)
-    number = int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+    multihost.get_barrier_sync_fn()(key=f"broadcast-{next(_calls)}", timeout_ms=1000 * WORKING)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
     if problem is not None:
         raise problem
-    if number == FAILED:
+    if length == 0:
         raise PeerLost(f"Process {jax.process_index()} stopped, since process 0 did; its message says why.")
-    return number
+    padded = np.frombuffer(message.ljust(length, b"\0"), np.uint8)
+    return pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
 
-def in_turn(work: Callable[[], T]) -> T:
-    """What `work` gives, done by process 0 and then by the others: what it downloaded or measured, they find."""
+def leader_first(work: Callable[[], T]) -> T:
+    """Run `work` on process 0, then on the other processes, which find what it downloaded or measured; return the result."""
     results: list[T] = []
-
-    def first() -> int:
-        results.append(work())
-        return 0
-
-    told(first)
+    broadcast(lambda: results.append(work()))
     return results[0] if results else work()
 
 
 def check_same(values: dict[str, str]) -> None:
     """Raise UsageError, in all processes, unless each of the values {name: value} is the same in all."""
-    if not several():
+    if not is_multiprocess():
         return
     digests = np.array([list(hashlib.sha256(value.encode()).digest()) for value in values.values()], np.uint8)
     every = multihost_utils.process_allgather(digests)
@@ -191,7 +187,7 @@ def check_same(values: dict[str, str]) -> None:
 
 def check_mesh(mesh: Mesh) -> None:
     """Raise UsageError unless the mesh has all devices of all processes: one without a part in it could only wait."""
-    if several() and mesh.size != jax.device_count():
+    if is_multiprocess() and mesh.size != jax.device_count():
         shape = " ".join(f"--mesh.{name}={size}" for name, size in mesh.shape.items())
         raise UsageError(
             f"{shape} has {mesh.size} of the {jax.device_count()} devices of {jax.process_count()} processes; expected all. "
@@ -199,9 +195,9 @@ def check_mesh(mesh: Mesh) -> None:
         )
 
 
-def put_whole(array: np.ndarray, place: NamedSharding) -> jax.Array:
+def put_whole(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """An array that every process has, on the devices of all."""
-    return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 class Agreement:
@@ -215,7 +211,7 @@ class Agreement:
 
     def __init__(self, mesh: Mesh):
         self._asked: deque[jax.Array] = deque()
-        self._several = several()
+        self._several = is_multiprocess()
         if self._several:
             every = Mesh(mesh.devices.reshape(-1), "every")
             self._own, self._devices = NamedSharding(every, P("every")), len(every.local_devices)

@@ -12,7 +12,7 @@ LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessIdentity:
     """One process among those of a run."""
 
     index: int
@@ -25,7 +25,7 @@ class Place:
     """Of this machine's accelerators those that are this process's own; None: what jax makes of it."""
 
 
-def find(distributed: str, environment: Mapping[str, str] = os.environ) -> Place | None:
+def identify(distributed: str, environment: Mapping[str, str] = os.environ) -> ProcessIdentity | None:
     """What --distributed=auto, off or HOST:PORT,N,I says of this process; None: it is the only one.
 
     Raises UsageError for anything else.
@@ -37,11 +37,11 @@ def find(distributed: str, environment: Mapping[str, str] = os.environ) -> Place
     return _given(distributed, f"--distributed={distributed}", "auto, off or HOST:PORT,N,I, such as node1:4000,2,0")
 
 
-def _given(text: str, source: str, expected: str) -> Place:
+def _given(text: str, source: str, expected: str) -> ProcessIdentity:
     try:
         address, count, index = text.split(",")
         host, port = address.rsplit(":", 1)
-        found = Place(int(index), int(count), address)
+        found = ProcessIdentity(int(index), int(count), address)
         fits = bool(host) and 0 < int(port) < 2**16 and 0 <= found.index < int(count)
     except ValueError:
         fits = False
@@ -59,7 +59,7 @@ KUBERNETES = ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")
 """Variables that are set in every process of such a cluster; jax reads the same."""
 
 
-def _in_cluster(variables: Mapping[str, str]) -> Place | None:
+def _in_cluster(variables: Mapping[str, str]) -> ProcessIdentity | None:
     """The place that a cluster gave this process; None for a job of one task, and anywhere else."""
     there = lambda names: all(variables.get(name) for name in names)  # noqa: E731
     found = None
@@ -68,13 +68,13 @@ def _in_cluster(variables: Mapping[str, str]) -> Place | None:
             text = ",".join(variables[name] for name in KUBEFLOW)
             found = _given(text, f"{', '.join(KUBEFLOW)} are {text}", "HOST:PORT, N and I")
         elif there(OPEN_MPI):
-            found = Place(int(variables[OPEN_MPI[2]]), int(variables[OPEN_MPI[1]]))
+            found = ProcessIdentity(int(variables[OPEN_MPI[2]]), int(variables[OPEN_MPI[1]]))
         elif there(SLURM):
             # An interactive shell has the tasks of its whole job in SLURM_NTASKS, and is one task.
             alone = variables.get("SLURM_STEP_NUM_TASKS") == "1"
-            found = None if alone else Place(int(variables["SLURM_PROCID"]), int(variables["SLURM_NTASKS"]))
+            found = None if alone else ProcessIdentity(int(variables["SLURM_PROCID"]), int(variables["SLURM_NTASKS"]))
         elif there(KUBERNETES):
-            found = Place(int(variables["JOB_COMPLETION_INDEX"]), None)
+            found = ProcessIdentity(int(variables["JOB_COMPLETION_INDEX"]), None)
     except ValueError as problem:
         raise UsageError(
             f"The cluster's variables make no sense ({problem}). Try --distributed=off or HOST:PORT,N,I."
@@ -82,11 +82,11 @@ def _in_cluster(variables: Mapping[str, str]) -> Place | None:
     return None if found is None or found.count == 1 else found
 
 
-def speak_alone(place: Place) -> None:
+def speak_alone(process: ProcessIdentity) -> None:
     """Let only process 0 print, and no library write lines of its own to the standard output, as gloo does."""
     sys.stdout.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    if place.index == 0:
+    if process.index == 0:
         sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding)
     os.dup2(nowhere, 1)
     os.close(nowhere)

@@ -53,8 +53,8 @@ _farewells: list[Callable[[], None]] = []
 
 
 @contextlib.contextmanager
-def farewell(action: Callable[[], None]) -> Iterator[None]:
-    """Within it `action` is done before a process ends as `nothing_to_lose` says, where no `finally` is reached."""
+def at_forced_exit(action: Callable[[], None]) -> Iterator[None]:
+    """Within it `action` is done before a process ends as `exit_when_stuck` says, where no `finally` is reached."""
     _farewells.append(action)
     try:
         yield
@@ -63,7 +63,7 @@ def farewell(action: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def nothing_to_lose(step: int) -> Iterator[None]:
+def exit_when_stuck(step: int) -> Iterator[None]:
     """While all is saved, up to `step`: a signal that is not answered within PATIENCE ends the process.
 
     Python runs a handler between two of its own instructions, and a long compilation is none. Its C handler writes the

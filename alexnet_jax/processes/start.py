@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import MeshOptions
-from alexnet_jax.processes.identity import Place
+from alexnet_jax.processes.identity import ProcessIdentity
 from alexnet_jax.processes.workers import end_with_parent
 
 
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     """It ended because another process of the run did; that one's message says why."""
 
 
-Command = Callable[[list[str], Place], Outcome]
+Command = Callable[[list[str], ProcessIdentity], Outcome]
 """What a process does with a command line; a function of a module, so that another process can import it."""
 
 SAVING = 30.0
@@ -57,8 +57,8 @@ def start(command: Command, arguments: list[str], count: int, each: int) -> Outc
     """
     address = f"127.0.0.1:{_free_port()}"
     with tempfile.TemporaryDirectory(prefix="alexnet_jax-") as folder:
-        places = [Place(i, count, address, tuple(range(i * each, (i + 1) * each))) for i in range(count)]
-        members = [_Member(command, arguments, place, Path(folder) / f"process-{place.index}") for place in places]
+        identities = [ProcessIdentity(i, count, address, tuple(range(i * each, (i + 1) * each))) for i in range(count)]
+        members = [_Member(command, arguments, identity, Path(folder) / f"process-{identity.index}") for identity in identities]
         with _handed_on(members) as received:
             for member in members:
                 member.process.start()
@@ -71,11 +71,11 @@ def start(command: Command, arguments: list[str], count: int, each: int) -> Outc
 class _Member:
     """One of the processes, as the one that started them sees it."""
 
-    def __init__(self, command: Command, arguments: list[str], place: Place, log: Path):
+    def __init__(self, command: Command, arguments: list[str], identity: ProcessIdentity, log: Path):
         context = multiprocessing.get_context("spawn")
         self._reports, theirs = context.Pipe(duplex=False)
-        self.place, self.log = place, log
-        self.process = context.Process(target=_begin, args=(command, arguments, place, log, theirs))
+        self.identity, self.log = identity, log
+        self.process = context.Process(target=_begin, args=(command, arguments, identity, log, theirs))
         self.ended_by_us = False
 
     def status(self) -> int | None:
@@ -90,14 +90,14 @@ class _Member:
             return None
 
 
-def _begin(command: Command, arguments: list[str], place: Place, log: Path, reports: Connection) -> None:
+def _begin(command: Command, arguments: list[str], process: ProcessIdentity, log: Path, reports: Connection) -> None:
     """The first thing in each of them. Ctrl-C is for the process that started them, which hands it on."""
     os.setpgid(0, 0)
     end_with_parent()
-    if place.index:  # its warnings are those of process 0
+    if process.index:  # its warnings are those of process 0
         with open(log, "wb") as file:
             os.dup2(file.fileno(), 2)
-    outcome = command(arguments, place)
+    outcome = command(arguments, process)
     reports.send(outcome)
     leave(outcome)
 
@@ -166,7 +166,7 @@ def _verdict(members: list[_Member], received: list[int]) -> Outcome:
             return outcome
     for number in received:  # there was nothing to save yet; process 0 may have said so itself
         if any(member.status() in (-number, 128 + number) for member in silent):
-            said = any(member.status() == 128 + number and member.place.index == 0 for member in silent)
+            said = any(member.status() == 128 + number and member.identity.index == 0 for member in silent)
             return Outcome(128 + number, "" if said else INTERRUPTED)
     # What a process tells may come of another one's death, and jax aborts a process that lost another.
     for member in silent:
@@ -189,7 +189,7 @@ def _unexpected(member: _Member, count: int) -> Outcome:
     tail = "".join(f"\n  {line}" for line in said.splitlines()[-8:])
     return Outcome(
         RunError.exit_status,
-        f"Error: Process {member.place.index} of {count} {how}, so the others were ended too.{hint} What had been saved is "
+        f"Error: Process {member.identity.index} of {count} {how}, so the others were ended too.{hint} What had been saved is "
         f"safe; the same command goes on from there.{tail}",
     )
 

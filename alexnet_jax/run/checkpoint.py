@@ -16,7 +16,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 from orbax.checkpoint.path import atomicity
 
 from alexnet_jax.errors import Damaged
-from alexnet_jax.processes.distributed import told
+from alexnet_jax.processes.distributed import broadcast
 from alexnet_jax.run import checksums
 from alexnet_jax.run.checksums import BEST, CHECKSUMS
 from alexnet_jax.run.restore import OPTIMIZER, PARAMETERS, failures, first_sound, restore_trees, step_folders
@@ -74,7 +74,7 @@ class Checkpoints:
                 self._save(step, parameters, optimizer, validation_error)
                 return
             self.wait()
-            if validation_error is None or not told(lambda: int(self.unvalidated(step))):
+            if validation_error is None or not broadcast(lambda: self.unvalidated(step)):
                 return
             aside = self.folder / f"{UNVALIDATED}{step}"
             _once(lambda: (self.folder / str(step)).rename(aside))
@@ -113,13 +113,8 @@ def _copy(tree: Any) -> Any:
 
 
 def _once(action: Callable[[], Any]) -> None:
-    """Of all processes of a run the first does it, the others wait."""
-
-    def done() -> int:
-        action()
-        return 0
-
-    told(done)
+    """Run `action` on process 0 while the other processes wait."""
+    broadcast(action)
 
 
 class _OnDisk(atomicity.AtomicRenameTemporaryPath):
@@ -158,10 +153,10 @@ def restore_latest(folder: Path, parameters: Any, optimizer: Any) -> tuple[int, 
     expected = {PARAMETERS: parameters, OPTIMIZER: optimizer}
     folders = step_folders(folder)[::-1]
     # Elsewhere a shared folder may look different for a while.
-    newest = told(lambda: int(folders[0].name) + 1 if folders else 0) - 1
-    if newest < 0:
+    newest = broadcast(lambda: folders[0].name if folders else None)
+    if newest is None:
         return None
-    folders = folders if folders and int(folders[0].name) == newest else [folder.absolute() / str(newest)]
+    folders = folders if folders and folders[0].name == newest else [folder.absolute() / newest]
     step, trees, damaged = first_sound(folders, lambda step: restore_trees(step, expected))
     _once(lambda: [_move_aside(*pair) for pair in damaged.items()])
     return int(step.name), trees[PARAMETERS], trees[OPTIMIZER]

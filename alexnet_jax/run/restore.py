@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import orbax.checkpoint as ocp
 
 from alexnet_jax.errors import Damaged, RunError, UsageError, first_line
-from alexnet_jax.processes.distributed import several, together
+from alexnet_jax.processes.distributed import detect_peer_loss, is_multiprocess
 from alexnet_jax.run import checksums
 from alexnet_jax.run.checksums import Leaves
 
@@ -125,7 +125,7 @@ def first_sound(
     Of several processes some may find damage that others do not, and orbax lets them wait for each other in every restore:
     there only the first is tried. Raises RunError when none is sound.
     """
-    if several():
+    if is_multiprocess():
         try:
             return folders[0], restore(folders[0]), {}
         except Damaged as damage:
@@ -220,7 +220,7 @@ NOT_DAMAGE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "out of memory")
 def failures(verb: str, folder: Path) -> Iterator[None]:
     """Turn whatever orbax raises, of many types, into a RunError that says what to do; while reading, mostly into Damaged."""
     try:
-        with together():
+        with detect_peer_loss():
             yield
     except (RunError, UsageError):
         raise

@@ -58,7 +58,7 @@ def run(trial: Trial, shipped: Experiment) -> None:
         if ended(trial) or not _may_start(trial):
             return
     try:
-        with signals.farewell(lambda: forget(trial)):
+        with signals.at_forced_exit(lambda: forget(trial)):
             training.train(Request(trial.experiment, shipped, trial.folder))
     except Busy:
         raise

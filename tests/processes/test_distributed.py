@@ -17,9 +17,9 @@ pytest_plugins = ["running"]
 
 
 def test_a_single_process_decides_at_once_and_is_told_nothing():
-    assert distributed.leads() and not distributed.several()
-    assert distributed.told(lambda: 7) == 7
-    assert distributed.in_turn(lambda: "found") == "found"
+    assert distributed.is_leader() and not distributed.is_multiprocess()
+    assert distributed.broadcast(lambda: 7) == 7
+    assert distributed.leader_first(lambda: "found") == "found"
     distributed.check_same({"data": "a"})
     distributed.check_mesh(columns.make_mesh(1, 1))  # one of four devices: nobody waits for the others
     agreed = distributed.Agreement(columns.make_mesh(2, 2))
@@ -28,8 +28,8 @@ def test_a_single_process_decides_at_once_and_is_told_nothing():
 
 def test_a_single_processs_errors_stay_what_they_are():
     with pytest.raises(UsageError, match="mine"):
-        distributed.told(lambda: (_ for _ in ()).throw(UsageError("mine")))
-    with pytest.raises(ValueError, match="Gloo"), distributed.together():
+        distributed.broadcast(lambda: (_ for _ in ()).throw(UsageError("mine")))
+    with pytest.raises(ValueError, match="Gloo"), distributed.detect_peer_loss():
         raise ValueError("Gloo, says a defect of ours")
 
 

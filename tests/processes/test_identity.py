@@ -8,7 +8,7 @@ import pytest
 from jax._src import clusters  # the reference: what jax itself makes of the same variables
 
 from alexnet_jax.errors import UsageError
-from alexnet_jax.processes.identity import Place, find
+from alexnet_jax.processes.identity import ProcessIdentity, identify
 
 SLURM = {
     "SLURM_JOB_ID": "4711",
@@ -34,21 +34,21 @@ KUBEFLOW = {
 
 
 def test_off_and_a_machine_of_ones_own_are_one_process():
-    assert find("off", SLURM) is None
-    assert find("auto", {}) is None
-    assert find("auto", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) is None  # a notebook's pod, say
+    assert identify("off", SLURM) is None
+    assert identify("auto", {}) is None
+    assert identify("auto", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) is None  # a notebook's pod, say
 
 
 @pytest.mark.parametrize(
-    ("given", "place"),
+    ("given", "process"),
     [
-        ("node1:4000,2,0", Place(0, 2, "node1:4000")),
-        ("10.0.0.1:65535,8,7", Place(7, 8, "10.0.0.1:65535")),
-        ("[::1]:4000,2,1", Place(1, 2, "[::1]:4000")),
+        ("node1:4000,2,0", ProcessIdentity(0, 2, "node1:4000")),
+        ("10.0.0.1:65535,8,7", ProcessIdentity(7, 8, "10.0.0.1:65535")),
+        ("[::1]:4000,2,1", ProcessIdentity(1, 2, "[::1]:4000")),
     ],
 )
-def test_an_address(given, place):
-    assert find(given) == place
+def test_an_address(given, process):
+    assert identify(given) == process
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_an_address(given, place):
 )
 def test_anything_else_is_refused(given):
     with pytest.raises(UsageError, match="expected auto, off or HOST:PORT,N,I") as refused:
-        find(given)
+        identify(given)
     assert f"--distributed={given}:" in str(refused.value)
 
 
@@ -80,40 +80,40 @@ def test_slurm_and_open_mpi_are_recognized_as_jax_does(variables, cluster, monke
         monkeypatch.setenv(name, value)
     jax = next(kind for kind in clusters.ClusterEnv._cluster_types if kind.name == cluster)
     assert jax.is_env_present()
-    assert find("auto", os.environ) == Place(jax.get_process_id(), jax.get_process_count())
+    assert identify("auto", os.environ) == ProcessIdentity(jax.get_process_id(), jax.get_process_count())
     for name in variables:
         if name not in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_LOCAL_RANK"):
-            assert find("auto", {k: v for k, v in variables.items() if k != name}) is None
+            assert identify("auto", {k: v for k, v in variables.items() if k != name}) is None
 
 
 def test_kubernetes():
-    assert find("auto", KUBEFLOW) == Place(1, 2, "alexnet-node-0-0.alexnet:6666")
+    assert identify("auto", KUBEFLOW) == ProcessIdentity(1, 2, "alexnet-node-0-0.alexnet:6666")
     indexed = {name: KUBEFLOW[name] for name in ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")}
-    assert find("auto", indexed) == Place(1, None)
+    assert identify("auto", indexed) == ProcessIdentity(1, None)
 
 
 def test_a_job_of_one_task_is_one_process():
-    assert find("auto", SLURM | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+    assert identify("auto", SLURM | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
     assert (
-        find("auto", SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+        identify("auto", SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
     )  # an interactive shell in one
-    assert find("auto", OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}) is None
-    assert find("auto", KUBEFLOW | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}) is None
+    assert identify("auto", OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}) is None
+    assert identify("auto", KUBEFLOW | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}) is None
 
 
 def test_variables_that_make_no_sense_are_told():
     with pytest.raises(UsageError, match="make no sense"):
-        find("auto", SLURM | {"SLURM_NTASKS": "4(x2)"})
+        identify("auto", SLURM | {"SLURM_NTASKS": "4(x2)"})
     with pytest.raises(UsageError, match="JAX_COORDINATOR_ADDRESS"):
-        find("auto", KUBEFLOW | {"JAX_COORDINATOR_ADDRESS": "alexnet-node-0-0"})
+        identify("auto", KUBEFLOW | {"JAX_COORDINATOR_ADDRESS": "alexnet-node-0-0"})
 
 
 @pytest.mark.parametrize(("index", "printed"), [(0, "mine\n"), (1, "")])
 def test_one_process_prints_and_libraries_do_not(index, printed):
     program = (
         "import os, sys\n"
-        "from alexnet_jax.processes.identity import Place, speak_alone\n"
-        f"speak_alone(Place({index}, 2))\n"
+        "from alexnet_jax.processes.identity import ProcessIdentity, speak_alone\n"
+        f"speak_alone(ProcessIdentity({index}, 2))\n"
         "print('mine', flush=True)\n"
         "os.write(1, b'a library\\n')\n"
     )

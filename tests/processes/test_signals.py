@@ -14,8 +14,8 @@ STUCK = """
 import ctypes, sys, threading, time
 from alexnet_jax.processes import signals
 signals.PATIENCE = 0.5
-with signals.Signals() as noted, signals.farewell(lambda: print("farewell", flush=True)):
-    with signals.nothing_to_lose(7):
+with signals.Signals() as noted, signals.at_forced_exit(lambda: print("farewell", flush=True)):
+    with signals.exit_when_stuck(7):
         print("begun", flush=True)
         if sys.argv[1] == "stuck":  # as in a compilation: no Python runs, and the lock of the interpreter is free
             mutex, library = ctypes.create_string_buffer(128), ctypes.CDLL(None)

@@ -20,7 +20,7 @@ import test_stream_training
 from running import ROOT, STEPS_PER_EPOCH, command, epochs, main, numbers, result, start, state, train, wait_for
 
 from alexnet_jax.processes import start as processes
-from alexnet_jax.processes.identity import Place
+from alexnet_jax.processes.identity import ProcessIdentity
 from alexnet_jax.run.workdir import Workdir
 
 pytest_plugins = ["running"]
@@ -42,7 +42,7 @@ def test_each_has_its_place_its_devices_and_its_own_group(tmp_path):
     said = [(tmp_path / f"said-{index}").read_text() for index in (0, 1)]
     address = said[0].split("'")[1]
     assert address.startswith("127.0.0.1:")
-    assert said == [f"{Place(i, 2, address, tuple(range(3 * i, 3 * i + 3)))} True" for i in (0, 1)]
+    assert said == [f"{ProcessIdentity(i, 2, address, tuple(range(3 * i, 3 * i + 3)))} True" for i in (0, 1)]
 
 
 @pytest.mark.parametrize(
