@@ -1,4 +1,4 @@
-"""--mode=import and --mode=export: files of weights into a run's folder, and out of it."""
+"""`--mode=import` and `--mode=export`: a run folder from a file of weights, and a file of weights from a checkpoint."""
 
 import dataclasses
 import hashlib
@@ -27,9 +27,9 @@ from alexnet_jax.weights.formats import WeightFile
 
 
 def import_weights(request: Request) -> None:
-    """Make a run's folder of a file of weights: experiment.json, statistics.npz and a checkpoint of step 0.
+    """Make a run folder from a file of weights: experiment.json, statistics.npz and a checkpoint at step 0.
 
-    Raises UsageError when the file cannot be read or is another network's, or the folder is in use.
+    Raises UsageError if the file cannot be read, has the weights of another network, or the folder is not empty or in use.
     """
     file, source = formats.read(_path(request)), f"--weights={request.exchange.weights}"
     tensors, found = inputs.separate_statistics(file.tensors, source)
@@ -44,13 +44,13 @@ def import_weights(request: Request) -> None:
         parameters = layouts.flip_channels(table, parameters)
     stats = _statistics(request, found or inputs.statistics_of(table.name))
     _save(request, parameters, stats)
-    print(_told(request, table, expected, stats, bgr=bgr))
+    print(_summary(request, table, expected, stats, bgr=bgr))
 
 
 def export_weights(request: Request) -> None:
-    """Write the parameters of a checkpoint, and the statistics of its run, to a .safetensors file.
+    """Write the parameters of a checkpoint and the statistics of its run to a .safetensors file.
 
-    Raises UsageError when the checkpoint is another network's or the file is there, RunError when it cannot be written.
+    Raises UsageError if the checkpoint belongs to another network or the file exists, RunError if it cannot be written.
     """
     experiment, path = request.experiment, _path(request)
     table = networks.build(experiment.network, class_count(experiment.data))
@@ -74,31 +74,31 @@ def export_weights(request: Request) -> None:
 
 def _path(request: Request) -> Path:
     if request.exchange.weights is None:
-        raise UsageError("--weights=FILE is missing: the file of weights to read or to write.")
+        raise UsageError("--weights=FILE is missing. Name the file of weights to read or to write.")
     return request.exchange.weights
 
 
 def _check_network(request: Request, file: WeightFile, source: str) -> None:
-    """Equal shapes are not equal networks: a file that we wrote says whose weights it holds, and Caffe's are Caffe's."""
-    here = dataclasses.asdict(request.experiment.network)
-    there = file.network or ({"name": "caffe_alexnet"} if file.order else {})
-    for option in [name for name in here if name in there and name not in ("init", "biases")]:
-        if here[option] != there[option]:
+    """Raise UsageError if the file records another network: exported files name theirs, .caffemodel files are Caffe's."""
+    requested = dataclasses.asdict(request.experiment.network)
+    recorded = file.network or ({"name": "caffe_alexnet"} if file.order else {})
+    for option in [name for name in requested if name in recorded and name not in ("init", "biases")]:
+        if requested[option] != recorded[option]:
             raise UsageError(
-                f"{source} holds the weights of a network with --network.{option}={there[option]}; asked for is "
-                f"{here[option]}. Give --exp and --network.* of that network."
+                f"{source} contains the weights of a network with --network.{option}={recorded[option]}, but "
+                f"{requested[option]} was requested. Use the --exp and --network.* of that network."
             )
 
 
 def _check_order(table: Table, file: WeightFile, source: str) -> None:
-    """A .caffemodel lists its layers: the same weights mean another network where pool1 stands before norm1, as in CaffeNet."""
+    """Raise UsageError if the layers of a .caffemodel are in another order, such as pool1 before norm1 in CaffeNet."""
     for number, spec in enumerate(table.layers, 1):
         ours = [kind for part in spec.after for kind, cls in (("norm", LRN), ("pool", Pool)) if isinstance(part, cls)]
         theirs = [name for name in file.order if name in (f"norm{number}", f"pool{number}")]
         if theirs and theirs != [f"{kind}{number}" for kind in ours]:
             raise UsageError(
-                f"{source}: its network has {', '.join(theirs)} after {spec.name}; {table.name} has "
-                f"{', '.join(ours) or 'neither'}. The same weights would mean something else there; give this network's."
+                f"{source}: its network has {', '.join(theirs)} after {spec.name}, but {table.name} has "
+                f"{', '.join(ours) or 'neither'}, so it would compute something else. Use weights of {table.name}."
             )
 
 
@@ -110,15 +110,15 @@ def _statistics(request: Request, found: Statistics | None) -> Statistics | None
     )
 
 
-def _save(request: Request, parameters: layouts.Numbers, stats: Statistics | None) -> None:
+def _save(request: Request, parameters: layouts.HostParameters, stats: Statistics | None) -> None:
     path = _path(request).absolute()
     workdir = Workdir(request.workdir)
     with workdir.locked():
         if request.overwrite:
             workdir.clear()
-        elif others := sorted(p.name for p in workdir.path.iterdir() if p.name != ".lock"):
+        elif existing := sorted(p.name for p in workdir.path.iterdir() if p.name != ".lock"):
             raise UsageError(
-                f"--workdir={workdir.path} holds {', '.join(others[:5])} already. Choose another, or give --overwrite."
+                f"--workdir={workdir.path} already contains {', '.join(existing[:5])}. Choose another folder or use --overwrite."
             )
         data = {"title": f"weights of {path.name}", "fingerprint": _digest(path)}
         workdir.write_record(request.experiment, data, report.environment(), str(path))
@@ -137,26 +137,26 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _told(request: Request, table: Table, expected: int, stats: Statistics | None, *, bgr: bool) -> str:
-    """What was understood, and what one can do now."""
-    again = f"python launch.py --exp={request.experiment.name}"
+def _summary(request: Request, table: Table, expected: int, stats: Statistics | None, *, bgr: bool) -> str:
+    """Return a description of the imported weights and the commands that use them."""
+    command = f"python launch.py --exp={request.experiment.name}"
     lines = [
-        f"{request.exchange.weights}: {parameter_count(table):,} parameters of {table.name}, {table.classes} classes; conv1's "
-        f"channels were {'BGR, turned to RGB' if bgr else 'RGB'}.",
+        f"{request.exchange.weights}: {parameter_count(table):,} parameters of {table.name}, {table.classes} classes; the "
+        f"input channels of conv1 were {'BGR and are now RGB' if bgr else 'RGB'}.",
         f"Inputs: {_inputs(stats)}.",
-        f"Saved as {request.workdir}.",
+        f"Run folder: {request.workdir}",
     ]
     if table.classes == expected:
-        lines.append(f"Test error: {again} --mode=eval --workdir={request.workdir}")
+        lines.append(f"Test error: {command} --mode=eval --workdir={request.workdir}")
     lines.append(
-        f"Fine-tuning: {again} --restore={request.workdir} --restore_skip={table.layers[-1].name} --workdir=..."
+        f"Fine-tuning: {command} --restore={request.workdir} --restore_skip={table.layers[-1].name} --workdir=..."
     )
     return "\n".join(lines)
 
 
 def _inputs(stats: Statistics | None) -> str:
     if stats is None:
-        return "not known; mean and scale will be those of the training split"
+        return "no mean and scale recorded; those of the training split will be used"
     average, scale = stats.mean.mean((0, 1)), np.broadcast_to(stats.scale, (1, 1, 3))[0, 0]
     colours, scales = (", ".join(f"{number:g}" for number in x) for x in (average, scale))
-    return f"mean {'x'.join(map(str, stats.mean.shape))} ({colours}), scale {scales}; RGB on the 0..255 scale"
+    return f"mean {'x'.join(map(str, stats.mean.shape))} ({colours}), scale {scales}; RGB from 0 to 255"

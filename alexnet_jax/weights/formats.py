@@ -1,9 +1,9 @@
-"""Files of weights, read as named arrays and written as safetensors. Only torch unpickles anything, and it weights only."""
+"""Files of weights: read as named arrays, written as safetensors. Only torch unpickles, restricted to tensors."""
 
 import json
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,34 +22,34 @@ Tensors = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a file holds."""
+    """The content of a file of weights."""
 
     tensors: Tensors  # float32
-    channels: Literal["rgb", "bgr"] = "rgb"  # the order of conv1's inputs
-    order: tuple[str, ...] = ()  # names of all layers of a .caffemodel, those without weights too
-    network: dict[str, Any] = field(default_factory=dict)  # of a file that we wrote: options of its network
+    channels: Literal["rgb", "bgr"] = "rgb"  # order of the input channels of conv1
+    order: tuple[str, ...] = ()  # names of all layers of a .caffemodel, also those without weights
+    network: Mapping[str, Any] = field(default_factory=dict)  # options of the network in an exported file, of any version
 
 
 def read(path: Path) -> WeightFile:
-    """A .npz, .safetensors, .pt, .pth or .caffemodel file.
+    """Return the content of an .npz, .safetensors, .pt, .pth or .caffemodel file.
 
-    Raises UsageError when it is missing, of another kind, truncated, or holds what is not finite or no weight.
+    Raises UsageError if the file is missing, damaged, of another kind or without weights, or has values that are not finite.
     """
     if path.suffix not in READERS:
         raise UsageError(f"--weights={path}: expected a file ending in {', '.join(READERS)}.")
     if not path.is_file():
-        raise UsageError(f"--weights={path}: there is no such file.")
+        raise UsageError(f"--weights={path}: no such file.")
     try:
         found = READERS[path.suffix](path)
     except UsageError:
         raise
-    except Exception as problem:  # zip, json, protobuf and torch each raise errors of their own
+    except Exception as problem:  # zipfile, json, protobuf and torch have no common error
         raise _unreadable(path, problem) from problem
     if not found.tensors:
-        raise _unreadable(path, ValueError("it holds no weights"))
+        raise _unreadable(path, ValueError("it contains no weights"))
     for name, tensor in found.tensors.items():
         if not np.isfinite(tensor).all():
-            raise UsageError(f"--weights={path}: {name} holds numbers that are not finite. Expected trained weights.")
+            raise UsageError(f"--weights={path}: {name} has values that are not finite. Expected trained weights.")
     return found
 
 
@@ -57,13 +57,13 @@ def _unreadable(path: Path, problem: Exception) -> UsageError:
     lines = str(problem).strip().splitlines() or [type(problem).__name__]
     return UsageError(
         f"--weights={path} ({path.stat().st_size:,} bytes) cannot be read as {path.suffix}: {lines[0][:200]}. It may be "
-        "truncated or another kind of file; get it again, or give another."
+        "truncated or another kind of file. Download it again or name another file."
     )
 
 
 def _npz(path: Path) -> WeightFile:
-    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and say how to load it all the same
-        raise ValueError("it is no zip archive")
+    if not zipfile.is_zipfile(path):  # np.load would suggest allow_pickle
+        raise ValueError("it is not a zip archive")
     with np.load(path, allow_pickle=False) as found:
         return WeightFile(_float32({name: found[name] for name in found.files}))
 
@@ -71,9 +71,9 @@ def _npz(path: Path) -> WeightFile:
 def _safetensors(path: Path) -> WeightFile:
     with safe_open(path, framework="np") as file:
         notes = file.metadata() or {}
-        tensors = _float32({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no dictionary
-    ours = notes.get("program") == "alexnet_jax"
-    return WeightFile(tensors, network=json.loads(notes["experiment"])["network"] if ours else {})
+        tensors = _float32({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - safe_open is no mapping
+    exported = notes.get("program") == "alexnet_jax"
+    return WeightFile(tensors, network=json.loads(notes["experiment"])["network"] if exported else {})
 
 
 def _torch(path: Path) -> WeightFile:
@@ -81,19 +81,19 @@ def _torch(path: Path) -> WeightFile:
         import torch
     except ImportError as missing:
         raise UsageError(
-            f"--weights={path}: a torch state dict is read by torch, which is not installed. pip install torch, or save the "
-            "weights as .safetensors where torch is."
+            f"--weights={path}: reading a state dict needs torch, which is not installed. Run `pip install torch`, or convert "
+            "the file to .safetensors on a machine with torch."
         ) from missing
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as problem:  # whose message says how to load it all the same
+    except pickle.UnpicklingError as problem:  # its message suggests weights_only=False
         raise ValueError(
-            "it is no dictionary of tensors, as state_dict() gives, and nothing else is loaded"
+            "it is no dictionary of tensors as returned by state_dict(); other objects are not loaded"
         ) from problem
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):  # a training checkpoint
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
-        raise ValueError("it is no dictionary of tensors, as state_dict() gives")
+        raise ValueError("it is no dictionary of tensors as returned by state_dict()")
     plain = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
     return WeightFile(_float32({name.replace("module.", ""): tensor.numpy() for name, tensor in plain.items()}))
 
@@ -114,29 +114,29 @@ READERS: dict[str, Callable[[Path], WeightFile]] = {
     ".pth": _torch,
     ".caffemodel": _caffemodel,
 }
-"""{ending: reader}"""
+"""{file extension: reader}"""
 
 
 def _float32(tensors: dict[str, Any]) -> Tensors:
     for name, tensor in tensors.items():
-        if not jnp.issubdtype(tensor.dtype, jnp.floating):  # numpy does not count bfloat16
-            raise ValueError(f"{name} is {tensor.dtype}, not floating point")
+        if not jnp.issubdtype(tensor.dtype, jnp.floating):  # np.issubdtype rejects bfloat16
+            raise ValueError(f"{name} has the dtype {tensor.dtype}, not floating point")
     return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
 
 
 def write(path: Path, tensors: Tensors, notes: dict[str, str], *, overwrite: bool = False) -> None:
-    """Write a .safetensors file whole or not at all; `notes` become its metadata.
+    """Write a .safetensors file atomically, with `notes` as its metadata.
 
-    Raises UsageError for another ending or a file that is there already, RunError when it cannot be written.
+    Raises UsageError for another extension or an existing file, RunError if the file cannot be written.
     """
     if path.suffix != ".safetensors":
-        raise UsageError(f"--weights={path}: expected a file ending in .safetensors to write to.")
+        raise UsageError(f"--weights={path}: expected a file ending in .safetensors.")
     if path.exists() and not overwrite:
-        raise UsageError(f"--weights={path}: the file is there already. Choose another name, or give --overwrite.")
+        raise UsageError(f"--weights={path}: the file exists. Choose another name or use --overwrite.")
     try:
         with files.replacing(path) as temporary:
             save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, temporary, notes)
-    except Exception as problem:  # safetensors raises its own for a full disk
+    except Exception as problem:  # safetensors has its own error for a full disk
         raise RunError(
-            f"--weights={path} could not be written: {problem}. Is the disk full, or the folder closed?"
+            f"--weights={path} could not be written: {problem}. Check the free space and the permissions of the folder."
         ) from problem

@@ -1,4 +1,4 @@
-"""What a network was trained to see travels with its weights: the mean and scale that a run keeps in its statistics.npz."""
+"""The mean, scale and colour components that a network was trained with, stored with its weights in a file."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from alexnet_jax.weights import caffe
 from alexnet_jax.weights.formats import Tensors
 
 MEAN, SCALE, COLOUR = "input.mean", "input.scale", "input.colour"
-"""Their names in a file of weights: float32 [height, width, 3] or [1, 1, 3]; [] or [1, 1, 3]; [3, 3] if there is noise."""
+"""Names of the tensors: mean [height, width, 3] or [1, 1, 3]; scale [] or [1, 1, 3]; colour [3, 3], optional. All float32."""
 
 
 def separate_statistics(tensors: Tensors, source: str) -> tuple[Tensors, Statistics | None]:
-    """(weights, statistics) of a file; None in files of other programs. Raises UsageError when they have no such shapes."""
+    """Return (weights, statistics) of a file, None for files without them. Raises UsageError if their shapes are wrong."""
     weights = {name: tensor for name, tensor in tensors.items() if name not in (MEAN, SCALE, COLOUR)}
     if len(weights) == len(tensors):
         return weights, None
     mean, scale = (tensors.get(name, np.zeros(0)) for name in (MEAN, SCALE))
     if mean.ndim != 3 or mean.shape[-1] != 3 or scale.shape not in ((), (1, 1, 3)):
         raise UsageError(
-            f"{source}: {MEAN} is {list(mean.shape)} and {SCALE} {list(scale.shape)}; expected [height, width, 3] and a number "
-            "or [1, 1, 3] (docs/weights.md)."
+            f"{source}: {MEAN} has the shape {list(mean.shape)} and {SCALE} {list(scale.shape)}; expected [height, width, 3] "
+            "and [] or [1, 1, 3] (docs/weights.md)."
         )
     return weights, Statistics(mean, scale if scale.ndim else float(scale), tensors.get(COLOUR))
 
@@ -37,7 +37,7 @@ def with_statistics(weights: Tensors, stats: Statistics | None) -> Tensors:
 
 
 def statistics_of(network: str) -> Statistics | None:
-    """The statistics of another program's network, None for ours: those are measured on the training split."""
+    """Return the published statistics of another program's network, None for networks of this program."""
     if network not in INPUTS:
         return None
     mean, scale = (np.array(x, np.float32)[None, None] for x in (INPUTS[network].mean, INPUTS[network].scale))
@@ -45,11 +45,11 @@ def statistics_of(network: str) -> Statistics | None:
 
 
 def mean_image(path: Path) -> np.ndarray:
-    """Caffe's mean image, float32 [height, width, 3] in RGB. Raises UsageError when the file cannot be read."""
+    """Return Caffe's mean image, float32 [height, width, 3] in RGB. Raises UsageError if the file cannot be read."""
     try:
         return caffe.read_mean(path)
-    except Exception as problem:  # protobuf's errors have no common type with ours
+    except Exception as problem:  # protobuf has its own errors
         raise UsageError(
-            f"--mean_image={path} cannot be read: {problem}. Expected a .binaryproto that Caffe wrote, such as "
+            f"--mean_image={path} cannot be read: {problem}. Expected a .binaryproto file written by Caffe, such as "
             "imagenet_mean.binaryproto."
         ) from problem

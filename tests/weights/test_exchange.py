@@ -1,4 +1,4 @@
-"""--mode=import and --mode=export from the command line: what is computed afterwards, what is kept, what is refused."""
+"""`--mode=import` and `--mode=export` from the command line: logits afterwards, recorded data and errors."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ CLASSES = 1000
 
 @pytest.fixture(autouse=True)
 def narrow_programs(monkeypatch):
-    """The two networks at a few maps each, under their own names."""
+    """Replace both networks by versions with a few maps under the same names."""
     for name in FOREIGN:
         table = lambda classes, name=name: other_programs.narrowed(FOREIGN[name](classes))  # noqa: E731
         monkeypatch.setitem(networks.FIXED, name, table)
@@ -62,7 +62,7 @@ def exported(name, run, weights, *options):
 
 @pytest.fixture(scope="session")
 def logits(compiled):
-    """A function: (network, run, images uint8 [batch, height, width, RGB]) -> their logits, from the run's folder alone."""
+    """Return a function (network, run, images uint8 [batch, height, width, RGB]) -> logits, computed from the run folder."""
 
     @functools.cache
     def program(table):
@@ -90,11 +90,11 @@ def close(found, expected):
 # --- from pixels to logits -------------------------------------------------------------------------------------------
 
 
-def test_torchvisions_weights_see_what_its_transforms_give(torch_weights, tmp_path, capsys, logits):
+def test_torchvision_logits_from_its_transforms(torch_weights, tmp_path, capsys, logits):
     name, run = "torchvision_alexnet", tmp_path / "run"
     assert imported(name, torch_weights, run) == 0
     shown = capsys.readouterr().out
-    assert "conv1's channels were RGB" in shown and "mean 1x1x3 (123.675, 116.28, 103.53)" in shown
+    assert "input channels of conv1 were RGB" in shown and "mean 1x1x3 (123.675, 116.28, 103.53)" in shown
     x = pixels(name) / 255.0  # ToTensor, Normalize
     x = (x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     expected = other_programs.torchvision(weights_of(name), x.transpose(0, 3, 1, 2))["fc8"]
@@ -102,7 +102,7 @@ def test_torchvisions_weights_see_what_its_transforms_give(torch_weights, tmp_pa
 
 
 @pytest.mark.parametrize("mean", ["colour", "image"])
-def test_caffes_weights_see_what_its_transformer_gives(caffemodel, tmp_path, capsys, logits, mean):
+def test_caffe_logits_from_its_transformer(caffemodel, tmp_path, capsys, logits, mean):
     name, run = "caffe_alexnet", tmp_path / "run"
     bgr = np.array([104.0069879317889, 116.66876761696767, 122.6789143406786])[:, None, None]
     options = []
@@ -112,27 +112,27 @@ def test_caffes_weights_see_what_its_transformer_gives(caffemodel, tmp_path, cap
         (tmp_path / "mean.binaryproto").write_bytes(other_programs.binaryproto(bgr.astype(np.float32)))
         options = [f"--mean_image={tmp_path / 'mean.binaryproto'}"]
     assert imported(name, caffemodel, run, *options) == 0
-    assert "BGR, turned to RGB" in capsys.readouterr().out
+    assert "BGR and are now RGB" in capsys.readouterr().out
     x = pixels(name).transpose(0, 3, 1, 2)[:, ::-1] - bgr
     close(logits(name, run, pixels(name)), other_programs.caffe(weights_of(name), x)["fc8"])
 
 
-def test_caffes_weights_from_a_file_that_does_not_tell_bgr_from_rgb(caffemodel, tmp_path, capsys, logits):
+def test_channels_option_for_files_without_their_order(caffemodel, tmp_path, capsys, logits):
     np.savez(tmp_path / "net.npz", **other_programs.state_dict(weights_of("caffe_alexnet"), {}))
     assert imported("caffe_alexnet", caffemodel, tmp_path / "a") == 0
     assert imported("caffe_alexnet", tmp_path / "net.npz", tmp_path / "b", "--channels=bgr") == 0
     assert imported("caffe_alexnet", tmp_path / "net.npz", tmp_path / "c") == 0
-    assert "conv1's channels were RGB" in capsys.readouterr().out
+    assert "input channels of conv1 were RGB" in capsys.readouterr().out
     a, b, c = (logits("caffe_alexnet", tmp_path / run, pixels("caffe_alexnet")) for run in "abc")
     np.testing.assert_array_equal(a, b)
     assert np.abs(a - c).max() > 0.01 * np.abs(a).max()
 
 
-# --- there and back --------------------------------------------------------------------------------------------------
+# --- round trips --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["columns", "grouped"])
-def test_a_trained_run_leaves_and_comes_back_bit_for_bit(learned, tmp_path, compile_cache, capsys, layout):
+def test_export_and_import_of_a_run_are_bit_exact(learned, tmp_path, compile_cache, capsys, layout):
     path, run = tmp_path / "digits.safetensors", tmp_path / "run"
     assert main(command(learned, mode="export", weights=path, layout=layout)) == 0
     assert "layout " + layout in capsys.readouterr().out
@@ -148,12 +148,12 @@ def test_a_trained_run_leaves_and_comes_back_bit_for_bit(learned, tmp_path, comp
     assert error_line(capsys) == line
 
 
-def test_a_run_without_statistics_leaves_without_them(copied, tmp_path, capsys):
+def test_a_run_without_statistics_exports_none(copied, tmp_path, capsys):
     (copied / "statistics.npz").unlink()
     path, run = tmp_path / "digits.safetensors", tmp_path / "imported"
     assert main(command(copied, mode="export", weights=path)) == 0
     assert main(command(run, mode="import", weights=path)) == 0
-    assert "mean and scale will be those of the training split" in capsys.readouterr().out
+    assert "those of the training split will be used" in capsys.readouterr().out
     assert not (run / "statistics.npz").exists()
 
 
@@ -166,7 +166,7 @@ def error_line(capsys):
     return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Test error"))
 
 
-def test_a_file_says_what_it_holds(learned, tmp_path, compile_cache):
+def test_an_exported_file_has_metadata(learned, tmp_path, compile_cache):
     path = tmp_path / "digits.safetensors"
     assert main(command(learned, mode="export", weights=path, restore="39")) == 2  # not kept
     assert main(command(learned, mode="export", weights=path, restore="best", layout="grouped")) == 0
@@ -177,7 +177,7 @@ def test_a_file_says_what_it_holds(learned, tmp_path, compile_cache):
     assert load_file(path)["conv2.weight"].shape == (16, 3, 5, 5)
 
 
-def test_torchvisions_weights_leave_under_its_names(torch_weights, tmp_path):
+def test_torchvision_weights_are_exported_under_its_names(torch_weights, tmp_path):
     run, path = tmp_path / "run", tmp_path / "out.safetensors"
     assert imported("torchvision_alexnet", torch_weights, run) == 0
     assert exported("torchvision_alexnet", run, path, "--layout=grouped") == 0
@@ -186,7 +186,7 @@ def test_torchvisions_weights_leave_under_its_names(torch_weights, tmp_path):
     assert set(found) == set(given) and all(found[name].tobytes() == given[name].tobytes() for name in given)
 
 
-def test_the_statistics_travel_with_the_weights(caffemodel, tmp_path):
+def test_statistics_are_exported_with_the_weights(caffemodel, tmp_path):
     again = tmp_path / "caffe.safetensors"
     mean = np.random.default_rng(0).uniform(100, 120, (3, 5, 4)).astype(np.float32)
     (tmp_path / "mean.binaryproto").write_bytes(other_programs.binaryproto(mean))
@@ -202,7 +202,7 @@ def test_the_statistics_travel_with_the_weights(caffemodel, tmp_path):
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
-def test_an_imported_folder_tells_where_it_came_from(torch_weights, tmp_path):
+def test_an_imported_folder_records_its_source(torch_weights, tmp_path):
     assert imported("torchvision_alexnet", torch_weights, tmp_path / "run") == 0
     record = Workdir(tmp_path / "run").record()
     assert record["restored_from"] == str(torch_weights)
@@ -210,24 +210,24 @@ def test_an_imported_folder_tells_where_it_came_from(torch_weights, tmp_path):
     assert isinstance(Workdir(tmp_path / "run").experiment(), Experiment)
 
 
-def test_the_default_folder_is_not_that_of_a_training(torch_weights, tmp_path, monkeypatch):
+def test_the_default_folder_differs_from_a_trainings(torch_weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["--exp=torchvision_alexnet", "--mode=import", f"--weights={torch_weights}"]) == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["torchvision_alexnet-imported"]
 
 
-def test_nothing_is_overwritten_unasked(torch_weights, learned, tmp_path, capsys):
+def test_an_existing_folder_is_not_overwritten(torch_weights, learned, tmp_path, capsys):
     run = tmp_path / "run"
     assert imported("torchvision_alexnet", torch_weights, run) == 0
     before = sorted(run.rglob("*"))
     assert imported("torchvision_alexnet", torch_weights, run) == 2
-    assert "holds checkpoints, experiment.json" in capsys.readouterr().err
+    assert "already contains checkpoints, experiment.json" in capsys.readouterr().err
     assert sorted(run.rglob("*")) == before
     assert imported("torchvision_alexnet", torch_weights, run, "--overwrite") == 0
     assert imported("torchvision_alexnet", torch_weights, learned) == 2
 
 
-def test_nothing_is_trained_in_an_imported_folder(learned, tmp_path, compile_cache, capsys):
+def test_training_in_an_imported_folder_is_an_error(learned, tmp_path, compile_cache, capsys):
     path, run = tmp_path / "digits.safetensors", tmp_path / "run"
     assert main(command(learned, mode="export", weights=path)) == 0
     assert main(command(run, mode="import", weights=path)) == 0
@@ -238,10 +238,10 @@ def test_nothing_is_trained_in_an_imported_folder(learned, tmp_path, compile_cac
     assert "is a file" in capsys.readouterr().err
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 
-def test_another_number_of_classes_comes_in_to_be_fine_tuned(tmp_path, capsys):
+def test_another_number_of_classes_is_for_fine_tuning(tmp_path, capsys):
     path = tmp_path / "twenty.safetensors"
     save_file(other_programs.state_dict(weights_of("torchvision_alexnet", 20)), path)
     assert imported("torchvision_alexnet", path, tmp_path / "run") == 0
@@ -251,16 +251,16 @@ def test_another_number_of_classes_comes_in_to_be_fine_tuned(tmp_path, capsys):
     assert "fc8" in capsys.readouterr().err
 
 
-def test_the_same_weights_in_another_order_of_layers_are_another_network(tmp_path, capsys):
+def test_another_order_of_layers_is_another_network(tmp_path, capsys):
     path = tmp_path / "bvlc_reference_caffenet.caffemodel"
     between = [("conv1", "pool1"), ("conv1", "norm1"), ("conv2", "pool2"), ("conv2", "norm2")]
     path.write_bytes(other_programs.caffemodel(weights_of("caffe_alexnet"), between=between))
     assert imported("caffe_alexnet", path, tmp_path / "run") == 2
-    assert "its network has pool1, norm1 after conv1; caffe_alexnet has norm, pool" in capsys.readouterr().err
+    assert "its network has pool1, norm1 after conv1, but caffe_alexnet has norm, pool" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrong_file_touches_nothing(torch_weights, tmp_path, capsys):
+def test_a_wrong_file_leaves_no_folder(torch_weights, tmp_path, capsys):
     assert imported("caffe_alexnet", torch_weights, tmp_path / "run") == 2
     message = capsys.readouterr().err
     assert "lacks conv1.weight" in message and "caffe_alexnet" in message and "Traceback" not in message
@@ -270,7 +270,7 @@ def test_a_wrong_file_touches_nothing(torch_weights, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mean_image_that_is_none(caffemodel, tmp_path, capsys):
+def test_a_wrong_mean_image_is_an_error(caffemodel, tmp_path, capsys):
     (tmp_path / "mean.binaryproto").write_bytes(other_programs.binaryproto(np.ones((1, 4, 5), np.float32)))
     assert imported("caffe_alexnet", caffemodel, tmp_path / "run", f"--mean_image={tmp_path / 'mean.binaryproto'}") == 2
     assert "a mean image has 3 channels" in capsys.readouterr().err
@@ -291,40 +291,39 @@ def test_a_mean_image_that_is_none(caffemodel, tmp_path, capsys):
             "--channels=bgr: expected only with --mode=import",
         ),
         (("--mode=export", "--weights=a.safetensors"), "there is no checkpoint folder"),
-        (("--mode=import", "--weights=nowhere.pth"), "there is no such file"),
+        (("--mode=import", "--weights=nowhere.pth"), "nowhere.pth: no such file"),
         (("--mode=import", "--weights=a.npz", "--restore=b"), "--restore=b: expected only with"),
     ],
 )
-def test_wrong_usage(tmp_path, monkeypatch, capsys, arguments, message):
+def test_wrong_options_are_one_error(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert main(["--exp=alexnet_digits", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_sweeps_have_no_weights(tmp_path, monkeypatch, capsys):
+def test_sweeps_cannot_import_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--exp=pooling_sweep", "--mode=import", "--weights=a.npz"]) == 2
     assert "--mode=import is not for sweeps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
-        ({"network.dropout": 0.2}, "--network.dropout=0.1; asked for is 0.2"),
-        ({"network.lrn": "none"}, "--network.lrn=paper; asked for is none"),
+        ({"network.dropout": 0.2}, "--network.dropout=0.1, but 0.2 was requested"),
+        ({"network.lrn": "none"}, "--network.lrn=paper, but none was requested"),
     ],
 )
-def test_equal_shapes_are_not_equal_networks(learned, tmp_path, compile_cache, capsys, option, told):
+def test_equal_shapes_are_not_equal_networks(learned, tmp_path, compile_cache, capsys, option, message):
     path = tmp_path / "digits.safetensors"
     assert main(command(learned, mode="export", weights=path, layout="grouped")) == 0
     assert main(command(tmp_path / "run", mode="import", weights=path, **option)) == 2
-    assert told in capsys.readouterr().err
-    assert (
-        main(command(tmp_path / "run", mode="import", weights=path, network__init="he")) == 0
-    )  # where it began is the past
+    assert message in capsys.readouterr().err
+    # Initial weights do not matter for an import.
+    assert main(command(tmp_path / "run", mode="import", weights=path, network__init="he")) == 0
 
 
-def test_caffes_weights_are_not_the_papers(caffemodel, tmp_path, capsys):
+def test_caffe_weights_are_not_the_papers(caffemodel, tmp_path, capsys):
     assert imported("alexnet_imagenet", caffemodel, tmp_path / "run") == 2
-    assert "a network with --network.name=caffe_alexnet; asked for is alexnet" in capsys.readouterr().err
+    assert "a network with --network.name=caffe_alexnet, but alexnet was requested" in capsys.readouterr().err

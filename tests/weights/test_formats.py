@@ -1,4 +1,4 @@
-"""Files of weights: each kind is read as it was written; damaged, empty and wrong ones give one clear message; no pickles."""
+"""Files of weights: every kind is read exactly, damaged and wrong files are one error, and no pickle is loaded."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ NAMED = other_programs.state_dict(WEIGHTS)
 
 
 def written(folder, kind):
-    """A good file of a kind."""
+    """Write a file of a kind and return its path."""
     path = folder / f"alexnet{kind}"
     match kind:
         case ".npz":
@@ -38,7 +38,7 @@ KINDS = list(formats.READERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_written_is_read(tmp_path, kind):
+def test_every_kind_is_read_exactly(tmp_path, kind):
     expected = other_programs.state_dict(WEIGHTS, {}) if kind == ".caffemodel" else NAMED
     found = formats.read(written(tmp_path, kind))
     assert list(found.tensors) == list(expected) or kind == ".safetensors"  # which sorts them
@@ -50,7 +50,7 @@ def test_what_was_written_is_read(tmp_path, kind):
 # --- Caffe -----------------------------------------------------------------------------------------------------------
 
 
-def test_caffes_old_and_new_files_hold_the_same(tmp_path):
+def test_caffes_old_and_new_files_are_equal(tmp_path):
     between = (("conv1", "relu1"), ("conv1", "norm1"), ("conv1", "pool1"))
     for old in (False, True):
         path = tmp_path / "alexnet.caffemodel"
@@ -62,7 +62,7 @@ def test_caffes_old_and_new_files_hold_the_same(tmp_path):
             np.testing.assert_array_equal(found.tensors[name].ravel(), tensor.ravel(), err_msg=name)
 
 
-def test_caffes_numbers_of_64_bits_and_in_pieces(tmp_path):
+def test_caffe_float64_values_in_pieces(tmp_path):
     numbers = np.arange(6.0)
     shape = other_programs.field(7, other_programs.field(1, b"\x02\x03"))
     pieces = [other_programs.field(8, numbers[:2].tobytes()), other_programs.field(8, numbers[2:].tobytes())]
@@ -72,7 +72,7 @@ def test_caffes_numbers_of_64_bits_and_in_pieces(tmp_path):
     np.testing.assert_array_equal(formats.read(path).tensors["fc6.weight"], numbers.reshape(2, 3))
 
 
-def test_a_mean_image_comes_as_rgb(tmp_path):
+def test_a_mean_image_is_read_as_rgb(tmp_path):
     mean = np.random.default_rng(0).uniform(100, 130, (3, 4, 5)).astype(np.float32)
     path = tmp_path / "imagenet_mean.binaryproto"
     path.write_bytes(other_programs.binaryproto(mean))
@@ -85,7 +85,7 @@ def test_a_mean_image_comes_as_rgb(tmp_path):
 # --- torch -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_training_checkpoint_of_torch_in_parallel(tmp_path):
+def test_a_training_checkpoint_of_data_parallel_torch(tmp_path):
     torch = pytest.importorskip("torch")
     tensors = {f"features.module.{i}.weight": torch.ones(2) for i in (0, 3)} | {
         "module.classifier.1.bias": torch.ones(1)
@@ -96,7 +96,7 @@ def test_a_training_checkpoint_of_torch_in_parallel(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [".pth", ".safetensors"])
-def test_16_bits_are_read_exactly(tmp_path, kind):
+def test_16_bit_floats_are_read_exactly(tmp_path, kind):
     path, numbers = tmp_path / f"half{kind}", np.array([1.5, -2.25, 3e-3])
     if kind == ".pth":
         torch = pytest.importorskip("torch")
@@ -108,15 +108,15 @@ def test_16_bits_are_read_exactly(tmp_path, kind):
     np.testing.assert_array_equal(found["b.weight"], numbers.astype(np.float16).astype(np.float32))
 
 
-def test_without_torch_the_message_says_so(tmp_path, monkeypatch):
+def test_a_state_dict_without_torch_is_an_error(tmp_path, monkeypatch):
     path = written(tmp_path, ".pth")
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    with pytest.raises(UsageError, match="torch, which is not installed.*safetensors"):
+    with pytest.raises(UsageError, match="needs torch, which is not installed.*safetensors"):
         formats.read(path)
 
 
 class Trap:
-    """Whoever unpickles it makes a folder."""
+    """An object that makes a folder when it is unpickled."""
 
     def __reduce__(self):
         return os.mkdir, ("sprung",)
@@ -155,7 +155,7 @@ def test_the_trap_works(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", ["truncated", "empty", "a picture", "text", "of another kind"])
-def test_a_damaged_or_wrong_file_gives_one_clear_message(tmp_path, kind, damage):
+def test_a_damaged_or_wrong_file_is_one_error(tmp_path, kind, damage):
     path = written(tmp_path, kind)
     match damage:
         case "truncated":
@@ -172,12 +172,12 @@ def test_a_damaged_or_wrong_file_gives_one_clear_message(tmp_path, kind, damage)
     with pytest.raises(UsageError) as refused:
         formats.read(path)
     message = str(refused.value)
-    assert str(path) in message and f"{path.stat().st_size:,} bytes" in message and "get it again" in message
+    assert str(path) in message and f"{path.stat().st_size:,} bytes" in message and "Download it again" in message
     assert len(message.splitlines()) == 1
     assert "allow_pickle" not in message and "weights_only" not in message  # no advice to load it unsafely
 
 
-def test_a_torch_file_of_something_else(tmp_path):
+def test_a_torch_file_without_tensors_is_an_error(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save([1, 2, 3], tmp_path / "list.pth")
     with pytest.raises(UsageError, match="it is no dictionary of tensors"):
@@ -187,22 +187,22 @@ def test_a_torch_file_of_something_else(tmp_path):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"conv1.weight": np.array([1.0, np.nan], np.float32)}, "conv1.weight holds numbers that are not finite"),
-        ({"conv1.weight": np.array([1e300])}, "conv1.weight holds numbers that are not finite"),  # once in 32 bits
-        ({"conv1.weight": np.array([1, 2])}, "conv1.weight is int64, not floating point"),
-        ({}, "it holds no weights"),
+        ({"conv1.weight": np.array([1.0, np.nan], np.float32)}, "conv1.weight has values that are not finite"),
+        ({"conv1.weight": np.array([1e300])}, "conv1.weight has values that are not finite"),  # once in 32 bits
+        ({"conv1.weight": np.array([1, 2])}, "conv1.weight has the dtype int64, not floating point"),
+        ({}, "it contains no weights"),
     ],
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
-def test_numbers_that_are_no_weights(tmp_path, tensors, message):
+def test_values_that_are_no_weights_are_an_error(tmp_path, tensors, message):
     np.savez(tmp_path / "weights.npz", **tensors)
     with pytest.raises(UsageError, match=message):
         formats.read(tmp_path / "weights.npz")
 
 
-def test_missing_file_and_unknown_ending(tmp_path):
-    with pytest.raises(UsageError, match="nowhere.npz: there is no such file"):
+def test_missing_file_and_unknown_extension(tmp_path):
+    with pytest.raises(UsageError, match="nowhere.npz: no such file"):
         formats.read(tmp_path / "nowhere.npz")
     with pytest.raises(
         UsageError, match=r"weights.h5: expected a file ending in .npz, .safetensors, .pt, .pth, .caffemodel"
@@ -213,7 +213,7 @@ def test_missing_file_and_unknown_ending(tmp_path):
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_written_file_has_its_numbers_and_notes(tmp_path):
+def test_a_written_file_has_its_values_and_metadata(tmp_path):
     path = tmp_path / "new folder" / "weights.safetensors"
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
     formats.write(path, {"fc8.weight": turned, "input.scale": np.float32(3)}, {"layout": "grouped"})
@@ -223,10 +223,10 @@ def test_a_written_file_has_its_numbers_and_notes(tmp_path):
         assert file.metadata() == {"layout": "grouped"}
 
 
-def test_a_file_is_not_replaced_unasked(tmp_path):
+def test_an_existing_file_is_not_replaced(tmp_path):
     path = tmp_path / "weights.safetensors"
     formats.write(path, {"a": np.zeros(2, np.float32)}, {})
-    with pytest.raises(UsageError, match="the file is there already.*--overwrite"):
+    with pytest.raises(UsageError, match="the file exists.*--overwrite"):
         formats.write(path, {"a": np.ones(2, np.float32)}, {})
     assert not load_file(path)["a"].any()
     formats.write(path, {"a": np.ones(2, np.float32)}, {}, overwrite=True)
@@ -235,7 +235,7 @@ def test_a_file_is_not_replaced_unasked(tmp_path):
         formats.write(tmp_path / "weights.npz", {}, {})
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_only(tmp_path, monkeypatch):
     path = tmp_path / "weights.safetensors"
     formats.write(path, {"a": np.zeros(2, np.float32)}, {})
 
@@ -245,7 +245,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
     monkeypatch.setattr(formats, "save_file", full)
     with pytest.raises(
-        RunError, match=r"weights.safetensors could not be written: .*No space left on device.*disk full"
+        RunError, match=r"weights.safetensors could not be written: .*No space left on device.*free space"
     ):
         formats.write(path, {"a": np.ones(2, np.float32)}, {}, overwrite=True)
     monkeypatch.undo()

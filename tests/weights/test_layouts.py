@@ -1,4 +1,4 @@
-"""Random foreign weights through a reference forward pass and through our network: the same numbers after every layer."""
+"""Random weights of other programs give the same outputs after every layer as a reference forward pass."""
 
 import dataclasses
 import functools
@@ -27,13 +27,13 @@ def table_of(name):
 
 
 def images_for(table):
-    """[batch, height, width, RGB], as they stand after mean and scale: tens of grey levels for Caffe, ones for torchvision."""
+    """Return normalized images [batch, height, width, RGB]: standard deviation 60 for Caffe, 1 for torchvision."""
     scale = {"caffe_alexnet": 60.0, "torchvision_alexnet": 1.0}[table.name]
     return (scale * np.random.default_rng(1).normal(size=(2, *table.image))).astype(np.float32)
 
 
 def imported(table, weights):
-    """Our parameters, as the importer makes them."""
+    """Return the parameters that the importer makes."""
     name = table.name
     parameters = layouts.from_file(table, other_programs.state_dict(weights, {}), "a file")
     return layouts.flip_channels(table, parameters) if name == "caffe_alexnet" else parameters
@@ -41,7 +41,7 @@ def imported(table, weights):
 
 @pytest.fixture(scope="module")
 def ours(compiled):
-    """A function: (table, parameters, images, mesh) -> {layer: its output [batch, maps or units, ...] over all columns}."""
+    """Return a function (table, parameters, images, mesh) -> {layer: output [batch, maps or units, ...] of all columns}."""
 
     @functools.cache
     def program(table, shape):
@@ -66,13 +66,13 @@ MAPS = P("column", None, None, None, "data")
 
 
 def foreign_outputs(name, weights, images):
-    """What the program computes of the same images, in the order of channels that it wants."""
+    """Return the outputs of the reference forward pass on the same images, in its own order of channels."""
     planes = images.transpose(0, 3, 1, 2)
     return FORWARD[name](weights, planes[:, ::-1] if name == "caffe_alexnet" else planes)
 
 
 def differences(found, expected):
-    """{layer: largest difference, relative to the largest number of the layer}"""
+    """Return {layer: largest difference, relative to the largest value of the layer}."""
     assert list(found) == list(expected)
     for name, x in expected.items():
         assert found[name].shape == x.shape, name
@@ -82,7 +82,7 @@ def differences(found, expected):
 @pytest.mark.parametrize(
     ("name", "mesh"), [("caffe_alexnet", (1, 1)), ("caffe_alexnet", (1, 2)), ("torchvision_alexnet", (1, 1))]
 )
-def test_every_layer_computes_what_the_other_program_does(name, mesh, ours):
+def test_every_layer_equals_the_other_programs(name, mesh, ours):
     table, weights = table_of(name), other_programs.random_weights(name, CLASSES)
     expected = compare_layers(table, weights, mesh, ours)
     assert expected["conv5"].shape[2:] == (2, 3)
@@ -90,7 +90,7 @@ def test_every_layer_computes_what_the_other_program_does(name, mesh, ours):
 
 @pytest.mark.evidence
 @pytest.mark.parametrize(("name", "mesh"), [("caffe_alexnet", (1, 2)), ("torchvision_alexnet", (1, 1))])
-def test_so_it_does_at_full_size(name, mesh, ours):
+def test_full_size_layers_equal_the_other_programs(name, mesh, ours):
     table, weights = (
         FOREIGN[name](1000),
         other_programs.random_weights(name, 1000, other_programs.FULL_MAPS[name], 6 * 6),
@@ -102,8 +102,8 @@ def compare_layers(table, weights, mesh, ours):
     images = images_for(table)
     expected = foreign_outputs(table.name, weights, images)
     found = ours(table, imported(table, weights), images, mesh)
-    assert max(differences(found, expected).values()) < 1e-5  # 1e-4 is asked for; this is rounding in 32 bits
-    for layer, x in expected.items():  # and number by number
+    assert max(differences(found, expected).values()) < 1e-5  # float32 rounding
+    for layer, x in expected.items():  # elementwise
         np.testing.assert_allclose(found[layer], x, rtol=1e-4, atol=1e-5 * np.abs(x).max(), err_msg=layer)
     return expected
 
@@ -119,7 +119,7 @@ def compare_layers(table, weights, mesh, ours):
         ("torchvision_alexnet", "NHWC", "fc6"),
     ],
 )
-def test_a_mistake_would_be_found_at_its_layer(name, mistake, layer, ours):
+def test_an_import_mistake_shows_at_its_layer(name, mistake, layer, ours):
     weights, images = other_programs.random_weights(name, CLASSES), images_for(table_of(name))
     table, parameters = wrong(table_of(name), imported(table_of(name), weights), mistake)
     found = differences(ours(table, parameters, images), foreign_outputs(name, weights, images))
@@ -128,7 +128,7 @@ def test_a_mistake_would_be_found_at_its_layer(name, mistake, layer, ours):
 
 
 def wrong(table, parameters, mistake):
-    """The table and parameters of an importer that makes a mistake."""
+    """Return the table and parameters of an importer with a mistake."""
     kernel = {name: both["kernel"].copy() for name, both in parameters.items()}
     match mistake:
         case "BGR":
@@ -157,7 +157,7 @@ def each_part(table, change, kind):
 
 
 def plain_torch(torch, table):
-    """The layers with weights of a grouped network on one device, torch's own."""
+    """Return torch's own modules for the layers of a grouped network on one device."""
     nn = torch.nn
     maps, groups = 3, table.columns
     layers = {}
@@ -175,7 +175,7 @@ def plain_torch(torch, table):
 
 
 def through_torch(torch, table, network, images):
-    """Logits of images [batch, height, width, RGB] in eval mode, where inverted dropout does nothing."""
+    """Return the logits of images [batch, height, width, RGB] in eval mode, without dropout."""
     functional = torch.nn.functional
     x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     for spec in table.layers:
@@ -196,8 +196,8 @@ def through_torch(torch, table, network, images):
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_the_grouped_layout_is_a_state_dict_of_torchs_own_layers(name, ours):
-    """Of our own networks test_weights_docs.py shows it."""
+def test_the_grouped_layout_is_a_torch_state_dict(name, ours):
+    """The paper's network is tested in test_weights_docs.py."""
     torch = pytest.importorskip("torch")
     table = table_of(name)
     parameters = reference.random_parameters(shapes(table), dtype=np.float32)
@@ -211,8 +211,8 @@ def test_the_grouped_layout_is_a_state_dict_of_torchs_own_layers(name, ours):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def test_the_reference_computes_what_torchvision_writes():
-    """Its module, from memory of its file, at the narrow sizes."""
+def test_the_reference_equals_torchvisions_module():
+    """The module follows torchvision/models/alexnet.py, with fewer maps."""
     torch = pytest.importorskip("torch")
     nn, name = torch.nn, "torchvision_alexnet"
     m, weights = other_programs.MAPS[name], other_programs.random_weights(name, CLASSES)
@@ -236,14 +236,14 @@ def test_the_reference_computes_what_torchvision_writes():
     np.testing.assert_allclose(foreign_outputs(name, weights, images)["fc8"], found, rtol=1e-10)
 
 
-def test_the_references_normalization_is_torchs():
+def test_the_references_normalization_equals_torchs():
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).normal(size=(2, 9, 3, 4)) * 100
     expected = torch.nn.functional.local_response_norm(torch.from_numpy(x), 5, 1e-4, 0.75, 1.0)
     np.testing.assert_allclose(other_programs.normalize(x), expected, rtol=1e-12)
 
 
-# --- there and back --------------------------------------------------------------------------------------------------
+# --- round trips --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["columns", "grouped"])
@@ -259,7 +259,7 @@ def test_the_references_normalization_is_torchs():
     ],
     ids=str,
 )
-def test_there_and_back_is_exact(name, options, layout, narrow):
+def test_round_trip_is_exact(name, options, layout, narrow):
     table = table_of(name) if name in FOREIGN else narrow(name, **options)
     parameters = reference.random_parameters(shapes(table), dtype=np.float32)
     exported = layouts.to_file(table, parameters, layout)
@@ -273,7 +273,7 @@ def test_there_and_back_is_exact(name, options, layout, narrow):
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_their_weights_leave_as_they_came(name):
+def test_imported_weights_are_exported_unchanged(name):
     weights = other_programs.random_weights(name, CLASSES)
     names = other_programs.TORCHVISION if name == "torchvision_alexnet" else {}
     given = other_programs.state_dict(weights, names)
@@ -285,7 +285,7 @@ def test_their_weights_leave_as_they_came(name):
     )
 
 
-def test_channels_flipped_twice_are_as_before():
+def test_flipping_channels_twice_is_the_identity():
     table = table_of("torchvision_alexnet")
     parameters = imported(table, other_programs.random_weights("torchvision_alexnet", CLASSES))
     once = layouts.flip_channels(table, parameters)
@@ -293,11 +293,11 @@ def test_channels_flipped_twice_are_as_before():
     assert jax.tree.all(jax.tree.map(np.array_equal, layouts.flip_channels(table, once), parameters))
 
 
-# --- what does not fit -----------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "layer"), [("cuda_convnet_13pct", "local3"), ("none_before_fc8", "fc6")])
-def test_what_other_programs_lack_is_said_and_leaves_as_columns(name, layer, narrow):
+def test_grouped_layout_rejects_local_and_separate_layers(name, layer, narrow):
     if name == "none_before_fc8":
         table = narrow(crossings=name)
     else:
@@ -327,18 +327,19 @@ def spoilt(how):
     ("how", "message"),
     [
         ("missing", "a file lacks fc7.weight. Expected the weights of torchvision_alexnet"),
-        ("unknown", "a file has features.1.running_mean, which torchvision_alexnet does not know"),
-        ("turned", r"fc6.weight is \[72, 32\]; torchvision_alexnet expects \[32, 72\]"),
+        ("unknown", "a file has features.1.running_mean, which torchvision_alexnet does not have"),
+        ("turned", r"fc6.weight has the shape \[72, 32\], but torchvision_alexnet expects \[32, 72\]"),
         ("another", "a file lacks conv1.weight, .* and has blocks.0.attention.qkv"),
     ],
 )
-def test_weights_of_another_network_are_refused_by_name(how, message):
+def test_wrong_tensors_are_named(how, message):
     with pytest.raises(UsageError, match=message):
         layouts.from_file(table_of("torchvision_alexnet"), spoilt(how), "a file")
 
 
-def test_a_column_of_another_width_is_refused_by_name(narrow):
+def test_columns_of_another_width_are_named(narrow):
     table, wider = narrow(), narrow(width=1 / 8)
     exported = layouts.to_file(wider, reference.random_parameters(shapes(wider), dtype=np.float32), "columns")
-    with pytest.raises(UsageError, match=r"conv1.kernel is \[2, 6, 3, 5, 5\]; alexnet_cifar expects \[2, 3, 3, 5, 5\]"):
+    message = r"conv1.kernel has the shape \[2, 6, 3, 5, 5\], but alexnet_cifar expects \[2, 3, 3, 5, 5\]"
+    with pytest.raises(UsageError, match=message):
         layouts.from_file(table, exported, "a file")

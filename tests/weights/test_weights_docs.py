@@ -1,4 +1,4 @@
-"""docs/weights.md: its torch program computes our logits from an exported file, and its commands are commands."""
+"""docs/weights.md: its torch program gives the same logits from an exported file, and its commands are valid."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ from alexnet_jax.weights import formats, layouts
 TEXT = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
 
 
-def test_the_torch_program_computes_our_logits(narrow, compiled, tmp_path, monkeypatch):
+def test_the_torch_program_gives_the_same_logits(narrow, compiled, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     table = narrow("alexnet", image=(99, 131, 3))
     parameters = reference.random_parameters(shapes(table), dtype=np.float32)
@@ -37,7 +37,7 @@ def commands():
     return [shlex.split(line, comments=True) for line in lines if line.startswith("python launch.py")]
 
 
-def test_the_commands_are_read_as_they_stand(tmp_path, monkeypatch):
+def test_the_commands_are_valid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(commands()) == 5
     for _, _, *arguments in commands():
