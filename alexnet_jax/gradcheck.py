@@ -1,16 +1,15 @@
-"""`--mode=gradcheck`: the gradient that training uses against differences of the loss, in 64-bit numbers, leaf by leaf.
+"""`--mode=gradcheck`: compare the gradients of training with finite differences of the loss, in float64, leaf by leaf.
 
-The original program moved every single weight of a matrix for a numeric gradient and asked that
-||numeric - analytic|| / ||analytic|| be below 0.02, in 32 bits. In 64 bits three digits more can be asked for. And here a
-leaf of parameters moves as a whole along random directions: two losses per direction test all of its weights, since one wrong
-derivative changes the slope along every direction; moving each of 60 million weights would take a year.
+The original program perturbed every weight of a matrix and required ||numeric - analytic|| / ||analytic|| < 0.02 in float32.
+Float64 permits a tolerance that is three digits tighter. This check moves all weights of a leaf along random directions of
+signs: two losses per direction test the complete leaf, because one wrong derivative changes the slope along every direction.
+Perturbing each of 60 million weights would take a year.
 
-The check is of the network: it reads no data set, its images are noise of the size that normalized images have, and fresh
-parameters have He's scale, since after layers of N(0, 0.01) a narrow network's gradients drown in the rounding of the loss.
-At a kink, such as a sum exactly at ReLU's zero, there is no derivative to compare with, and zero biases put units there that
-see nothing but zeros; so fresh biases are a little off. A step may still cross kinks, with 650,000 units and their maxima
-in AlexNet: then the slopes ahead and behind differ, and smaller steps are tried. Whether a step is small enough is not judged
-by the analytic gradient.
+The check needs no data set. Its images are noise with the deviation of normalized images. Fresh parameters have He's scale: after
+layers of N(0, 0.01) the gradients of a narrow network would be smaller than the rounding of the loss. The loss has no derivative
+at a kink, such as a ReLU at zero; nonzero biases keep units with zero inputs away from it. A step may still cross a kink, since
+AlexNet has 650,000 units. Then the slopes ahead and behind differ, and smaller steps are tried. The analytic gradient does not
+influence the choice of the step.
 """
 
 import dataclasses
@@ -32,42 +31,46 @@ from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.run.restore import restore_parameters
 
 TOLERANCE = 1e-5
-"""Of the relative error of a leaf."""
+"""Largest accepted relative error of a leaf."""
 
 EXAMPLES, DIRECTIONS = 2, 4
-"""Images for each data replica, and random directions for each leaf."""
+"""Images per data replica and random directions per leaf."""
 
 CHANGE, LARGEST = 1e-8, 1e-3
-"""The first step changes the loss by about this share of it, but no weight by more than this share of the leaf's root mean
-square. Rounding makes a relative error of about 1e-16 / CHANGE, and ten times as much with each smaller step."""
+"""The first step changes the loss by about the fraction CHANGE, but no weight by more than LARGEST times the leaf's root mean
+square. Rounding causes a relative error of about 1e-16 / CHANGE, ten times as much after each smaller step."""
 
 ATTEMPTS, AGREEMENT = 3, 5e-6
-"""Steps tried, each a tenth of the one before, until the slopes ahead and behind agree so well; rounding forbids a fourth."""
+"""Number of steps, each a tenth of the previous one, and the relative agreement of the slopes ahead and behind that ends the
+search. Rounding would dominate a fourth step."""
 
 PIXELS = {"std": 1.0, "none": 64.0}
-"""Deviation of normalized images by --data.scale."""
+"""{--data.scale: standard deviation of the images}."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Slopes:
-    """Of the loss along the random directions of one leaf."""
+    """The slopes of the loss along the random directions of one leaf."""
 
     leaf: str
     size: int
     step: float
-    """The shortest, per weight."""
+    """The smallest step of a weight."""
     analytic: np.ndarray  # float64 [directions]
     numeric: np.ndarray  # float64 [directions]
 
     @property
     def error(self) -> float:
-        """||numeric - analytic|| / the larger of both; nan where the loss does not change at all."""
+        """||numeric - analytic|| / max(||numeric||, ||analytic||); NaN if the loss does not change."""
         largest = max(np.linalg.norm(self.analytic), np.linalg.norm(self.numeric))
         return float(np.linalg.norm(self.numeric - self.analytic) / largest) if largest else float("nan")
 
 
 def check(request: Request) -> None:
-    """Print the relative error of every leaf. Raises RunError where one is above TOLERANCE or no slope was found."""
+    """Print the relative error of every leaf.
+
+    Raises UsageError if the checkpoint does not fit, RunError if an error exceeds TOLERANCE or the loss does not change.
+    """
     experiment = request.experiment
     set_up_devices(experiment)
     table = networks.build(experiment.network, class_count(experiment.data))
@@ -77,15 +80,18 @@ def check(request: Request) -> None:
         where, parameters = "fresh parameters", fresh(table, mesh, deviation, seed)
     else:
         where, parameters = restore_parameters(request.restore, request.workdir, abstract(table, mesh))
-    print(f"{table.name} at {where}, mesh {dict(mesh.shape)}, {DIRECTIONS} random directions for each leaf\n")
+    print(f"{table.name}, {where}, {assembly.described(mesh)}, {DIRECTIONS} random directions per leaf\n")
     print(f"{'leaf':16s}{'parameters':>12s}  {'slope':>9s}  {'step':>8s}  relative error")
     with jax.enable_x64(True):
-        found = [_shown(each) for each in slopes(table, mesh, parameters, deviation, seed, experiment.mesh.scheme)]
-    _judge(found)
+        found = [_printed(each) for each in slopes(table, mesh, parameters, deviation, seed, experiment.mesh.scheme)]
+    judge(found)
 
 
 def fresh(table: Table, mesh: Mesh, deviation: float, seed: int) -> Parameters:
-    """Parameters at which every leaf matters: He's weights, biases moved by N(0, 0.01), and logits of about 1."""
+    """Return parameters at which every leaf matters: He's weights, biases with N(0, 0.01) added, and logits of about 1.
+
+    deviation: standard deviation of the images.
+    """
     he = tuple(dataclasses.replace(spec, weight_std="he") for spec in table.layers)
     parameters = initialize(dataclasses.replace(table, layers=he), jax.random.key(seed), mesh)
     noise = _numbers(seed, 0)
@@ -97,22 +103,25 @@ def fresh(table: Table, mesh: Mesh, deviation: float, seed: int) -> Parameters:
 
 
 def _numbers(seed: int, stream: int) -> np.random.Generator:
-    """Drawn by NumPy: jax would compile a program for the shape of every leaf."""
+    """Return a NumPy generator; jax would compile a program for the shape of every leaf."""
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
 def slopes(
     table: Table, mesh: Mesh, parameters: Parameters, deviation: float, seed: int, scheme: str = "whole"
 ) -> Iterator[Slopes]:
-    """Of every leaf in turn; 64-bit numbers must be on. deviation: of the images. scheme: `Mesh.scheme`."""
+    """Yield the slopes of every leaf. Requires jax.enable_x64.
+
+    deviation: standard deviation of the images. scheme: `--mesh.scheme`.
+    """
     devices = columns.data_replicas(mesh)
     number = EXAMPLES * devices * (devices if scheme == "slices" else 1)
     batch, signs = _batch(table, number, deviation, seed), _numbers(seed, 1)
-    both = functools.partial(loss_and_gradients, table, mesh, scheme=scheme)
+    evaluate = functools.partial(loss_and_gradients, table, mesh, scheme=scheme)
     parameters = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf.astype("float64"), tree))(parameters)
-    _, gradients = jax.jit(both)(parameters, *batch)
-    # The same function; what only its gradient needs is not computed.
-    loss = jax.jit(lambda parameters: both(parameters, *batch)[0][0])
+    _, gradients = jax.jit(evaluate)(parameters, *batch)
+    # XLA removes the operations that only the gradients need.
+    loss = jax.jit(lambda parameters: evaluate(parameters, *batch)[0][0])
     base = float(loss(parameters))
     for layer, kind in [(spec.name, kind) for spec in table.layers for kind in ("kernel", "bias")]:
         leaf, gradient = np.asarray(parameters[layer][kind]), np.asarray(gradients[layer][kind])
@@ -134,17 +143,17 @@ def _loss_along(
     direction: np.ndarray,
     step: float,
 ) -> float:
-    """The loss where one leaf is moved by step * direction."""
+    """Return the loss with one leaf moved by step * direction."""
     leaf = parameters[layer][kind]
     moved = jax.device_put(np.asarray(leaf) + step * direction, leaf.sharding)
     return float(loss({**parameters, layer: {**parameters[layer], kind: moved}}))
 
 
 def difference(along: Callable[[float], float], base: float, step: float) -> tuple[float, float]:
-    """(step, slope at 0) of a function that is `base` at 0, by differences over a step or smaller ones.
+    """Return (step, slope at 0) of the function `along`, whose value at 0 is `base`.
 
-    Taken is the first step at which the differences ahead and behind agree, that is with no kink within it, or the one where
-    they agree best.
+    The result is the central difference over the first step whose slopes ahead and behind agree, so that no kink is within it,
+    or over the step where they agree best.
     """
     tried = []
     for _ in range(ATTEMPTS):
@@ -157,7 +166,7 @@ def difference(along: Callable[[float], float], base: float, step: float) -> tup
 
 
 def _batch(table: Table, number: int, deviation: float, seed: int) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """Images float64 [channels, height, width, batch], labels int32 [batch] and dropout masks."""
+    """Return images float64 [channels, height, width, batch], labels int32 [batch] and dropout masks."""
     height, width, channels = table.image
     draw = _numbers(seed, 2)
     images = deviation * draw.standard_normal((channels, height, width, number))
@@ -167,26 +176,26 @@ def _batch(table: Table, number: int, deviation: float, seed: int) -> tuple[jax.
 
 
 def _first_step(base: float, leaf: np.ndarray, gradient: np.ndarray) -> float:
-    """How far to move along directions of signs, whose slopes have the gradient's norm as their standard deviation."""
+    """Return the first step. Slopes along random signs have the norm of the gradient as their standard deviation."""
     largest = LARGEST * float(np.sqrt(np.mean(np.square(leaf))))
     slope = float(np.linalg.norm(gradient))
     return min(largest, CHANGE * base / slope) if slope else largest
 
 
-def _shown(found: Slopes) -> Slopes:
+def _printed(found: Slopes) -> Slopes:
     slope = np.sqrt(np.mean(np.square(found.analytic)))
     print(f"{found.leaf:16s}{found.size:12,d}  {slope:9.2e}  {found.step:8.1e}  {found.error:.1e}", flush=True)
     return found
 
 
-def _judge(found: list[Slopes]) -> None:
-    wrong = [each.leaf for each in found if not each.error <= TOLERANCE]  # nan is wrong too: nothing was compared
+def judge(found: list[Slopes]) -> None:
+    """Print the largest relative error. Raises RunError if an error exceeds TOLERANCE or is NaN."""
+    wrong = [each.leaf for each in found if not each.error <= TOLERANCE]  # also NaN
     if wrong:
         raise RunError(
-            f"{len(wrong)} of {len(found)} gradients are not the slope of the loss to {TOLERANCE:g}: {', '.join(wrong)}. "
-            "Repeat it with another --train.seed: a wrong gradient stays wrong, an unlucky kink goes away."
+            f"{len(wrong)} of {len(found)} gradients differ from the slope of the loss by more than {TOLERANCE:g}: "
+            f"{', '.join(wrong)}. Repeat with another --train.seed: a wrong gradient fails again, a kink does not."
         )
     worst = max(found, key=lambda each: each.error)
-    print(
-        f"\nAll {len(found)} gradients are the slope of the loss: the largest relative error is {worst.error:.1e} ({worst.leaf})."
-    )
+    largest = f"the largest relative error is {worst.error:.1e} ({worst.leaf})"
+    print(f"\nAll {len(found)} gradients equal the slope of the loss; {largest}.")
