@@ -74,7 +74,7 @@ def _folder(request: Request, restored_from: str | None, total: int) -> tuple[in
         start = f" from the parameters of {restored_from}" if restored_from else ""
         return 0, f"Folder: {workdir.path}, a new run{start}"
     result = workdir.result()
-    if result is not None and result["steps"] >= total:
+    if result is not None and result.steps >= total:
         return total, f"Folder: {workdir.path}, a finished run; a larger --train.epochs would continue it"
     saved = [int(step.name) for step in step_folders(workdir.path / "checkpoints")]
     return max(saved, default=0), f"Folder: {workdir.path}, a run to be continued at step {max(saved, default=0):,}"

@@ -240,7 +240,7 @@ def from_json(values: dict[str, Any]) -> Experiment:
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         hints = typing.get_type_hints(kind)
         for name, value in fields.items():
-            if not _fits(value, hints[name]):
+            if not fits(value, hints[name]):
                 raise UsageError(
                     f"The saved experiment has {section}.{name}={value!r}, which this version does not know; the file may be "
                     "damaged."
@@ -249,15 +249,17 @@ def from_json(values: dict[str, Any]) -> Experiment:
     return Experiment(**built)
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value has the type of a field: Literal, a union, a tuple of any length, or plain."""
+def fits(value: Any, hint: Any) -> bool:
+    """Return whether a value has the type of a field: Literal, a union, a tuple of any length, a dict by name, or plain."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return any(type(value) is type(word) and value == word for word in inner)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(each, inner[0]) for each in value)
+        return isinstance(value, tuple) and all(fits(each, inner[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(each, inner[1]) for each in value.values())
     if inner:
-        return any(_fits(value, each) for each in inner)
+        return any(fits(value, each) for each in inner)
     plain = int | float if hint is float else hint
     return isinstance(value, plain) and (hint is bool or not isinstance(value, bool))
 

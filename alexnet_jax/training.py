@@ -32,10 +32,11 @@ from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.processes.signals import Signals
 from alexnet_jax.run import report
 from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
-from alexnet_jax.run.metrics import Metrics, Unwritten, read_metrics
+from alexnet_jax.run.environment import current_environment
+from alexnet_jax.run.metrics import Line, Metrics, Unwritten, read_metrics
 from alexnet_jax.run.report import result_line
 from alexnet_jax.run.restore import PARAMETERS, find_step, restore_tree
-from alexnet_jax.run.workdir import RANKS, RESULT, STATISTICS, Workdir
+from alexnet_jax.run.workdir import RANKS, STATISTICS, DataIdentity, RunRecord, RunResult, Workdir
 from alexnet_jax.train import Loop, State, Trainer
 
 
@@ -76,12 +77,14 @@ def _begin(
         # Only now: whatever could be wrong with the command has been found, and what it starts from read.
         workdir.clear()
     result = workdir.result()
-    if result is not None and result["steps"] >= trainer.total_steps:
-        print(f"This run is finished: {result_line(result)}\n{workdir.path / 'report.md'}")
+    if result is not None and result.steps >= trainer.total_steps:
+        line = result_line(result.top1_error, result.top5_error, result.examples)
+        print(f"This run is finished: {line}\n{workdir.path / 'report.md'}")
         return False
-    identity = {"title": data_set.title, "fingerprint": data_set.fingerprint}
+    identity = DataIdentity(data_set.title, data_set.fingerprint)
     _check_same_data(workdir, identity)
-    workdir.write_record(request.experiment, identity, report.environment(), restored_from, request.restore_skip)
+    environment = current_environment()
+    workdir.write_record(RunRecord(request.experiment, identity, environment, restored_from, request.restore_skip))
     statistics.save(trainer.stats, workdir.path / STATISTICS)
     return True
 
@@ -185,7 +188,7 @@ def _run(
     finally:
         checkpoints.close()
     if distributed.is_leader():
-        _finish(request, workdir, data_set, scores, int(state.step))
+        _finish(request, workdir, scores, int(state.step))
 
 
 def _test(evaluator: Evaluator, state: State, test: Feed) -> tuple[Scores, np.ndarray]:
@@ -198,12 +201,12 @@ def _test(evaluator: Evaluator, state: State, test: Feed) -> tuple[Scores, np.nd
             raise Interrupted(signals.received, int(state.step)) from None
 
 
-def _check_same_data(workdir: Workdir, identity: dict[str, str]) -> None:
+def _check_same_data(workdir: Workdir, identity: DataIdentity) -> None:
     record = workdir.record()
-    if record is not None and record["data"]["fingerprint"] != identity["fingerprint"]:
+    if record is not None and record.data.fingerprint != identity.fingerprint:
         raise UsageError(
-            f"{workdir.path} was trained on {record['data']['title']} (fingerprint {record['data']['fingerprint']}), but the "
-            f"data found now is {identity['title']} ({identity['fingerprint']}). Give the old data with --data.dir (or with "
+            f"{workdir.path} was trained on {record.data.title} (fingerprint {record.data.fingerprint}), but the "
+            f"data found now is {identity.title} ({identity.fingerprint}). Give the old data with --data.dir (or with "
             "--data.prepared, which is `none` for pictures that had not been prepared), another --workdir, or --overwrite to "
             "start anew."
         )
@@ -234,26 +237,28 @@ def _opening(trainer: Trainer, data_set: DataSet, workdir: Workdir, step: int, e
     )
 
 
-def _finish(request: Request, workdir: Workdir, data_set: DataSet, scores: Scores, steps: int) -> None:
+def _finish(request: Request, workdir: Workdir, scores: Scores, steps: int) -> None:
     """The report with its picture, and result.json; that one last, since it says that the run is finished."""
     lines = read_metrics(workdir.path / "metrics.jsonl")
     validations = [line for line in lines if line["kind"] == "validation"]
     # Of equal ones the latest: that is the checkpoint orbax keeps.
     best = min(reversed(validations), key=lambda line: line["top1_error"])
-    result = dataclasses.asdict(scores) | {
-        "best_validation_top1_error": best["top1_error"],
-        "best_step": best["step"],
-        "steps": steps,
-        "epochs": request.experiment.train.epochs,
-        "seconds": _training_seconds(lines),
-    }
-    environment, experiment = report.environment(), request.experiment
-    report.write_report(workdir.path, experiment, environment, data_set.title, lines, result, request.shipped)
-    workdir.write(RESULT, result)
-    print(f"{result_line(result)}\n{workdir.path / 'report.md'}")
+    result = RunResult(
+        **dataclasses.asdict(scores),
+        best_validation_top1_error=best["top1_error"],
+        best_step=best["step"],
+        steps=steps,
+        epochs=request.experiment.train.epochs,
+        seconds=_training_seconds(lines),
+    )
+    record = workdir.record()
+    assert record is not None
+    report.write_report(workdir.path, record, lines, result, request.shipped)
+    workdir.write_result(result)
+    print(f"{result_line(result.top1_error, result.top5_error, result.examples)}\n{workdir.path / 'report.md'}")
 
 
-def _training_seconds(lines: list[dict]) -> float:
+def _training_seconds(lines: list[Line]) -> float:
     """Wall time between the lines of the run, gaps between two processes of it left out."""
     gaps = [b["time"] - a["time"] for a, b in itertools.pairwise(lines)]
     usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
@@ -269,7 +274,7 @@ def evaluate(request: Request) -> None:
         test = pipeline.feed(data_set.test, trainer.mesh, request.experiment.data.workers)
         scores = make_evaluator(trainer)(trained.parameters, test)
     print(f"Checkpoint: {trained.checkpoint}\nData: {data_set.title}, test split")
-    print(result_line(dataclasses.asdict(scores)))
+    print(result_line(scores.top1_error, scores.top5_error, scores.examples))
     print(
         f"Mean loss {scores.loss:.4f} (ln classes {math.log(trainer.table.classes):.4f}); {time.monotonic() - started:.0f} s."
     )

@@ -87,13 +87,13 @@ def test_it_learns_and_goes_on_with_the_same_command_only(learned, tmp_path, com
     )  # after three steps a fresh network would still be at ln(10) = 2.3
     capsys.readouterr()
     for other, told in (
-        ({"restore_skip": "fc7,fc8"}, "--restore_skip: fc8 there, fc7,fc8 asked for"),
-        ({"optim__new_rate": 5}, "--optim.new_rate: 10.0 there, 5.0 asked for"),
+        ({"restore_skip": "fc7,fc8"}, "--restore_skip: fc8 recorded, fc7,fc8 requested"),
+        ({"optim__new_rate": 5}, "--optim.new_rate: 10.0 recorded, 5.0 requested"),
     ):
         assert train(run, **options | other, train__epochs=epochs(6)) == 2
         assert told in capsys.readouterr().err
     assert main(command(run, restore=learned, train__epochs=epochs(6))) == 2
-    assert "--restore_skip: fc8 there, None asked for" in capsys.readouterr().err
+    assert "--restore_skip: fc8 recorded, None requested" in capsys.readouterr().err
     assert main(command(run, mode="eval")) == 0
 
 

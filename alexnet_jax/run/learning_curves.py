@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from alexnet_jax.formatting import percent
 from alexnet_jax.run.drawing import BLUE, GREEN, GREY, RED, canvas, save
+from alexnet_jax.run.metrics import Line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 TRAIN, VALIDATION, TEST, RATE = BLUE, RED, GREEN, GREY
 
 
-def draw_learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, data_title: str) -> None:
+def draw_learning_curves(metrics: Sequence[Line], path: Path, title: str, data_title: str) -> None:
     """Write a PNG of losses (left), errors in % (right) and the learning rate (below the errors) against the epoch.
 
     `metrics` are the lines of `metrics.read_metrics`; any kind of line may be missing. Missing parent folders are made.
@@ -37,7 +39,7 @@ def draw_learning_curves(metrics: list[dict[str, Any]], path: Path, title: str, 
     save(figure, path)
 
 
-def _draw_losses(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+def _draw_losses(axes: "Axes", metrics: Sequence[Line]) -> None:
     epochs, values = _series(metrics, "train", "loss")
     _curve(axes, epochs, values, TRAIN, label="training, single steps", alpha=0.3, linewidth=0.8)
     epochs, values = _series(metrics, "train", "mean_loss")
@@ -48,7 +50,7 @@ def _draw_losses(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
     axes.set_ylabel("cross-entropy per image (nats)")
 
 
-def _draw_errors(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+def _draw_errors(axes: "Axes", metrics: Sequence[Line]) -> None:
     epochs, values = _series(metrics, "validation", "top1_error")
     _curve(axes, epochs, [100 * value for value in values], VALIDATION, label="validation")
     epochs, values = _series(metrics, "test", "top1_error")
@@ -60,7 +62,7 @@ def _draw_errors(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
     axes.set_ylabel("% of images")
 
 
-def _draw_rate(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+def _draw_rate(axes: "Axes", metrics: Sequence[Line]) -> None:
     epochs, values = _series(metrics, "train", "learning_rate")
     _curve(axes, epochs, values, RATE, linewidth=1.2)
     # A linear axis hides rates that fall by factors of ten; a logarithmic axis cannot show a rate of zero.
@@ -77,7 +79,7 @@ def _curve(axes: "Axes", epochs: list[float], values: list[float], color: str, *
         axes.plot(epochs, values, color=color, marker=marker, markersize=4, **looks)
 
 
-def _finish(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
+def _finish(axes: "Axes", metrics: Sequence[Line]) -> None:
     last = max((line["epoch"] for line in metrics), default=0)
     axes.set_xlim(0, 1.03 * last if last else 1)
     axes.spines[["top", "right"]].set_visible(False)
@@ -93,11 +95,11 @@ def _finish(axes: "Axes", metrics: list[dict[str, Any]]) -> None:
         axes.legend(frameon=False)
 
 
-def _series(metrics: list[dict[str, Any]], kind: str, key: str) -> tuple[list[float], list[float]]:
+def _series(metrics: Sequence[Line], kind: str, key: str) -> tuple[list[float], list[float]]:
     """Return the epochs and values of one kind of line, except where the value is missing, null or not finite."""
-    lines = [line for line in metrics if line["kind"] == kind and line.get(key) is not None]
-    lines = [line for line in lines if math.isfinite(line[key])]
-    return [line["epoch"] for line in lines], [line[key] for line in lines]
+    found = [(line["epoch"], line.get(key)) for line in metrics if line["kind"] == kind]
+    points = [(epoch, value) for epoch, value in found if value is not None and math.isfinite(value)]
+    return [epoch for epoch, _ in points], [value for _, value in points]
 
 
 def _smooth(values: list[float]) -> list[float]:

@@ -12,11 +12,45 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, NotRequired, Self, TypedDict, get_type_hints
 
 from alexnet_jax import files
 from alexnet_jax.errors import RunError
+from alexnet_jax.experiment import fits
 from alexnet_jax.formatting import countdown, percent
+
+
+class _Line(TypedDict):
+    step: int  # steps done
+    epoch: float
+    time: float  # seconds since 1970
+    data: str  # the data set's title
+
+
+class TrainLine(_Line):
+    """Training since the last such line. None stands for a number that is not finite or was not measured."""
+
+    kind: Literal["train"]
+    loss: float | None  # of the last step
+    mean_loss: float | None
+    mean_error: float | None  # a fraction
+    learning_rate: float | None
+    images_per_second: float | None
+
+
+class EvaluationLine(_Line):
+    """One evaluation. Errors are fractions."""
+
+    kind: Literal["validation", "test"]
+    loss: float | None
+    top1_error: float
+    top5_error: float
+    seconds: NotRequired[float]  # of a validation
+    examples: NotRequired[int]  # of a test
+
+
+Line = TrainLine | EvaluationLine
+"""A line of metrics.jsonl."""
 
 
 class Metrics:
@@ -167,7 +201,7 @@ class Unwritten(Metrics):
         """Nothing is open."""
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[Line]:
     """Every line of a metrics.jsonl, in order; a last line that a killed process left half-written is passed over.
 
     Raises RunError naming the line when another one is damaged, or the file when it cannot be read.
@@ -181,18 +215,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [_parse(line, number, path) for number, line in enumerate(lines[:-1], start=1)]
 
 
-def _parse(line: bytes, number: int, path: Path) -> dict[str, Any]:
+def _parse(line: bytes, number: int, path: Path) -> Line:
     try:
         value = json.loads(line)
     except ValueError:
         value = None
-    if isinstance(value, dict) and "kind" in value and isinstance(value.get("step"), int):
-        return value
+    if isinstance(value, dict) and value.get("kind") in KINDS:
+        kind = KINDS[value["kind"]]
+        if value.keys() >= _Line.__required_keys__ and all(fits(value[k], v) for k, v in kind.items() if k in value):
+            return value  # pyright: ignore[reportReturnType] - checked above
     shown = line[:60].decode(errors="replace")
     raise RunError(
         f"{path}, line {number}: found {shown!r}, expected a JSON object with a kind and a step. "
         "The file was damaged; remove that line, or start the run anew with --overwrite."
     )
+
+
+KINDS = {"train": get_type_hints(TrainLine)} | dict.fromkeys(("validation", "test"), get_type_hints(EvaluationLine))
+"""{kind of line: {key: type}}"""
 
 
 class _Lines:
@@ -224,7 +264,7 @@ class _Lines:
     def _open(self) -> IO[str]:
         return self._path.open("a", encoding="ascii")
 
-    def _replace(self, lines: list[dict[str, Any]]) -> None:
+    def _replace(self, lines: list[Line]) -> None:
         files.write(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
 

@@ -1,54 +1,42 @@
-"""report.md: what a run reached, on which data, with what, and the command that repeats it."""
+"""report.md: what a run reached, on which data, in which environment, and the command that repeats it."""
 
-import platform
 import re
 import shlex
 import statistics
-import subprocess
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet_jax import files
 from alexnet_jax.errors import RunError, UsageError
-from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.formatting import MISSING, duration, markdown_table, percent
 from alexnet_jax.modes import Request
+from alexnet_jax.run.environment import Environment
 from alexnet_jax.run.learning_curves import draw_learning_curves
-from alexnet_jax.run.metrics import read_metrics
-from alexnet_jax.run.workdir import Workdir
-
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
-"""The distributions whose versions can change a result."""
+from alexnet_jax.run.metrics import Line, read_metrics
+from alexnet_jax.run.workdir import RunRecord, RunResult, Workdir
 
 CURVES = "figures/learning_curves.png"
 """The report's picture, relative to the run's folder."""
 
 
 def write_report(
-    folder: Path,
-    experiment: Experiment,
-    environment: dict[str, Any],
-    data_title: str,
-    metrics: list[dict[str, Any]],
-    result: dict[str, Any],
-    base: Experiment | None = None,
+    folder: Path, record: RunRecord, metrics: Sequence[Line], result: RunResult, shipped: Experiment | None = None
 ) -> Path:
-    """Write report.md and figures/learning_curves.png into `folder`; returns the report's path.
+    """Write report.md and figures/learning_curves.png into `folder`; return the report's path.
 
-    `environment` is what `environment()` gave, `metrics` the lines of `read_metrics`. `result` may hold top1_error,
-    top5_error and best_validation_top1_error (fractions), loss, examples (of the test set), best_step, steps, epochs
-    and seconds; a missing or null one is said to be missing. `base` is the experiment as its file under experiments/ gives
-    it: with it the command lists only the options that differ, without it every option that matters.
+    `metrics` are the lines of `read_metrics`. `shipped` is the experiment as its file under experiments/ defines it: with it
+    the command that repeats the run lists only the options that differ, without it every option that matters.
     """
-    folder = Path(folder)
-    draw_learning_curves(metrics, folder / CURVES, experiment.name, data_title)
+    experiment, environment, title = record.experiment, record.environment, record.data.title
+    draw_learning_curves(metrics, folder / CURVES, experiment.name, title)
     sections = [
         f"# {experiment.name}",
-        _headline(data_title, result),
+        _headline(title, result),
         f"![Learning curves]({CURVES})",
-        _facts(environment, data_title, metrics, result),
-        f"Repeat it with\n\n```\n{_command(experiment, base)}\n```",
+        _facts(record, metrics, result),
+        f"Repeat it with\n\n```\n{_command(experiment, shipped)}\n```",
         _versions(environment),
         _validations(metrics),
     ]
@@ -57,133 +45,70 @@ def write_report(
     return path
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine, devices and commit of this process, as JSON values; what cannot be found out is None.
-
-    Keys: versions {library: version}, python, platform, processor, device_kinds (sorted), device_count, process_count, backend,
-    commit, dirty.
-    """
-    import jax
-
-    devices = jax.devices()
-    return {
-        "versions": {library: _version(library) for library in LIBRARIES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "backend": jax.default_backend(),
-        "device_kinds": sorted({device.device_kind for device in devices}),
-        "device_count": len(devices),
-        "process_count": jax.process_count(),
-        **_checkout(Path(__file__).resolve().parents[2]),
-    }
+def _headline(title: str, result: RunResult) -> str:
+    errors = f"Test top-1 {_error_and_accuracy(result.top1_error)}, top-5 {_error_and_accuracy(result.top5_error)}"
+    return f"**{errors}, on {result.examples:,} test images of {title}.**"
 
 
-def _version(library: str) -> str | None:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
+def _error_and_accuracy(error: float) -> str:
+    return f"error {percent(error)} (accuracy {percent(1 - error)})"
 
 
-def _processor() -> str | None:
-    """The model's name; platform.processor() is empty on many Linux systems, so /proc/cpuinfo is asked first."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or None
-
-
-def _checkout(folder: Path) -> dict[str, Any]:
-    """The commit `folder` is at and whether its files differ from it; None and None unless it is a checkout's root."""
-    # An installed copy may lie inside somebody else's checkout, whose commit says nothing about this code.
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    commit = _git(folder, "rev-parse", "HEAD") if top and Path(top) == folder.resolve() else None
-    changes = _git(folder, "status", "--porcelain") if commit else None
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, check=False, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _headline(data_title: str, result: dict[str, Any]) -> str:
-    top1, top5 = result.get("top1_error"), result.get("top5_error")
-    if top1 is None:
-        return f"**No test result on {data_title} yet.**"
-    errors = [f"Test top-1 {_error_and_accuracy(top1)}", f"top-5 {_error_and_accuracy(top5)}"]
-    examples = result.get("examples")
-    images = "the test images" if examples is None else f"{examples:,} test images"
-    return f"**{', '.join(errors)}, on {images} of {data_title}.**"
-
-
-def _error_and_accuracy(error: float | None) -> str:
-    return "error not measured" if error is None else f"error {percent(error)} (accuracy {percent(1 - error)})"
-
-
-def _facts(environment: dict[str, Any], data_title: str, metrics: list[dict[str, Any]], result: dict[str, Any]) -> str:
+def _facts(record: RunRecord, metrics: Sequence[Line], result: RunResult) -> str:
     rows = {
-        "Data": data_title,
-        "Test loss": _number(result.get("loss"), "{:.4f} nats per image"),
+        "Data": record.data.title,
+        "Test loss": _number(result.loss, "{:.4f} nats per image"),
         "Best validation": _best_validation(result),
-        "Trained for": f"{_number(result.get('epochs'), '{:g} epochs')}, {_number(result.get('steps'), '{:,} steps')}",
-        "Time": duration(result.get("seconds")),
+        "Trained for": f"{_number(result.epochs, '{:g} epochs')}, {result.steps:,} steps",
+        "Time": duration(result.seconds),
         "Speed": _speed(metrics),
-        "Devices": _devices(environment),
-        "Processor": environment.get("processor") or MISSING,
-        "Commit": _commit(environment),
+        "Devices": _devices(record.environment),
+        "Processor": record.environment.processor or MISSING,
+        "Commit": _commit(record.environment),
     }
     return markdown_table(("", ""), list(rows.items()))
 
 
-def _best_validation(result: dict[str, Any]) -> str:
-    error, step = result.get("best_validation_top1_error"), result.get("best_step")
-    if error is None:
+def _best_validation(result: RunResult) -> str:
+    if result.best_validation_top1_error is None:
         return "not measured"
-    return f"top-1 error {percent(error)}" + ("" if step is None else f" after {step:,} steps")
+    after = "" if result.best_step is None else f" after {result.best_step:,} steps"
+    return f"top-1 error {percent(result.best_validation_top1_error)}{after}"
 
 
-def _speed(metrics: list[dict[str, Any]]) -> str:
-    """The median over the training lines, which one slow line (compilation, a busy machine) does not move."""
-    speeds = [line["images_per_second"] for line in metrics if line.get("images_per_second") is not None]
+def _speed(metrics: Sequence[Line]) -> str:
+    """Return the median over the training lines, which one slow line (compilation, a busy machine) does not change."""
+    speeds = [speed for line in metrics if (speed := line.get("images_per_second")) is not None]
     return f"{statistics.median(speeds):,.0f} training images/s (median)" if speeds else "not measured"
 
 
-def _devices(environment: dict[str, Any]) -> str:
-    kinds, count = environment.get("device_kinds"), environment.get("device_count")
-    if not kinds:
+def _devices(environment: Environment) -> str:
+    if not environment.device_kinds:
         return MISSING
-    together = environment.get("process_count", 1)
-    among = f", in {together} processes" if together > 1 else ""
-    return f"{count} x {', '.join(kinds)} ({environment.get('backend')}){among}"
+    count, kinds = environment.device_count, ", ".join(environment.device_kinds)
+    processes = f", in {environment.process_count} processes" if environment.process_count > 1 else ""
+    return f"{count} x {kinds} ({environment.backend}){processes}"
 
 
-def _commit(environment: dict[str, Any]) -> str:
-    commit = environment.get("commit")
-    if commit is None:
+def _commit(environment: Environment) -> str:
+    if environment.commit is None:
         return "not a git checkout"
-    return f"`{commit}`" + (" with uncommitted changes" if environment.get("dirty") else "")
+    return f"`{environment.commit}`" + (" with uncommitted changes" if environment.dirty else "")
 
 
-PLACES = ("data.dir", "data.prepared")
-"""Where the images were: others, or the same prepared otherwise, are other pixels."""
+SOURCES = ("data.dir", "data.prepared")
+"""Options that choose the files of the images: other files, or the same ones prepared differently, hold other pixels."""
 
 
-def _command(experiment: Experiment, base: Experiment | None) -> str:
-    options = {k: v for k, v in flatten(experiment).items() if k not in MAY_DIFFER or k in PLACES}
-    if base is not None:
-        known = flatten(base)
+def _command(experiment: Experiment, shipped: Experiment | None) -> str:
+    options = {k: v for k, v in flatten(experiment).items() if k not in MAY_DIFFER or k in SOURCES}
+    if shipped is not None:
+        known = flatten(shipped)
         options = {k: v for k, v in options.items() if v != known[k]}
-    # A run that fell back on the digits has a name of its own, which is no experiment.
-    name = experiment.name if base is None else base.name
+    # A run that fell back to the digits has its own name, which no experiment has.
+    name = experiment.name if shipped is None else shipped.name
     words = [f"python launch.py --exp={shlex.quote(name)}", *(_option(k, v) for k, v in options.items())]
-    # The run's own folder is finished: there the command would only print the result again.
+    # In the run's own folder, which holds a finished run, the command would only print the result again.
     words.append(f"--workdir=runs/{re.sub(r'[^A-Za-z0-9_.]+', '-', experiment.name)}-again")
     return " \\\n    ".join(words)
 
@@ -194,22 +119,22 @@ def _option(name: str, value: Any) -> str:
     return f"--{name}={shlex.quote(str(value))}"
 
 
-def _versions(environment: dict[str, Any]) -> str:
-    versions = {"python": environment.get("python"), **environment.get("versions", {})}
+def _versions(environment: Environment) -> str:
+    versions = {"python": environment.python, **environment.versions}
     text = ", ".join(f"{library} {version or 'not installed'}" for library, version in versions.items())
-    return f"Versions: {text}; {environment.get('platform', 'platform not known')}."
+    return f"Versions: {text}; {environment.platform or 'platform not known'}."
 
 
-def _validations(metrics: list[dict[str, Any]]) -> str:
-    lines = [line for line in metrics if line["kind"] == "validation"]
-    if not lines:
+def _validations(metrics: Sequence[Line]) -> str:
+    rows = [_validation_row(line) for line in metrics if line["kind"] == "validation"]
+    if not rows:
         return "No validation was made."
     heads = ("epoch", "step", "validation loss", "top-1 error", "top-5 error")
-    return f"## Validation\n\n{markdown_table(heads, list(map(_validation_row, lines)), right=range(len(heads)))}"
+    return f"## Validation\n\n{markdown_table(heads, rows, right=range(len(heads)))}"
 
 
-def _validation_row(line: dict[str, Any]) -> list[str]:
-    errors = (percent(line.get(key)) for key in ("top1_error", "top5_error"))
+def _validation_row(line: Line) -> list[str]:
+    errors = percent(line.get("top1_error")), percent(line.get("top5_error"))
     return [f"{line['epoch']:.4g}", str(line["step"]), _number(line.get("loss"), "{:.4f}"), *errors]
 
 
@@ -218,7 +143,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def write_report_again(request: Request) -> None:
-    """Write a finished run's report and its picture again from its files. Raises UsageError when it is not finished."""
+    """Write the report of a finished run again from its files. Raises UsageError when the run is not finished."""
     workdir = Workdir(request.workdir)
     record, result = workdir.record(), workdir.result()
     if record is None or result is None:
@@ -226,19 +151,18 @@ def write_report_again(request: Request) -> None:
             f"{request.workdir} holds no finished run. The same command without --mode=report starts or continues it."
         )
     lines = read_metrics(workdir.path / "metrics.jsonl")
-    trained, environment, title = from_json(record["experiment"]), record["environment"], record["data"]["title"]
     try:
-        path = write_report(workdir.path, trained, environment, title, lines, result, request.shipped)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        path = write_report(workdir.path, record, lines, result, request.shipped)
+    except (ArithmeticError, ValueError) as problem:  # numbers that cannot be formatted or drawn
         raise RunError(
             f"The files of {workdir.path} are damaged ({type(problem).__name__}: {problem}). Restore them from a copy."
         ) from problem
-    print(f"{result_line(result)}\n{path}")
+    print(f"{result_line(result.top1_error, result.top5_error, result.examples)}\n{path}")
 
 
-def result_line(result: dict) -> str:
-    """Return the test error of a result in one line."""
+def result_line(top1_error: float, top5_error: float, examples: int) -> str:
+    """Return the errors on the test images in one line. Errors are fractions."""
     return (
-        f"Test error: top-1 {percent(result['top1_error'])}, top-5 {percent(result['top5_error'])} "
-        f"(accuracy {percent(1 - result['top1_error'])}) on {result['examples']:,} images."
+        f"Test error: top-1 {percent(top1_error)}, top-5 {percent(top5_error)} (accuracy {percent(1 - top1_error)}) "
+        f"on {examples:,} images."
     )

@@ -1,23 +1,27 @@
-"""The folder of one run: what is in it, who may work in it, and when a run goes on, is finished, or must not be mixed up."""
+"""The folder of one run: its records, its lock, and the conditions under which a command may continue it."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import shutil
+import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alexnet_jax import files
 from alexnet_jax.errors import Busy, RunError, UsageError
-from alexnet_jax.experiment import Experiment, differences, from_json, to_json
+from alexnet_jax.experiment import Experiment, differences, fits, from_json, to_json
+from alexnet_jax.run.environment import Environment
 
 RECORD, RESULT = "experiment.json", "result.json"
 RANKS = "test_ranks.npy"
-"""uint16 [test images]: how many classes stood before the right one at the end of the run; 0 is a right answer."""
+"""uint16 [test images]: the number of classes ranked before the right one at the end of the run; 0 is a right answer."""
 STATISTICS = "statistics.npz"
-"""What is subtracted from and divided out of every image that the parameters see (data/statistics.py)."""
+"""The numbers that normalize every image before it reaches the network (data/statistics.py)."""
 CONTENTS = (
     RECORD,
     RESULT,
@@ -30,22 +34,69 @@ CONTENTS = (
     "figures",
     "features",
 )
-"""Everything a run writes; `--overwrite` deletes these and nothing else."""
+"""Everything that a run writes; `--overwrite` deletes these and nothing else."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """The data set that a run was trained on."""
+
+    title: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run trains, on which data, in which environment and from which parameters: experiment.json."""
+
+    experiment: Experiment
+    data: DataIdentity
+    environment: Environment
+    restored_from: str | None = None  # the step folder or weights file with the first parameters; None: random ones
+    restore_skip: tuple[str, ...] = ()  # layers that were initialized at random all the same
+
+    def differences(
+        self, experiment: Experiment, restored_from: str | None, restore_skip: tuple[str, ...]
+    ) -> dict[str, tuple[Any, Any]]:
+        """Return {option: (recorded, requested)} for the options that forbid continuing this run as requested."""
+        found = differences(self.experiment, experiment)
+        if self.restored_from != restored_from:
+            found["restore"] = self.restored_from, restored_from
+        if self.restore_skip != restore_skip:
+            found["restore_skip"] = ",".join(self.restore_skip) or None, ",".join(restore_skip) or None
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a finished run reached, of the test images where not said otherwise: result.json. Errors are fractions."""
+
+    loss: float | None = None
+    top1_error: float
+    top5_error: float
+    examples: int
+    best_validation_top1_error: float | None = None
+    best_step: int | None = None
+    steps: int
+    epochs: float | None = None
+    seconds: float | None = None  # of training
 
 
 class Workdir:
-    """`runs/<experiment>/`, or wherever --workdir (or another option that messages should name) says."""
+    """The folder of one run: `runs/<experiment>/`, or the value of `option`, which messages name."""
 
     def __init__(self, path: Path, option: str = "--workdir"):
         self.path, self._option = path.absolute(), option
 
     @contextlib.contextmanager
     def locked(self, *, wait: bool = False) -> Iterator[None]:
-        """Hold the folder while a process works in it. A killed process leaves no lock behind (flock).
+        """Make the folder and lock it while a process works in it. The lock (flock) of a killed process is released.
 
-        With `wait` until the other process lets go, for work that is short.
+        With `wait`, wait for another process to release it; for short work.
 
-        Raises Busy when another process holds it, UsageError when the folder cannot be made.
+        Raises Busy when another process holds the lock, UsageError when the folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -66,58 +117,54 @@ class Workdir:
                 print(f"Warning: {self.path} cannot be locked ({problem.strerror}); {unnoticed}.", flush=True)
             yield
 
-    def record(self) -> dict[str, Any] | None:
-        """experiment.json: {'experiment', 'data', 'environment', 'restored_from', 'restore_skip'}, or None before a first run."""
-        record = self.read(RECORD)
-        if record is not None:
-            self._check(RECORD, record, {"experiment": dict, "data": dict, "environment": dict})
-            self._check(RECORD, record["data"], {"title": str, "fingerprint": str})
-        return record
+    def record(self) -> RunRecord | None:
+        """Return experiment.json; None before the first run. Raises RunError when it is damaged."""
+        return self._read_as(RunRecord, RECORD)
 
-    def result(self) -> dict[str, Any] | None:
-        """result.json of a finished run, or None."""
-        result = self.read(RESULT)
-        if result is not None:
-            number = int | float
-            self._check(RESULT, result, {"steps": int, "examples": int, "top1_error": number, "top5_error": number})
-        return result
+    def write_record(self, record: RunRecord) -> None:
+        """Write experiment.json, before the first step of each process."""
+        self.write(RECORD, dataclasses.asdict(record) | {"experiment": to_json(record.experiment)})
 
-    def _check(self, name: str, values: dict[str, Any], expected: dict[str, Any]) -> None:
-        for key, kind in expected.items():
-            if not isinstance(values.get(key), kind) or isinstance(values[key], bool):
-                raise self._damaged(name, f"{key} is {values.get(key)!r}")
+    def result(self) -> RunResult | None:
+        """Return result.json; None for a run that is not finished. Raises RunError when it is damaged."""
+        return self._read_as(RunResult, RESULT)
 
-    def _damaged(self, name: str, what: object) -> RunError:
-        return RunError(
-            f"{self.path / name} is damaged ({what}). Restore it from a copy, or start anew with --overwrite."
-        )
+    def write_result(self, result: RunResult) -> None:
+        """Write result.json, which marks the run as finished."""
+        self.write(RESULT, dataclasses.asdict(result))
 
     def experiment(self) -> Experiment | None:
-        """The experiment this folder was made by, or None."""
+        """Return the experiment of this folder's run; None before the first run. Raises RunError when it is damaged."""
         record = self.record()
-        return None if record is None else from_json(record["experiment"])
+        return record and record.experiment
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of the folder; None when it is missing. Raises RunError when it is damaged."""
+        try:
+            values = json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as problem:
+            raise self._damaged(name, problem) from problem
+        if not isinstance(values, dict):
+            raise self._damaged(name, "no JSON object")
+        return values
 
     def write(self, name: str, values: dict[str, Any]) -> None:
         """Replace a JSON file of the folder atomically."""
         files.write_json(self.path / name, values)
 
-    def write_record(
-        self,
-        experiment: Experiment,
-        data: dict[str, str],
-        environment: dict,
-        restored_from: str | None,
-        restore_skip: tuple[str, ...] = (),
-    ) -> None:
-        """experiment.json, written before the first step."""
-        values = {
-            "experiment": to_json(experiment),
-            "data": data,
-            "environment": environment,
-            "restored_from": restored_from,
-            "restore_skip": list(restore_skip),
-        }
-        self.write(RECORD, values)
+    def _read_as(self, kind: type[T], name: str) -> T | None:
+        values = self.read(name)
+        try:
+            return None if values is None else _built(kind, values)
+        except ValueError as problem:
+            raise self._damaged(name, problem) from problem
+
+    def _damaged(self, name: str, what: object) -> RunError:
+        return RunError(
+            f"{self.path / name} is damaged ({what}). Restore it from a copy, or start anew with --overwrite."
+        )
 
     def check_continues(
         self,
@@ -127,34 +174,29 @@ class Workdir:
         *,
         overwrite: bool,
     ) -> None:
-        """Raise UsageError unless `experiment` may start here or go on with what is here."""
-        there = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise UsageError(f"{self._option}={self.path}: {there} is no folder that can be written to. Choose another.")
-        others = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
-        if overwrite and RECORD in others:  # damaged or not
+        """Raise UsageError unless `experiment` may start in this folder or continue the run in it."""
+        existing = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise UsageError(f"{self._option}={self.path}: {existing} is not a writable folder. Choose another.")
+        contents = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
+        if overwrite and RECORD in contents:  # damaged or not
             return
         record = self.record()
         if record is None:
-            if others:
-                what = f"holds {', '.join(sorted(others)[:5])} but no {RECORD}, so it is no run folder"
-                raise UsageError(f"--workdir={self.path} {what}; nothing in it was touched. Choose another --workdir.")
+            if contents:
+                what = f"holds {', '.join(sorted(contents)[:5])} but no {RECORD}, so it is no run folder"
+                raise UsageError(f"--workdir={self.path} {what}; nothing in it was changed. Choose another --workdir.")
             return
-        differing = differences(from_json(record["experiment"]), experiment)
-        if record.get("restored_from") != restored_from:
-            differing["restore"] = (record.get("restored_from"), restored_from)
-        skipped = record.get("restore_skip", [])  # no run before it had this option left layers out
-        if skipped != list(restore_skip):
-            differing["restore_skip"] = (",".join(skipped) or None, ",".join(restore_skip) or None)
+        differing = record.differences(experiment, restored_from, restore_skip)
         if differing:
-            listed = "\n".join(f"  --{name}: {old} there, {new} asked for" for name, (old, new) in differing.items())
+            listed = "\n".join(f"  --{name}: {old} recorded, {new} requested" for name, (old, new) in differing.items())
             raise UsageError(
                 f"{self.path} holds a run with other options:\n{listed}\n"
-                "Give the same options to continue it, another --workdir to start beside it, or --overwrite to start anew."
+                "Give the same options to continue it, another --workdir for a separate run, or --overwrite to start anew."
             )
 
     def clear(self) -> None:
-        """Delete what a run wrote here, and nothing else."""
+        """Delete the files that a run wrote into the folder, and nothing else."""
         for name in CONTENTS:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
@@ -162,15 +204,21 @@ class Workdir:
             else:
                 path.unlink(missing_ok=True)
 
-    def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder, or None when it is not there. Raises RunError when it is damaged."""
-        path = self.path / name
-        try:
-            values = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as problem:
-            raise self._damaged(name, problem) from problem
-        if not isinstance(values, dict):
-            raise self._damaged(name, "no JSON object")
-        return values
+
+def _built(kind: type[T], values: dict[str, Any]) -> T:
+    """Return a record made of JSON values. Unknown keys are ignored; missing ones get the field's default.
+
+    Raises ValueError naming a value of another type, UsageError when an experiment is of another version.
+    """
+    found, hints = {}, typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType] - every record is a dataclass
+        if field.name not in values and (field.default, field.default_factory) != (dataclasses.MISSING,) * 2:
+            continue
+        value, hint = values.get(field.name), hints[field.name]
+        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+            value = from_json(value) if hint is Experiment else _built(hints[field.name], value)
+        value = tuple(value) if isinstance(value, list) else value
+        if not fits(value, hint):
+            raise ValueError(f"{field.name} is {value!r}")
+        found[field.name] = value
+    return kind(**found)

@@ -7,11 +7,12 @@ Errors of cells are fractions from 0 to 1; everything a `Comparison` holds is in
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from alexnet_jax.errors import RunError
+from alexnet_jax.run.metrics import Line
 from alexnet_jax.sweeps import inference
 from alexnet_jax.sweeps.power import ALPHA
 
@@ -40,7 +41,7 @@ class Cell:
     """Epochs until the training error had fallen to the sweep's milestone; None when it never did or was not asked."""
     wrong: np.ndarray | None = field(default=None, compare=False, repr=False)
     """bool [test images]: True where the first answer was wrong."""
-    metrics: list[dict[str, Any]] = field(default_factory=list, compare=False, repr=False)
+    metrics: list[Line] = field(default_factory=list, compare=False, repr=False)
     """The lines of `metrics.read_metrics`."""
 
 

@@ -11,7 +11,7 @@ from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count, parameter_count
-from alexnet_jax.run.workdir import Workdir
+from alexnet_jax.run.workdir import RunRecord, Workdir
 from alexnet_jax.sweeps import engines, trials
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
@@ -176,7 +176,8 @@ def _report(request: SweepRequest) -> Path:
     plan = _merged(request.plan, saved)
     every = list(plan.trials())
     cells = [trials.cell(trial, plan.sweep.milestone) for trial in every]
-    records = [Workdir(t.folder).record() or {} for t, c in zip(every, cells, strict=True) if c.status == "finished"]
+    finished = [trial for trial, cell in zip(every, cells, strict=True) if cell.status == "finished"]
+    records = [record for trial in finished if (record := Workdir(trial.folder).record()) is not None]
     title = _one_data_set(records) or plan.base.data.name
     study = Study(
         name=plan.sweep.name,
@@ -191,7 +192,7 @@ def _report(request: SweepRequest) -> Path:
         seeds=tuple(plan.seeds_of(BASE)),
         epochs=plan.base.train.epochs,
         cells=cells,
-        environments=[record["environment"] for record in records],
+        environments=[record.environment for record in records],
         command=saved.get("command", request.command),
         history=saved.get("history", []),
     )
@@ -207,9 +208,9 @@ def _base_in_words(plan: Plan, shipped: Experiment) -> str:
     return f"the experiment `{shipped.name}`" + (f" with {listed}" if listed else " as its file has it")
 
 
-def _one_data_set(records: list[dict[str, Any]]) -> str | None:
+def _one_data_set(records: list[RunRecord]) -> str | None:
     """The title of the data that all trials were trained on. Raises RunError when they were not trained on the same."""
-    found = {record["data"]["fingerprint"]: record["data"]["title"] for record in records}
+    found = {record.data.fingerprint: record.data.title for record in records}
     if len(found) > 1:
         titles = ", ".join(f"{title} ({fingerprint})" for fingerprint, title in found.items())
         raise RunError(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from alexnet_jax.run.environment import Environment
 from alexnet_jax.sweeps.comparison import Cell
 from alexnet_jax.sweeps.plan import Arm
 
@@ -38,8 +39,8 @@ class Study:
     epochs: float
     cells: list[Cell]
     """Every trial, those not yet made with the status planned."""
-    environments: list[dict[str, Any]]
-    """Of every finished trial, as `report.environment` gives it."""
+    environments: list[Environment]
+    """One of every finished trial."""
     command: str
     history: list[dict[str, Any]] = field(default_factory=list)
     """How the plan grew: 'time', 'seeds', 'arms' and how many trials were 'finished' then; the first is the plan as begun."""

@@ -202,19 +202,15 @@ def _reading(study: Study) -> str:
 
 def _made_with(study: Study) -> str:
     several = study.environments
-    versions = [{"python": one.get("python"), **one.get("versions", {})} for one in several]
+    versions = [{"python": one.python, **one.versions} for one in several]
     names = dict.fromkeys(["python", *(name for one in versions for name in one)])
-    commits = (
-        f"`{one['commit']}`" + " with uncommitted changes" * bool(one.get("dirty"))
-        for one in several
-        if one.get("commit")
-    )
-    kinds = (f"{one['device_count']} x {', '.join(one['device_kinds'])}" for one in several if one.get("device_kinds"))
+    commits = (f"`{one.commit}`" + " with uncommitted changes" * bool(one.dirty) for one in several if one.commit)
+    kinds = (f"{one.device_count} x {', '.join(one.device_kinds)}" for one in several if one.device_kinds)
     seconds = sum(cell.seconds for cell in study.cells if cell.seconds is not None)
     lines = {
         "Versions": ", ".join(f"{name} {_all(one.get(name) for one in versions)}" for name in names),
         "Commit": _all(commits),
-        "Devices": f"{_all(kinds)}; processor {_all(one.get('processor') for one in several)}",
+        "Devices": f"{_all(kinds)}; processor {_all(one.processor for one in several)}",
         "Time": f"{duration(seconds)} of training, all trials together",
     }
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())

@@ -18,7 +18,7 @@ from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.modes import Request
 from alexnet_jax.processes import signals
-from alexnet_jax.run.metrics import read_metrics
+from alexnet_jax.run.metrics import Line, read_metrics
 from alexnet_jax.run.workdir import RANKS, RESULT, Workdir
 from alexnet_jax.sweeps.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial
@@ -134,30 +134,31 @@ def cell(trial: Trial, milestone: float | None) -> Cell:
 
 def _finished_cell(trial: Trial, shown: str, milestone: float | None) -> Cell:
     folder = trial.folder
-    result = Workdir(folder).result() or {}
+    result = Workdir(folder).result()
+    assert result is not None
     lines = read_metrics(folder / "metrics.jsonl")
     return Cell(
         trial.arm,
         trial.seed,
         "finished",
         folder=shown,
-        top1_error=result["top1_error"],
-        top5_error=result["top5_error"],
-        seconds=result["seconds"],
-        step_seconds=_step_seconds(lines, result["steps"], trial.experiment.train.batch),
+        top1_error=result.top1_error,
+        top5_error=result.top5_error,
+        seconds=result.seconds,
+        step_seconds=_step_seconds(lines, result.steps, trial.experiment.train.batch),
         milestone=None if milestone is None else epochs_to(lines, milestone),
         wrong=np.load(folder / RANKS) >= 1,
         metrics=lines,
     )
 
 
-def _step_seconds(lines: list[dict[str, Any]], steps: int, batch: int) -> float | None:
+def _step_seconds(lines: list[Line], steps: int, batch: int) -> float | None:
     """None: never measured."""
-    speeds = [line["images_per_second"] for line in lines if line.get("images_per_second")]
+    speeds = [speed for line in lines if (speed := line.get("images_per_second"))]
     return steps * batch / statistics.median(speeds) if speeds else None
 
 
-def epochs_to(lines: list[dict[str, Any]], error: float) -> float | None:
+def epochs_to(lines: list[Line], error: float) -> float | None:
     """The epoch at which the training error, averaged between two lines, was first at most this; None: never."""
-    reached = (line["epoch"] for line in lines if line["kind"] == "train" and line["mean_error"] <= error)
-    return next(reached, None)
+    means = ((line["epoch"], line["mean_error"]) for line in lines if line["kind"] == "train")
+    return next((epoch for epoch, mean in means if mean is not None and mean <= error), None)

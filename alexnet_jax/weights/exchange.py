@@ -18,10 +18,10 @@ from alexnet_jax.model import abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import LRN, Pool, Table, parameter_count
-from alexnet_jax.run import report
 from alexnet_jax.run.checkpoint import Checkpoints
+from alexnet_jax.run.environment import current_environment
 from alexnet_jax.run.restore import restore_parameters
-from alexnet_jax.run.workdir import STATISTICS, Workdir
+from alexnet_jax.run.workdir import STATISTICS, DataIdentity, RunRecord, Workdir
 from alexnet_jax.weights import formats, inputs, layouts
 from alexnet_jax.weights.formats import WeightFile
 
@@ -120,8 +120,8 @@ def _save(request: Request, parameters: layouts.HostParameters, stats: Statistic
             raise UsageError(
                 f"--workdir={workdir.path} already contains {', '.join(existing[:5])}. Choose another folder or use --overwrite."
             )
-        data = {"title": f"weights of {path.name}", "fingerprint": _digest(path)}
-        workdir.write_record(request.experiment, data, report.environment(), str(path))
+        data = DataIdentity(f"weights of {path.name}", _digest(path))
+        workdir.write_record(RunRecord(request.experiment, data, current_environment(), str(path)))
         if stats is not None:
             statistics.save(stats, workdir.path / STATISTICS)
         checkpoints = Checkpoints(workdir.path / "checkpoints")

@@ -11,7 +11,8 @@ from alexnet_jax.command_line import read
 from alexnet_jax.data import pipeline, sources, statistics
 from alexnet_jax.model import initialize
 from alexnet_jax.run.checkpoint import Checkpoints
-from alexnet_jax.run.workdir import Workdir
+from alexnet_jax.run.environment import Environment
+from alexnet_jax.run.workdir import DataIdentity, RunRecord, Workdir
 from alexnet_jax.train import INIT, stream
 from benchmarks import plain
 
@@ -28,7 +29,7 @@ def untrained(tmp_path_factory, parameters):
     """A run's folder with one checkpoint, of step 1. Tests must not write into it."""
     run = tmp_path_factory.mktemp("untrained") / "run"
     run.mkdir()
-    Workdir(run).write_record(trainer().experiment, {"title": "digits", "fingerprint": ""}, {}, None)
+    Workdir(run).write_record(RunRecord(trainer().experiment, DataIdentity("digits", ""), Environment()))
     checkpoints = Checkpoints(run / "checkpoints")
     checkpoints.save(1, parameters, {"count": np.int32(0)})
     checkpoints.close()

@@ -7,34 +7,36 @@ import pytest
 from PIL import Image, ImageChops
 
 from alexnet_jax.experiment import DIGITS, Experiment, Network, Optim
+from alexnet_jax.run.environment import Environment, checkout, current_environment
 from alexnet_jax.run.learning_curves import draw_learning_curves
-from alexnet_jax.run.report import _checkout, environment, write_report
+from alexnet_jax.run.report import write_report
+from alexnet_jax.run.workdir import DataIdentity, RunRecord, RunResult
 
 DATA = "digits (scikit-learn 1.7, 1,797 images)"
 EXPERIMENT = Experiment(name="digits_debug", data=DIGITS, optim=Optim(drops=(2.0, 3.0)))
-ENVIRONMENT = {
-    "versions": {"jax": "0.10.2", "flax": None},
-    "python": "3.11.9",
-    "platform": "Linux-x",
-    "processor": "Example CPU",
-    "backend": "cpu",
-    "device_kinds": ["cpu"],
-    "device_count": 2,
-    "process_count": 2,
-    "commit": "0123abcd",
-    "dirty": True,
-}
-RESULT = {
-    "top1_error": 0.1312,
-    "top5_error": 0.0123,
-    "loss": 0.4567,
-    "examples": 10000,
-    "best_validation_top1_error": 0.1234,
-    "best_step": 1404,
-    "steps": 1755,
-    "epochs": 5,
-    "seconds": 7620.0,
-}
+ENVIRONMENT = Environment(
+    versions={"jax": "0.10.2", "flax": None},
+    python="3.11.9",
+    platform="Linux-x",
+    processor="Example CPU",
+    backend="cpu",
+    device_kinds=("cpu",),
+    device_count=2,
+    process_count=2,
+    commit="0123abcd",
+    dirty=True,
+)
+RESULT = RunResult(
+    top1_error=0.1312,
+    top5_error=0.0123,
+    loss=0.4567,
+    examples=10000,
+    best_validation_top1_error=0.1234,
+    best_step=1404,
+    steps=1755,
+    epochs=5,
+    seconds=7620.0,
+)
 
 
 def lines(epochs=5, error=0.5):
@@ -54,7 +56,8 @@ TEST_LINE = {"kind": "test", "step": 1755, "epoch": 5.0, "top1_error": 0.1312}
 
 def report(folder, *, metrics=None, result=RESULT, experiment=EXPERIMENT, base=None, environment=ENVIRONMENT):
     metrics = lines() if metrics is None else metrics
-    return write_report(folder, experiment, environment, DATA, metrics, result, base).read_text(encoding="utf-8")
+    record = RunRecord(experiment, DataIdentity(DATA, ""), environment)
+    return write_report(folder, record, metrics, result, base).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +119,12 @@ def test_picture_is_linked_and_there(folder, text):
 
 
 def test_what_is_not_known_is_said_so(tmp_path, no_picture):
-    text = report(tmp_path, metrics=[], result={"seconds": None}, environment={"commit": None})
+    result = RunResult(top1_error=0.5, top5_error=0.25, examples=1, steps=7)
+    text = report(tmp_path, metrics=[], result=result, environment=Environment())
     for words in (
-        f"**No test result on {DATA} yet.**",
+        "| Test loss | not known |",
         "| Best validation | not measured |",
-        "| Trained for | not known, not known |",
+        "| Trained for | not known, 7 steps |",
         "| Time | not known |",
         "| Speed | not measured |",
         "| Devices | not known |",
@@ -129,14 +133,6 @@ def test_what_is_not_known_is_said_so(tmp_path, no_picture):
     ):
         assert words in text.splitlines()
     assert "None" not in text.split("Repeat it with")[0]
-
-
-def test_top5_alone_may_be_missing(tmp_path, no_picture):
-    headline = report(tmp_path, result={"top1_error": 0.5}).splitlines()[2]
-    assert (
-        headline
-        == f"**Test top-1 error 50.00 % (accuracy 50.00 %), top-5 error not measured, on the test images of {DATA}.**"
-    )
 
 
 def command(text):
@@ -169,12 +165,11 @@ def test_command_without_the_shipped_experiment_states_every_option(text):
 def test_environment_describes_this_process():
     import jax
 
-    found = environment()
-    assert found["versions"]["jax"] == jax.__version__
-    assert set(found["versions"]) >= {"jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets"}
-    assert found["device_count"] == len(jax.devices())
-    assert found["device_kinds"] == [jax.devices()[0].device_kind]
-    assert set(found) >= {"python", "platform", "processor", "backend", "commit", "dirty"}
+    found = current_environment()
+    assert found.versions["jax"] == jax.__version__
+    assert set(found.versions) >= {"jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets"}
+    assert found.device_count == len(jax.devices())
+    assert found.device_kinds == (jax.devices()[0].device_kind,)
 
 
 def git(folder, *arguments):
@@ -183,18 +178,18 @@ def git(folder, *arguments):
 
 
 def test_commit_and_whether_it_was_changed(tmp_path):
-    assert _checkout(tmp_path) == {"commit": None, "dirty": None}
+    assert checkout(tmp_path) == (None, None)
     git(tmp_path, "init")
     (tmp_path / "inside").mkdir()
     (tmp_path / "a").write_text("1")
     git(tmp_path, "add", "a")
     git(tmp_path, "commit", "-m", "x")
-    clean = _checkout(tmp_path)
-    assert len(clean["commit"]) == 40 and clean["dirty"] is False
+    commit, dirty = checkout(tmp_path)
+    assert commit is not None and len(commit) == 40 and dirty is False
     (tmp_path / "a").write_text("2")
-    assert _checkout(tmp_path) == {"commit": clean["commit"], "dirty": True}
+    assert checkout(tmp_path) == (commit, True)
     # An installed copy inside another project's checkout.
-    assert _checkout(tmp_path / "inside") == {"commit": None, "dirty": None}
+    assert checkout(tmp_path / "inside") == (None, None)
 
 
 def draw(folder, metrics, title="digits_debug", data=DATA):

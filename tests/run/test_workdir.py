@@ -12,11 +12,13 @@ from running import LEARNING_EPOCHS, ROOT, command, contents, epochs, main, resu
 
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
-from alexnet_jax.run.workdir import CONTENTS, Workdir
+from alexnet_jax.run.environment import Environment
+from alexnet_jax.run.workdir import CONTENTS, DataIdentity, RunRecord, Workdir
 
 pytest_plugins = ["running"]
 
 EXPERIMENT = Experiment("e", data=DIGITS, train=Train(epochs=2, seed=3))
+RECORD = RunRecord(EXPERIMENT, DataIdentity("digits", "f"), Environment(python="3.11", device_kinds=("cpu",)))
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def workdir(tmp_path):
     """The folder of a run that was begun."""
     workdir = Workdir(tmp_path / "runs" / "e")
     with workdir.locked():
-        workdir.write_record(EXPERIMENT, {"title": "digits", "fingerprint": "f"}, {}, None)
+        workdir.write_record(RECORD)
     return workdir
 
 
@@ -90,7 +92,7 @@ def test_folder_that_cannot_be_made(tmp_path):
 
 def test_record_is_read_back(workdir):
     assert workdir.experiment() == EXPERIMENT
-    assert workdir.record()["data"] == {"title": "digits", "fingerprint": "f"}
+    assert workdir.record() == RECORD
     assert workdir.result() is None
 
 
@@ -111,8 +113,8 @@ def test_differing_fields_are_listed_with_the_remedies(workdir):
     message = str(refused.value)
     for part in (
         str(workdir.path),
-        "--optim.momentum: 0.9 there, 0.5",
-        "--train.seed: 3 there, 4",
+        "--optim.momentum: 0.9 recorded, 0.5",
+        "--train.seed: 3 recorded, 4",
         "--workdir",
         "--overwrite",
     ):
@@ -121,7 +123,7 @@ def test_differing_fields_are_listed_with_the_remedies(workdir):
 
 
 def test_run_started_from_other_parameters_is_another_run(workdir):
-    with pytest.raises(UsageError, match="--restore: None there, /elsewhere/39"):
+    with pytest.raises(UsageError, match="--restore: None recorded, /elsewhere/39"):
         workdir.check_continues(EXPERIMENT, "/elsewhere/39", overwrite=False)
 
 
@@ -180,7 +182,7 @@ def test_finished_run_prints_its_result_and_changes_nothing(learned, capsys):
 def test_other_options_in_a_used_folder_change_nothing(learned, capsys):
     before = contents(learned)
     assert train(learned, train__epochs=LEARNING_EPOCHS, train__seed=7) == 2
-    assert "--train.seed: 0 there, 7 asked for" in capsys.readouterr().err
+    assert "--train.seed: 0 recorded, 7 requested" in capsys.readouterr().err
     assert contents(learned) == before
 
 

@@ -9,21 +9,22 @@ import pytest
 from PIL import Image, ImageChops
 
 from alexnet_jax.run import drawing
+from alexnet_jax.run.environment import Environment
 from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare
 from alexnet_jax.sweeps.report import write_report
 from alexnet_jax.sweeps.study import ArmFacts, Study
 from alexnet_jax.sweeps.text import PICTURES, words
 
-ENVIRONMENT = {
-    "versions": {"jax": "0.10.2", "flax": None},
-    "python": "3.11.9",
-    "processor": "Example CPU",
-    "device_kinds": ["cpu"],
-    "device_count": 2,
-    "commit": "0123abcd",
-    "dirty": True,
-}
+ENVIRONMENT = Environment(
+    versions={"jax": "0.10.2", "flax": None},
+    python="3.11.9",
+    processor="Example CPU",
+    device_kinds=("cpu",),
+    device_count=2,
+    commit="0123abcd",
+    dirty=True,
+)
 ARMS = (
     ArmFacts("paper", {}, "the network of the paper", parameters=62_000_000, operations=1_140_000_000),
     ArmFacts(

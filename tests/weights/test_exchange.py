@@ -205,8 +205,8 @@ def test_statistics_are_exported_with_the_weights(caffemodel, tmp_path):
 def test_an_imported_folder_records_its_source(torch_weights, tmp_path):
     assert imported("torchvision_alexnet", torch_weights, tmp_path / "run") == 0
     record = Workdir(tmp_path / "run").record()
-    assert record["restored_from"] == str(torch_weights)
-    assert record["data"]["title"] == "weights of alexnet.safetensors" and len(record["data"]["fingerprint"]) == 16
+    assert record.restored_from == str(torch_weights)
+    assert record.data.title == "weights of alexnet.safetensors" and len(record.data.fingerprint) == 16
     assert isinstance(Workdir(tmp_path / "run").experiment(), Experiment)
 
 
