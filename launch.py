@@ -12,7 +12,8 @@ from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
 from alexnet_jax.modes import MODES, SWEEP_MODES, Request
 from alexnet_jax.processes.allocator import keep_memory
 from alexnet_jax.processes.identity import ProcessIdentity, speak_alone
-from alexnet_jax.processes.start import INTERRUPTED, Outcome, devices_each, leave, start
+from alexnet_jax.processes.outcome import INTERRUPTED, Cause, Outcome, leave
+from alexnet_jax.processes.start import devices_per_process, start
 from alexnet_jax.sweeps.plan import SweepRequest
 
 
@@ -38,24 +39,22 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
         mode, request = read(arguments)
         if isinstance(request, Request):
             if process is None and request.processes > 1:
-                each = devices_each(request.experiment.mesh, request.processes)
-                return start(outcome, arguments, request.processes, each)
+                devices = devices_per_process(request.experiment.mesh, request.processes)
+                return start(outcome, arguments, request.processes, devices)
             process = process or request.process
             request = dataclasses.replace(request, process=process)
             if process is not None:
                 speak_alone(process)
         run(mode, request)
     except (UsageError, RunError) as problem:
-        # After a failed save orbax's threads wait for ten minutes, and other processes may wait for this one.
-        at_once = process is not None or isinstance(problem, RunError)
-        elsewhere = isinstance(problem, PeerLost)
-        return Outcome(problem.exit_status, f"Error: {problem}", at_once=at_once, elsewhere=elsewhere)
+        cause = Cause.PEER_LOST if isinstance(problem, PeerLost) else Cause.FAILED
+        return Outcome(problem.exit_status, f"Error: {problem}", cause)
     except Interrupted as stop:
         # Repeated with --overwrite, the command would delete what was just saved.
         command = shlex.join(["python", "launch.py", *(word for word in arguments if word != "--overwrite")])
-        return Outcome(stop.exit_status, f"\n{stop} This command goes on from there: {command}", saved=True)
+        return Outcome(stop.exit_status, f"\n{stop} This command goes on from there: {command}", Cause.SAVED)
     except KeyboardInterrupt:
-        return Outcome(130, f"\n{INTERRUPTED}", at_once=process is not None)
+        return Outcome(130, f"\n{INTERRUPTED}", Cause.INTERRUPTED)
     except BrokenPipeError:  # the reader of the output ended, as in `launch.py --list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Outcome(0)
@@ -69,7 +68,8 @@ def report(arguments: list[str]) -> Outcome:
     ended = outcome(arguments)
     if ended.message:
         print(ended.message, file=sys.stderr)
-    if "--overwrite" in arguments and ended.status not in (0, UsageError.exit_status) and not ended.saved:
+    cut_short = ended.cause not in (Cause.DONE, Cause.SAVED) and ended.status != UsageError.exit_status
+    if cut_short and "--overwrite" in arguments:
         print("When you repeat this command, omit --overwrite: it would delete what has been saved.", file=sys.stderr)
     return ended
 

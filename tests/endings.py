@@ -1,74 +1,101 @@
-"""How one of several processes can end, for tests/test_processes.py: imported by those processes, and without jax."""
+"""Ways in which one of several processes can end, for tests/processes/test_start.py.
 
+The started processes import this module, which does not import jax. As a program it starts two processes itself:
+`python tests/endings.py FUNCTION FOLDER`.
+"""
+
+import contextlib
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
-from alexnet_jax.processes.start import Outcome
+from alexnet_jax.processes.outcome import Cause, Outcome
+from alexnet_jax.processes.start import start
 
-WRONG = Outcome(2, "Error: one thing is wrong.", at_once=True)
-LOST = Outcome(1, "Error: another process was lost.", at_once=True, elsewhere=True)
-
-
-def nothing_wrong(arguments, process):
-    return Outcome(0)
+WRONG = Outcome(2, "Error: one thing is wrong.", Cause.FAILED)
+LOST = Outcome(1, "Error: another process was lost.", Cause.PEER_LOST)
 
 
-def written(arguments, process):
-    with open(f"{arguments[0]}-{process.index}", "w") as file:
-        file.write(f"{process} {os.getpgid(0) == os.getpid()}")
+def writes_its_identity(arguments, process):
+    _write(arguments, process, f"{process} {os.getpgid(0) == os.getpid()}")
     return Outcome(0)
 
 
 def second_is_killed(arguments, process):
     if process.index == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(300)
+    _wait_for_the_end()
 
 
-def second_is_killed_first_tells(arguments, process):
-    return (
-        second_is_killed(arguments, process) if process.index == 1 else Outcome(1, "Error: could not save.", at_once=True)
-    )
+def second_is_killed_after_first_fails(arguments, process):
+    if process.index == 0:
+        _write(arguments, process, os.getpid())
+        return Outcome(1, "Error: could not save.", Cause.FAILED)
+    _wait_for_process_0(arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def first_is_wrong(arguments, process):
-    return WRONG if process.index == 0 else time.sleep(300)
+    if process.index == 0:
+        return WRONG
+    _wait_for_the_end()
 
 
-def second_is_wrong_first_is_lost(arguments, process):
-    time.sleep(0.3 * process.index)
-    return WRONG if process.index == 1 else LOST
+def second_is_wrong_after_first_is_lost(arguments, process):
+    if process.index == 0:
+        _write(arguments, process, os.getpid())
+        return LOST
+    _wait_for_process_0(arguments)
+    return WRONG
 
 
 def second_has_a_defect(arguments, process):
     if process.index == 1:
         raise KeyError("a defect")
-    time.sleep(300)
+    _wait_for_the_end()
 
 
-def saves_when_told(arguments, process):
-    received = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: received.append(number))
-    with open(f"{arguments[0]}-{process.index}", "w"):
-        pass
-    while not received:
+def saves_after_a_signal(arguments, process):
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    _write(arguments, process, os.getpid())
+    received = signal.sigwait(numbers)
+    if process.index == 1:
+        _wait_for_process_0(arguments)
+    return Outcome(128 + received, f"Interrupted by {received:d}, saved.", Cause.SAVED)
+
+
+def ignores_no_signal(arguments, process):
+    _write(arguments, process, os.getpid())
+    _wait_for_the_end()
+
+
+def _write(arguments, process, text):
+    """Write a file of this process; it appears complete."""
+    path = Path(arguments[0]) / str(process.index)
+    path.with_suffix(".new").write_text(str(text))
+    path.with_suffix(".new").rename(path)
+
+
+def _wait_for_process_0(arguments):
+    """Wait until process 0, which writes its process id first, has ended and `start` has noticed it."""
+    path = Path(arguments[0]) / "0"
+    while not path.exists():
         time.sleep(0.01)
-    time.sleep(0.5 * process.index)
-    return Outcome(128 + received[0], f"Interrupted by {received[0]}, saved.", saved=True)
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(int(path.read_text()), 0)
+            time.sleep(0.01)
 
 
-def ends_when_told(arguments, process):
-    with open(f"{arguments[0]}-{process.index}", "w"):
-        pass
+def _wait_for_the_end():
+    """Wait to be ended; the limit only keeps a defect of `start` from blocking the tests."""
     time.sleep(300)
 
 
 if __name__ == "__main__":
-    from alexnet_jax.processes.start import start
-
     outcome = start(globals()[sys.argv[1]], sys.argv[2:], 2, 1)
     print(outcome.message, flush=True)
     sys.exit(outcome.status)

@@ -10,6 +10,23 @@ from PIL import Image
 SIDE = 40
 KINDS = ("cat", "dog", "eel")
 TRAIN, TEST = 23, 9
+OPTIONS = {
+    "exp": "alexnet_imagenet_debug",
+    "network.name": "alexnet_cifar",
+    "data.name": "folder",
+    "data.side": SIDE,
+    "data.crop": 32,
+    "data.validation": 5,
+    "data.colour_epochs": 3,
+    "data.fallback": "error",
+    "optim.schedule": "plateau",
+    "optim.patience": 1,
+    "optim.learning_rate": 0.005,
+    "train.batch": 4,
+    "train.eval_batch": 4,
+    "train.epochs": 5,
+}
+"""Of a training on these pictures, to be added to running.NARROW."""
 
 
 def photograph(number):

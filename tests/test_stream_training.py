@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import photographs
 import pytest
-from photographs import SIDE, write_folder
+from photographs import OPTIONS, write_folder
 from running import command, main, numbers, state
 
 from alexnet_jax.assembly import make_trainer
@@ -21,24 +21,8 @@ pytest_plugins = ["running"]
 own_cache = pytest.fixture(autouse=True)(photographs.own_cache.__wrapped__)
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
-EXAMPLES, BATCH = 23 - 5, 4
+EXAMPLES, BATCH = 23 - 5, OPTIONS["train.batch"]
 PER_EPOCH = EXAMPLES // BATCH
-OPTIONS = {
-    "exp": "alexnet_imagenet_debug",
-    "network.name": "alexnet_cifar",
-    "data.name": "folder",
-    "data.side": SIDE,
-    "data.crop": 32,
-    "data.validation": 5,
-    "data.colour_epochs": 3,
-    "data.fallback": "error",
-    "optim.schedule": "plateau",
-    "optim.patience": 1,
-    "optim.learning_rate": 0.005,
-    "train.batch": BATCH,
-    "train.eval_batch": 4,
-    "train.epochs": 5,
-}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from alexnet_jax.files import cache_folder
 from alexnet_jax.processes import distributed
 from alexnet_jax.processes.allocator import accelerated
 from alexnet_jax.processes.identity import ProcessIdentity
-from alexnet_jax.processes.start import devices_each
+from alexnet_jax.processes.start import devices_per_process
 
 
 def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = None) -> None:
@@ -20,7 +20,7 @@ def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = Non
 
     As one of several processes it also meets the others. Raises RunError when it cannot.
     """
-    wanted = devices_each(experiment.mesh, (process and process.count) or 1)
+    wanted = devices_per_process(experiment.mesh, (process and process.count) or 1)
     made = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
     if wanted > max(1, made):  # has no effect where there is an accelerator
         jax.config.update("jax_num_cpu_devices", wanted)

@@ -1,7 +1,7 @@
-"""Several processes of one run: how they are started and how they end; that they compute what one computes.
+"""Several processes of one run: how they start, how they end, and that they compute what one process computes.
 
-The short tests start processes that do next to nothing (endings.py). Those that train are narrow, and all but one of them
-belong to the long tier.
+The short tests start processes that do next to nothing (endings.py). Those that train use a narrow network, and all but one
+of them belong to the long tier.
 """
 
 import os
@@ -16,11 +16,11 @@ import endings
 import photographs
 import psutil
 import pytest
-import test_stream_training
 from running import ROOT, STEPS_PER_EPOCH, command, epochs, main, numbers, result, start, state, train, wait_for
 
 from alexnet_jax.processes import start as processes
 from alexnet_jax.processes.identity import ProcessIdentity
+from alexnet_jax.processes.outcome import INTERRUPTED
 from alexnet_jax.run.workdir import Workdir
 
 pytest_plugins = ["running"]
@@ -34,73 +34,68 @@ def errors(said):
     return sum(line.startswith("Error: ") for line in said.splitlines())
 
 
-# --- how they start and end ------------------------------------------------------------------------------------------
+# --- how processes start and end -------------------------------------------------------------------------------------
 
 
-def test_each_has_its_place_its_devices_and_its_own_group(tmp_path):
-    assert processes.start(endings.written, [str(tmp_path / "said")], 2, 3).status == 0
-    said = [(tmp_path / f"said-{index}").read_text() for index in (0, 1)]
-    address = said[0].split("'")[1]
+def test_each_process_has_an_identity_and_a_group(tmp_path):
+    assert processes.start(endings.writes_its_identity, [str(tmp_path)], 2, 3).status == 0
+    written = [(tmp_path / str(index)).read_text() for index in (0, 1)]
+    address = written[0].split("'")[1]
     assert address.startswith("127.0.0.1:")
-    assert said == [f"{ProcessIdentity(i, 2, address, tuple(range(3 * i, 3 * i + 3)))} True" for i in (0, 1)]
+    assert written == [f"{ProcessIdentity(i, 2, address, tuple(range(3 * i, 3 * i + 3)))} True" for i in (0, 1)]
 
 
 @pytest.mark.parametrize(
     ("ending", "status", "message"),
     [
-        (endings.second_is_killed, 1, "Process 1 of 2 was ended by SIGKILL, so the others were ended too."),
-        (endings.second_is_killed_first_tells, 1, "Process 1 of 2 was ended by SIGKILL"),
+        (endings.second_is_killed, 1, "Process 1 of 2 was ended by SIGKILL, so the other processes were ended too."),
+        (endings.second_is_killed_after_first_fails, 1, "Process 1 of 2 was ended by SIGKILL"),
         (endings.first_is_wrong, 2, "Error: one thing is wrong."),
-        (endings.second_is_wrong_first_is_lost, 2, "Error: one thing is wrong."),
+        (endings.second_is_wrong_after_first_is_lost, 2, "Error: one thing is wrong."),
         (endings.second_has_a_defect, 1, "KeyError: 'a defect'"),
     ],
 )
-def test_when_one_fails_all_end_and_one_message_says_why(ending, status, message):
-    before = time.monotonic()
-    outcome = processes.start(ending, [], 2, 1)
+def test_one_failure_ends_all_processes_with_one_message(tmp_path, ending, status, message):
+    outcome = processes.start(ending, [str(tmp_path)], 2, 1)
     assert outcome.status == status and message in outcome.message
-    assert time.monotonic() - before < 60  # the other one sleeps for 300 s
-    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert not started_by(psutil.Process())
 
 
 @pytest.mark.parametrize(
     ("ending", "number", "status", "message"),
     [
-        ("saves_when_told", signal.SIGTERM, 143, "Interrupted by 15, saved."),
-        ("ends_when_told", signal.SIGTERM, 143, processes.INTERRUPTED),
-        ("ends_when_told", signal.SIGKILL, -9, ""),
+        ("saves_after_a_signal", signal.SIGTERM, 143, "Interrupted by 15, saved."),
+        ("ignores_no_signal", signal.SIGTERM, 143, INTERRUPTED),
+        ("ignores_no_signal", signal.SIGKILL, -9, ""),
     ],
 )
-def test_a_signal_reaches_all_and_none_outlives_the_one_that_started_them(tmp_path, ending, number, status, message):
-    flags = [tmp_path / f"there-{index}" for index in (0, 1)]
-    program = [sys.executable, "tests/endings.py", ending, str(tmp_path / "there")]
-    variables = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(program, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as parent:
-        while not all(flag.exists() for flag in flags):
-            assert parent.poll() is None
-            time.sleep(0.01)
-        children = psutil.Process(parent.pid).children(recursive=True)
-        assert len(children) >= 2
-        parent.send_signal(number)
-        assert parent.wait(timeout=60) == status
-        assert parent.stdout.read().strip() == message
-        _, alive = psutil.wait_procs(children, timeout=30)
-        assert not alive
+def test_a_signal_to_the_starter_ends_all_processes(tmp_path, ending, number, status, message):
+    log = tmp_path / "log"
+    program = [sys.executable, "tests/endings.py", ending, str(tmp_path)]
+    with log.open("w") as output:
+        parent = subprocess.Popen(program, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=output)
+    wait_for(lambda: all((tmp_path / index).exists() for index in "01"), parent, log)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 2
+    parent.send_signal(number)
+    assert parent.wait(timeout=60) == status
+    assert log.read_text().strip() == message
+    assert not psutil.wait_procs(children, timeout=30)[1]
 
 
-# --- they compute what one computes ----------------------------------------------------------------------------------
+# --- two processes compute what one computes -------------------------------------------------------------------------
 
 
-def together(run, cache, **options):
-    """Status and all that is said of a training in two processes."""
+def train_in_two(run, cache, **options):
+    """Return the exit status and the output of a training in two processes."""
     log = run.with_name("log")
     process = start(command(run, processes=2, **options), cache, log)
     return process.wait(timeout=600), log.read_text()
 
 
-def test_two_processes_give_the_losses_of_one_and_one_goes_on(twenty_steps, tmp_path, compile_cache):
+def test_two_processes_compute_the_losses_of_one(twenty_steps, tmp_path, compile_cache):
     run = tmp_path / "run"
-    status, said = together(run, compile_cache, mesh__column=2, train__epochs=epochs(5))
+    status, said = train_in_two(run, compile_cache, mesh__column=2, train__epochs=epochs(5))
     assert status == 0, said
     assert losses(run) == pytest.approx(losses(twenty_steps)[:5], abs=1e-5)
     for line in ("mesh data 1, column 2", "validation at", "Test error: top-1"):
@@ -116,11 +111,11 @@ MESHES = [(1, 2), (2, 1), (2, 2)]
 
 @pytest.fixture(scope="module", params=MESHES, ids=lambda mesh: "x".join(map(str, mesh)))
 def ten_steps(request, tmp_path_factory, compile_cache):
-    """(run, mesh options): ten steps in two processes with one device each, or two."""
+    """Return (run, mesh options) of ten steps in two processes with one or two devices each."""
     data, column = request.param
     options = {"mesh__data": data, "mesh__column": column}
-    run = tmp_path_factory.mktemp("together") / "run"
-    status, said = together(run, compile_cache, train__epochs=epochs(10), **options)
+    run = tmp_path_factory.mktemp("two_processes") / "run"
+    status, said = train_in_two(run, compile_cache, train__epochs=epochs(10), **options)
     assert status == 0, said
     return run, options
 
@@ -137,48 +132,48 @@ def test_checkpoints_move_between_two_processes_and_one(ten_steps, twenty_steps,
     made, options = ten_steps
     run = shutil.copytree(made, tmp_path / "run")
     assert train(run, train__epochs=epochs(13)) == 0
-    status, said = together(run, compile_cache, train__epochs=epochs(16), **options)
+    status, said = train_in_two(run, compile_cache, train__epochs=epochs(16), **options)
     assert status == 0 and "Continuing at step 13" in said, said
     assert [line["step"] for line in numbers(run)] == list(range(1, 17))
-    # Single steps agree to 1e-5; sums in another order drift apart from there.
+    # Single steps agree to 1e-5; sums in another order make the losses drift apart from there.
     assert losses(run) == pytest.approx(losses(twenty_steps)[:16], abs=2e-2)
 
 
 @pytest.mark.evidence
-def test_an_evaluation_in_two_processes_prints_what_one_prints(ten_steps, tmp_path, compile_cache, capsys):
+def test_an_evaluation_is_the_same_in_two_processes(ten_steps, tmp_path, compile_cache, capsys):
     run, options = ten_steps
     capsys.readouterr()
     assert main(command(run, mode="eval")) == 0
     expected = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Test error"))
-    status, said = together(run, compile_cache, mode="eval", **options)
+    status, said = train_in_two(run, compile_cache, mode="eval", **options)
     assert status == 0 and said.count(expected) == 1, said
 
 
 @pytest.mark.evidence
 @pytest.mark.parametrize("mesh", [(1, 2), (2, 1)], ids=["1x2", "2x1"])
-def test_pictures_from_disk_and_the_plateau_rule(mesh, tmp_path, monkeypatch, compile_cache):
+def test_a_training_on_files_is_the_same_in_two_processes(mesh, tmp_path, monkeypatch, compile_cache):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root, log = photographs.write_folder(tmp_path / "animals"), tmp_path / "log"
-    options = test_stream_training.OPTIONS | {"data.dir": root, "train.epochs": 2}
+    options = photographs.OPTIONS | {"data.dir": root, "train.epochs": 2}
     assert train(tmp_path / "one", **options) == 0
-    places = {"processes": 2, "mesh.data": mesh[0], "mesh.column": mesh[1]}
-    process = start(command(tmp_path / "two", **options | places), compile_cache, log)
+    shared = {"processes": 2, "mesh.data": mesh[0], "mesh.column": mesh[1]}
+    process = start(command(tmp_path / "two", **options | shared), compile_cache, log)
     assert process.wait(timeout=600) == 0, log.read_text()
     for kind in ("train", "validation", "test"):
         assert losses(tmp_path / "two", kind) == pytest.approx(losses(tmp_path / "one", kind), abs=1e-4)
     assert result(tmp_path / "two")["examples"] == 9
-    picture = root / "train" / "eel" / "002.jpg"  # of the same size and age, so that the mean is not measured again
+    picture = root / "train" / "eel" / "002.jpg"  # of the same size and age: the mean is not measured again
     about = picture.stat()
     picture.write_bytes(bytes(about.st_size))
     os.utime(picture, ns=(about.st_atime_ns, about.st_mtime_ns))
-    process = start(command(tmp_path / "broken", **options | places), compile_cache, log)
+    process = start(command(tmp_path / "broken", **options | shared), compile_cache, log)
     assert process.wait(timeout=600) == 1
     assert "eel/002.jpg cannot be read as a picture" in log.read_text() and errors(log.read_text()) == 1
 
 
 @pytest.mark.evidence
-def test_a_loss_that_is_not_finite_is_told_once(tmp_path, compile_cache):
-    status, said = together(
+def test_a_loss_that_is_not_finite_is_reported_once(tmp_path, compile_cache):
+    status, said = train_in_two(
         tmp_path / "run", compile_cache, mesh__data=2, optim__learning_rate=1e30, train__epochs=epochs(9)
     )
     assert status == 1 and errors(said) == 1
@@ -187,7 +182,7 @@ def test_a_loss_that_is_not_finite_is_told_once(tmp_path, compile_cache):
 
 @pytest.mark.evidence
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_all_and_the_run_goes_on(victim, twenty_steps, tmp_path, compile_cache):
+def test_a_run_resumes_after_a_process_was_killed(victim, twenty_steps, tmp_path, compile_cache):
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = command(run, processes=2, mesh__column=2, train__epochs=6, train__save_every=10)
     process, members = started(arguments, compile_cache, log, run, steps=15)
@@ -197,7 +192,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(victim, twenty_steps, tmp
     assert process.wait(timeout=60) == 1
     assert time.monotonic() - before < 30
     assert errors(log.read_text()) == 1
-    assert f"Process {victim} of 2 was ended by SIGKILL, so the others were ended too." in log.read_text()
+    assert f"Process {victim} of 2 was ended by SIGKILL, so the other processes were ended too." in log.read_text()
     assert not psutil.wait_procs(members, timeout=10)[1]
     assert start(arguments, compile_cache, tmp_path / "again").wait(timeout=600) == 0
     assert re.search(r"Continuing at step [1-9]", (tmp_path / "again").read_text())
@@ -206,7 +201,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(victim, twenty_steps, tmp
 
 @pytest.mark.evidence
 @pytest.mark.parametrize("whom", ["all", "one"])
-def test_a_signal_saves_at_the_same_step_also_when_one_process_alone_receives_it(whom, tmp_path, compile_cache):
+def test_a_signal_to_all_or_one_saves_at_the_same_step(whom, tmp_path, compile_cache):
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = command(run, processes=2, mesh__data=2, train__epochs=60)
     process, members = started(arguments, compile_cache, log, run, steps=15)
@@ -220,7 +215,7 @@ def test_a_signal_saves_at_the_same_step_also_when_one_process_alone_receives_it
 
 
 @pytest.mark.evidence
-def test_no_process_outlives_the_one_that_started_them(tmp_path, compile_cache):
+def test_no_process_outlives_the_starter(tmp_path, compile_cache):
     run = tmp_path / "run"
     arguments = command(run, processes=2, mesh__column=2, train__epochs=60)
     process, members = started(arguments, compile_cache, tmp_path / "log", run, steps=3)
@@ -230,12 +225,12 @@ def test_no_process_outlives_the_one_that_started_them(tmp_path, compile_cache):
 
 
 @pytest.mark.evidence
-def test_a_process_may_be_long_behind_the_others(tmp_path, compile_cache):
+def test_a_process_may_start_45_seconds_late(tmp_path, compile_cache):
     run, log = tmp_path / "run", tmp_path / "log"
     process = start(command(run, processes=2, mesh__data=2, train__epochs=epochs(3)), compile_cache, log)
     wait_for(lambda: "Training for" in log.read_text(), process, log)
     other = members_of(process)[1]
-    other.suspend()  # as if it compiled for so long; gloo gives a group of devices that never spoke before 30 s
+    other.suspend()  # as if its compilation took so long; gloo allows a new group of devices 30 s for its first exchange
     time.sleep(45)
     other.resume()
     assert process.wait(timeout=300) == 0, log.read_text()
@@ -243,7 +238,7 @@ def test_a_process_may_be_long_behind_the_others(tmp_path, compile_cache):
 
 
 @pytest.mark.evidence
-def test_a_folder_in_use_is_told_once_and_by_all(tmp_path, compile_cache):
+def test_a_folder_in_use_is_reported_once(tmp_path, compile_cache):
     run, log = tmp_path / "run", tmp_path / "log"
     with Workdir(run).locked():
         process = start(command(run, processes=2, mesh__column=2), compile_cache, log)
@@ -253,8 +248,8 @@ def test_a_folder_in_use_is_told_once_and_by_all(tmp_path, compile_cache):
 
 
 @pytest.mark.evidence
-def test_a_mesh_without_some_of_the_devices_is_refused(tmp_path, compile_cache):
-    status, said = together(tmp_path / "run", compile_cache)  # the narrow mesh has one device
+def test_a_mesh_that_leaves_out_devices_is_refused(tmp_path, compile_cache):
+    status, said = train_in_two(tmp_path / "run", compile_cache)  # the narrow mesh has one device
     assert status == 2
     assert "--mesh.data=1 --mesh.column=1 has 1 of the 2 devices of 2 processes; expected all." in said
 
@@ -266,7 +261,7 @@ def test_a_mesh_without_some_of_the_devices_is_refused(tmp_path, compile_cache):
     ids=["the same", "another seed", "another folder"],
 )
 def test_processes_started_by_hand_need_the_same_command(other, what, tmp_path, compile_cache):
-    run, address = tmp_path / "run", f"127.0.0.1:{processes._free_port()}"
+    run, address = tmp_path / "run", f"127.0.0.1:{processes.free_port()}"
     arguments = {"mesh__data": 2, "train__epochs": epochs(2)}
     logs = [tmp_path / f"log-{index}" for index in (0, 1)]
     commands = [
@@ -285,14 +280,19 @@ def test_processes_started_by_hand_need_the_same_command(other, what, tmp_path, 
 
 
 def started(arguments, cache, log, run, steps):
-    """A training in processes of its own that has come so far, and these, process 0 first."""
+    """Start a training in two processes and wait for its step `steps`; return it and its processes, process 0 first."""
     process = start(arguments, cache, log)
     wait_for(lambda: (run / "metrics.jsonl").exists() and len(numbers(run)) >= steps, process, log)
     return process, members_of(process)
 
 
 def members_of(process):
-    """The two processes that it started, process 0 first."""
-    found = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    """Return the two processes that a training started, process 0 first."""
+    found = started_by(psutil.Process(process.pid))
     assert len(found) == 2
     return sorted(found, key=lambda child: child.pid)
+
+
+def started_by(process):
+    """Return the processes of a run that a process started."""
+    return [child for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
