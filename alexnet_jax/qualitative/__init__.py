@@ -1,1 +1,1 @@
-"""What a trained network looks like from inside, after section 6.1 of the paper ("Qualitative Evaluations")."""
+"""Kernels, predictions, neighbours and features of a trained network, after section 6.1 of the paper."""

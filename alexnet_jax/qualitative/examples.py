@@ -1,4 +1,4 @@
-"""The images that a trained network is asked about, in batches: a split of its data set, a few of its test images, or files."""
+"""The images that a mode reads, in batches: a split of the data set, a sample of the test images, or picture files."""
 
 import contextlib
 import os
@@ -14,14 +14,15 @@ from alexnet_jax.data.split import Split, Stream
 from alexnet_jax.errors import RunError, UsageError
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Images uint8 [batch, height, width, 3], labels int32 [batch] (UNKNOWN where there is none), counted bool [batch]: the last
-batch is filled up with images that do not count."""
+"""Images uint8 [batch, height, width, 3], labels int32 [batch], and counted bool [batch], which is False for the images that pad
+the last batch."""
 
 UNKNOWN = -1
+"""The label of a picture file."""
 
 
 def batches(split: Split | Stream, size: int) -> Iterator[Batch]:
-    """Each example of a split once, in its order."""
+    """Yield the batches of a split, each example once and in order."""
     if isinstance(split, Split):
         for indices, counted in evaluation_batches(len(split), size):
             yield split.images[indices], split.labels[indices], counted
@@ -33,7 +34,9 @@ def batches(split: Split | Stream, size: int) -> Iterator[Batch]:
 
 
 class Sample:
-    """So many images of a test split, chosen by a rule that looks at none of them: spread evenly over the split."""
+    """Images at equal distances in a split, chosen without looking at them."""
+
+    unreadable = 0
 
     def __init__(self, split: Split | Stream, number: int):
         total = len(split)
@@ -45,33 +48,32 @@ class Sample:
         return len(self.names)
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """All of them."""
+        """Yield the batches of all images."""
         return batches(self.split, size)
-
-    def close(self) -> None:
-        """Nothing can be wrong with them."""
 
 
 class Pictures:
-    """Picture files as the network's data has them: upright, the shorter side scaled to `side`, the centre cut out."""
+    """Picture files: upright, with the shorter side scaled to `side` pixels and the central square cut out."""
 
     def __init__(self, paths: list[Path], side: int):
         self.paths, self.side = paths, side
         self.names: list[str] = []
-        """Of the pictures that could be read, filled by `batches`."""
+        """Paths of the readable pictures, in the order of `batches`."""
+        self.unreadable = 0
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Those that can be read, without labels; of each other one a line on stderr says why it cannot."""
+        """Yield the batches of readable pictures, unlabelled. Each unreadable picture is reported on stderr and skipped."""
         for start in range(0, len(self.paths), size):
-            found = {str(path): self._read(path) for path in self.paths[start : start + size]}
-            read = {name: pixels for name, pixels in found.items() if pixels is not None}
-            self.names += read
-            if read:
-                unlabelled = np.full(len(read), UNKNOWN, np.int32)
-                yield from batches(Split(np.stack(list(read.values())), unlabelled), size)
+            pixels = {str(path): self._read(path) for path in self.paths[start : start + size]}
+            readable = {name: picture for name, picture in pixels.items() if picture is not None}
+            self.names += readable
+            self.unreadable += len(pixels) - len(readable)
+            if readable:
+                unlabelled = np.full(len(readable), UNKNOWN, np.int32)
+                yield from batches(Split(np.stack(list(readable.values())), unlabelled), size)
 
     def _read(self, path: Path) -> np.ndarray | None:
         try:
@@ -80,47 +82,49 @@ class Pictures:
             print(problem, file=sys.stderr)
             return None
 
-    def close(self) -> None:
-        """Raises RunError when some could not be read."""
-        lost = len(self.paths) - len(self.names)
-        if lost:
-            raise RunError(f"{lost} of {len(self.paths)} pictures could not be read; they are named above.")
+
+def check_all_read(examples: Pictures | Sample) -> None:
+    """Raise RunError if pictures were unreadable. Call this after all batches were used."""
+    if examples.unreadable:
+        raise RunError(
+            f"{examples.unreadable} of {len(examples)} pictures could not be read; the messages above name them."
+        )
 
 
 def picture_files(given: tuple[Path, ...]) -> list[Path]:
-    """The files that --image names, each once, and all pictures below its folders.
+    """Return the files that --image names and the pictures in its folders and their subfolders, each once.
 
-    Raises UsageError for a path that is not there and a folder without pictures.
+    Raises UsageError for a missing path or a folder without pictures.
     """
     found: dict[Path, None] = {}
     for path in given:
         if not path.exists():
-            raise UsageError(f"--image={path}: there is no such file or folder.")
+            raise UsageError(f"--image={path}: no such file or folder.")
         below = images.pictures(path) if path.is_dir() else [path]
         if not below:
             known = ", ".join(sorted(images.EXTENSIONS))
-            raise UsageError(f"--image={path}: no pictures in this folder or below (files that end in {known}).")
+            raise UsageError(f"--image={path}: no pictures in this folder or its subfolders. Expected files ending in {known}.")
         found |= dict.fromkeys(below)
     return list(found)
 
 
-def asked_for(files: list[Path], test: Split | Stream, number: int) -> Pictures | Sample:
-    """The files, made as large as the images of the network's data; without any, so many test images."""
+def requested(files: list[Path], test: Split | Stream, number: int) -> Pictures | Sample:
+    """Return the picture files, scaled to the size of the test images, or `number` test images if there are no files."""
     return Pictures(files, test.image[0]) if files else Sample(test, number)
 
 
 def output_folder(given: Path | None, checkpoint: Path, name: str) -> Path:
-    """Where to write: the folder that --out names, or `name` in the folder of the checkpoint's run. It is made.
+    """Make and return the output folder: the one that --out names, or `name` in the run folder of the checkpoint.
 
-    Raises UsageError when the checkpoint lies in no run's folder, or nothing can be written there.
+    Raises UsageError if the checkpoint is not in a run folder or the output folder cannot be written to.
     """
     if given is None and checkpoint.parent.name != "checkpoints":
-        raise UsageError(f"The checkpoint {checkpoint} belongs to no run's folder. Say with --out where to write.")
+        raise UsageError(f"The checkpoint {checkpoint} is not in a run folder. Choose an output folder with --out.")
     folder = given or checkpoint.parents[1] / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise UsageError(f"{folder} cannot be written to ({problem}). Say with --out where to write.") from problem
+        raise UsageError(f"{folder} cannot be written to ({problem}). Choose another folder with --out.") from problem
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"{folder} cannot be written to. Say with --out where to write.")
+        raise UsageError(f"{folder} cannot be written to. Choose another folder with --out.")
     return folder

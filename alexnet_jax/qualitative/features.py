@@ -1,7 +1,6 @@
-"""`--mode=features`: the vectors of a layer for a split or for pictures, written to an .npz or a .parquet file.
+"""`--mode=features`: write the outputs of a layer for a split or for picture files to an .npz or .parquet file.
 
-Row i is example i of the split in its order, or the i-th picture that could be read. Vectors go to disk as they come: they
-may be larger than memory.
+Row i is example i of the split, or the i-th readable picture. The vectors are written batch by batch, so they may exceed memory.
 """
 
 import contextlib
@@ -9,7 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -18,43 +17,56 @@ from alexnet_jax import files
 from alexnet_jax.assembly import Trained, load_trained
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.modes import Look, Request
-from alexnet_jax.qualitative.examples import Batch, Pictures, batches, output_folder, picture_files
+from alexnet_jax.qualitative.examples import Batch, Pictures, batches, check_all_read, output_folder, picture_files
 from alexnet_jax.qualitative.outputs import batch_size, chosen_layer, vectors
 
+
+class About(TypedDict):
+    """What the file records besides the vectors."""
+
+    layer: str
+    checkpoint: str
+    classes: list[str]
+
+
 Add = Callable[[np.ndarray, list], None]
-"""Takes vectors float32 [n, units] and what stands beside each: a label, or the path of a file."""
+"""A function that appends vectors float32 [n, units] and n labels or paths to the file."""
 
 
 def write(request: Request) -> None:
-    """Write the file. Raises RunError at the end where pictures could not be read; the others are in it."""
-    look, files = request.look, picture_files(request.look.image)
-    _check_ending(look)
+    """Write the file and print its path.
+
+    Raises UsageError for a wrong option, RunError if the file cannot be written or, after writing the others, pictures could not
+    be read.
+    """
+    look, paths = request.look, picture_files(request.look.image)
+    _check_extension(look)
     trained = load_trained(request)
     layer, split = chosen_layer(trained.trainer.table, look.layer), look.split or "test"
-    path = look.out or Path(f"{layer}-{'pictures' if files else split}.npz")
+    path = look.out or Path(f"{layer}-{'pictures' if paths else split}.npz")
     path = output_folder(look.out and path.parent, trained.checkpoint, "features") / path.name
-    about = {"layer": layer, "checkpoint": str(trained.checkpoint), "classes": list(trained.data_set.classes)}
-    pictures = Pictures(files, trained.splits["test"].image[0]) if files else None
+    about = About(layer=layer, checkpoint=str(trained.checkpoint), classes=list(trained.data_set.classes))
+    pictures = Pictures(paths, trained.splits["test"].image[0]) if paths else None
     try:
         with FORMATS[path.suffix](path, "label" if pictures is None else "path", about) as add:
-            rows, units = _pass(trained, layer, split, pictures, add)
+            rows, units = _extract(trained, layer, split, pictures, add)
     except OSError as problem:
         raise RunError(
-            f"{path} was not finished ({problem}). Is the disk full? Say with --out where to write."
+            f"{path} could not be written ({problem}). Free disk space or choose another path with --out."
         ) from problem
     if rows:
-        print(f"Checkpoint: {trained.checkpoint}\n{rows:,} vectors of {units:,} numbers ({layer}): {path}")
+        print(f"Checkpoint: {trained.checkpoint}\n{rows:,} vectors of {units:,} values ({layer}): {path}")
     if pictures is not None:
-        pictures.close()
+        check_all_read(pictures)
 
 
-def _check_ending(look: Look) -> None:
+def _check_extension(look: Look) -> None:
     if look.out is not None and look.out.suffix not in FORMATS:
-        raise UsageError(f"--out={look.out}: expected a file that ends in {' or '.join(FORMATS)}.")
+        raise UsageError(f"--out={look.out}: expected a file ending in {' or '.join(FORMATS)}.")
 
 
-def _pass(trained: Trained, layer: str, split: str, pictures: Pictures | None, add: Add) -> tuple[int, int]:
-    """Give all vectors to `add`; how many, and how long they are."""
+def _extract(trained: Trained, layer: str, split: str, pictures: Pictures | None, add: Add) -> tuple[int, int]:
+    """Pass all vectors to `add`. Return their number and length."""
     extract, rows, units = vectors(trained, layer), 0, 0
     examples = trained.splits[split]
     total = len(examples) if pictures is None else len(pictures)
@@ -68,8 +80,8 @@ def _pass(trained: Trained, layer: str, split: str, pictures: Pictures | None, a
 
 
 @contextlib.contextmanager
-def _npz(path: Path, beside: str, about: dict) -> Iterator[Add]:
-    """Arrays: features float32 [n, units], label int32 [n] or path str [n], and `about`."""
+def _npz(path: Path, key: str, about: About) -> Iterator[Add]:
+    """Write the arrays features float32 [n, units], label int32 [n] or path str [n], and the items of `about`."""
     column: list = []
     with tempfile.TemporaryFile(dir=path.parent) as spool:
 
@@ -82,14 +94,14 @@ def _npz(path: Path, beside: str, about: dict) -> Iterator[Add]:
             return
         spool.flush()
         arrays: dict[str, Any] = {name: np.array(value) for name, value in about.items()}
-        arrays[beside] = np.array(column, np.int32 if beside == "label" else np.str_)
+        arrays[key] = np.array(column, np.int32 if key == "label" else np.str_)
         arrays["features"] = np.memmap(spool, np.float32, "r").reshape(len(column), -1)
         files.write_arrays(path, arrays)
 
 
 @contextlib.contextmanager
-def _parquet(path: Path, beside: str, about: dict) -> Iterator[Add]:
-    """Columns: features (a list of float32 of fixed length), and label or path; `about` as JSON in the schema's metadata."""
+def _parquet(path: Path, key: str, about: About) -> Iterator[Add]:
+    """Write the columns features (fixed-size lists of float32) and label or path, with `about` as JSON in the metadata."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -99,8 +111,8 @@ def _parquet(path: Path, beside: str, about: dict) -> Iterator[Add]:
 
         def add(vectors: np.ndarray, values: list) -> None:
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-            kind = pa.int32() if beside == "label" else pa.string()
-            table = pa.table({"features": column, beside: pa.array(values, kind)}).replace_schema_metadata(metadata)
+            kind = pa.int32() if key == "label" else pa.string()
+            table = pa.table({"features": column, key: pa.array(values, kind)}).replace_schema_metadata(metadata)
             if not writers:
                 writers.append(stack.enter_context(ParquetWriter(temporary, table.schema)))
             writers[0].write_table(table)
@@ -109,4 +121,4 @@ def _parquet(path: Path, beside: str, about: dict) -> Iterator[Add]:
 
 
 FORMATS = {".npz": _npz, ".parquet": _parquet}
-"""{ending: how such a file is written}"""
+"""{file extension: context manager that writes such a file and yields a function `Add`}."""

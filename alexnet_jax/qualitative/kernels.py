@@ -1,10 +1,9 @@
-"""`--mode=kernels`: the first layer's kernels, one block per column as in figure 3 of the paper, and how far they specialized.
+"""`--mode=kernels`: draw the first layer's kernels by column (figure 3 of the paper) and measure how far the columns specialized.
 
-On the paper's two GPUs the kernels of one became largely colour-agnostic, those of the other largely colour-specific, in
-every run and whichever way the GPUs were numbered. Colour selectivity puts a number on it, kernel by kernel: the share of
-a kernel's energy (the sum of its squared weights) that is left when at each pixel the mean of the three channels is taken
-away. It is 0 for a kernel that sees brightness alone, 1 for one that sees only differences between channels, and 2/3 on
-average for random weights, such as an untrained network's.
+In the paper the kernels on one GPU were largely colour-agnostic and those on the other largely colour-specific, in every run
+and independent of the numbering of the GPUs (section 6.1). The colour selectivity measures this for one kernel: the share of its
+squared weights that remains after the mean of the three channels is subtracted at each pixel. It is 0 for a kernel that responds
+to brightness only, 1 for a kernel that responds to differences between channels only, and 2/3 on average for random weights.
 """
 
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from alexnet_jax import columns
 from alexnet_jax.experiment import CLASSES
+from alexnet_jax.formatting import text_table
 from alexnet_jax.model import abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
@@ -25,22 +25,26 @@ from alexnet_jax.run.restore import restore_parameters
 from alexnet_jax.run.workdir import Workdir
 
 DEAD = 0.01
-"""Of the median norm of all kernels: one below it was given up in training, and what it looks like means nothing."""
+"""A kernel is dead if its norm is at most this fraction of the median norm: weight decay has removed it."""
 
 PERMUTATIONS = 9_999
+"""Largest number of exchanges in the permutation test."""
 
 NOTE = """\
-Colour selectivity: the share of a kernel's squared weights that is left when at each pixel the mean of the three channels is
-taken away: 0 sees brightness alone, 1 only differences between channels; random kernels have 2/3 on average. These are the
-kernels of one run; how much runs differ, only runs with other seeds can tell."""
+Colour selectivity: the share of a kernel's squared weights that remains after the mean of the three channels is subtracted at
+each pixel; 0 for brightness only, 1 for differences between channels only, 2/3 on average for random kernels. These are the
+kernels of one run; only runs with other seeds show how much runs differ."""
 
 GREY_NOTE = (
-    "Digits are grey: what lies off the grey axis in these kernels is left from their initial weights, not learnt."
+    "The digits are grey images: the colour in these kernels remains from their initial weights and was not learnt."
 )
 
 
 def show(request: Request) -> None:
-    """Print the selectivity of each column and their difference; write kernels.png and kernels.json."""
+    """Print the colour selectivity of each column and the difference; write kernels.png and kernels.json.
+
+    Raises UsageError if the checkpoint does not fit or the output folder cannot be written to.
+    """
     experiment = request.experiment
     set_up_devices(experiment)
     table = networks.build(experiment.network, CLASSES[experiment.data.name])
@@ -61,21 +65,21 @@ def show(request: Request) -> None:
 
 
 def selectivity(kernels: np.ndarray) -> np.ndarray:
-    """Colour selectivity [n] of kernels [n, 3, height, width], none of them zero."""
+    """Return the colour selectivities [n] of kernels [n, 3, height, width], none of which is zero."""
     coloured = kernels - kernels.mean(1, keepdims=True)
     return np.square(coloured).sum((1, 2, 3)) / np.square(kernels).sum((1, 2, 3))
 
 
 def living(kernels: np.ndarray) -> np.ndarray:
-    """Which kernels [columns, n, 3, height, width] have a norm worth looking at: bool [columns, n]."""
+    """Return bool [columns, n], False for the dead ones among the kernels [columns, n, 3, height, width]."""
     norms = np.sqrt(np.square(kernels).sum((2, 3, 4)))
     return norms > DEAD * np.median(norms)
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> Comparison | None:
-    """Welch's interval and a permutation test of two columns' selectivities; None where one has fewer than two kernels.
+    """Return Welch's interval and a permutation test of two columns' selectivities; None if a column has fewer than two kernels.
 
-    Which column becomes the colourful one is left to chance, so the test is of the absolute difference.
+    The test is of the absolute difference, because chance decides which column becomes the colour-specific one.
     """
     from scipy import stats
 
@@ -83,28 +87,29 @@ def compare(first: np.ndarray, second: np.ndarray) -> Comparison | None:
         return None
     limits = stats.ttest_ind(second, first, equal_var=False).confidence_interval(0.95)
 
-    def apart(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
-        # Rounded, since the order of summing must not tell equal differences apart.
+    def distance(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        # Rounded, so that the order of summation does not separate equal differences.
         return np.round(np.abs(np.mean(one, axis) - np.mean(other, axis)), 9)
 
     options: dict[str, Any] = {"n_resamples": PERMUTATIONS, "alternative": "greater", "vectorized": True}
-    test = stats.permutation_test((first, second), apart, rng=np.random.default_rng(0), **options)
+    test = stats.permutation_test((first, second), distance, rng=np.random.default_rng(0), **options)
     difference = float(np.mean(second) - np.mean(first))
     return Comparison(difference, (float(limits.low), float(limits.high)), float(test.pvalue))
 
 
 def _text(layer: str, found: list[ColumnKernels], comparison: Comparison | None) -> str:
-    rows = [f"{layer}     kernels   dead   mean colour selectivity   kernels above 1/2"]
+    rows = [(layer, "kernels", "dead", "mean colour selectivity", "kernels above 1/2")]
     for i, column in enumerate(found):
         number, above = len(column.selectivity) + column.dead, int((column.selectivity > 0.5).sum())
-        rows.append(f"column {i}   {number:5d}  {column.dead:5d}   {column.mean:23.3f}   {above:17d}")
-    if comparison is not None:
-        low, high = comparison.interval
-        rows.append(
-            f"Column 1 minus column 0: {comparison.difference:+.3f}, 95 % interval {low:+.3f} to {high:+.3f} (Welch); "
-            f"permutation test of the absolute difference: p = {comparison.p:.4f}"
-        )
-    return "\n".join(rows)
+        rows.append((f"column {i}", str(number), str(column.dead), f"{column.mean:.3f}", str(above)))
+    table = text_table(rows, right=range(1, len(rows[0])))
+    if comparison is None:
+        return table
+    low, high = comparison.interval
+    return (
+        f"{table}\nColumn 1 minus column 0: {comparison.difference:+.3f}, 95 % interval {low:+.3f} to {high:+.3f} (Welch); "
+        f"permutation test of the absolute difference: p = {comparison.p:.4f}"
+    )
 
 
 def _file(checkpoint: Path, layer: str, found: list[ColumnKernels], comparison: Comparison | None) -> KernelsFile:

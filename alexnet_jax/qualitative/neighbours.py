@@ -1,7 +1,7 @@
-"""`--mode=neighbours`: the training images whose fc7 vectors are nearest, as in figure 4 (right) of the paper.
+"""`--mode=neighbours`: print and draw the training images with the nearest fc7 vectors (figure 4, right, of the paper).
 
-Distances are Euclidean, between what a layer hands on at test time. The training split passes by in batches and only the
-nearest stay, so it may be larger than memory.
+Distances are Euclidean between the outputs of a layer at test time. The training split is read in batches of which only the
+nearest images are kept, so it may exceed memory.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,72 +20,77 @@ from alexnet_jax.qualitative.examples import (
     Batch,
     Pictures,
     Sample,
-    asked_for,
     batches,
+    check_all_read,
     output_folder,
     picture_files,
+    requested,
 )
 from alexnet_jax.qualitative.outputs import batch_size, chosen_layer, vectors
 from alexnet_jax.qualitative.results import Neighbours
 
 NEAREST, TEST_IMAGES = 6, 5
-"""Neighbours of each image (six in the paper), and test images that are asked about when no picture is given."""
+"""Number of neighbours per image (six in the paper), and of test images without --image."""
 
 DRAWN = 24
-"""Images in the picture; the text has all of them."""
+"""Largest number of images in neighbours.png; the text has all images."""
 
 
 def show(request: Request) -> None:
-    """Print and draw the neighbours of every image. Raises RunError at the end where pictures could not be read."""
+    """Print the neighbours of every image and draw the first images.
+
+    Raises UsageError for a wrong option, RunError at the end if pictures could not be read.
+    """
     files = picture_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")
     layer = chosen_layer(trained.trainer.table, request.look.layer)
-    asked = asked_for(files, trained.splits["test"], TEST_IMAGES)
-    found = _search(trained, layer, asked)
+    examples = requested(files, trained.splits["test"], TEST_IMAGES)
+    found = _search(trained, layer, examples)
     if found:
         names, size = trained.data_set.classes, len(trained.splits["train"])
         print(
-            f"Checkpoint: {trained.checkpoint}\nNearest of {size:,} training images by {layer}: class, distance, number\n"
+            f"Checkpoint: {trained.checkpoint}\nNearest of {size:,} training images by {layer}: class, distance, index\n"
         )
         print("\n".join(_text(each, names) for each in found))
         path = folder / "neighbours.png"
         paper_figures.neighbours(found[:DRAWN], names, path, f"{request.experiment.name}: nearest training images by {layer}")
         print(f"\n{_agreement(found)}{path}" + (f" (the first {DRAWN} images)" if len(found) > DRAWN else ""))
-    asked.close()
+    check_all_read(examples)
 
 
-def _search(trained: Trained, layer: str, asked: Pictures | Sample) -> list[Neighbours]:
-    """Of every image that can be read."""
+def _search(trained: Trained, layer: str, examples: Pictures | Sample) -> list[Neighbours]:
+    """Return the neighbours of every readable image."""
     extract, training = vectors(trained, layer), trained.splits["train"]
-    asking = list(asked.batches(batch_size(trained, len(asked))))
-    if not asking:
+    queries = list(examples.batches(batch_size(trained, len(examples))))
+    if not queries:
         return []
-    points = jnp.concatenate([extract(images)[counted] for images, _, counted in asking])
+    points = jnp.concatenate([extract(images)[counted] for images, _, counted in queries])
     size, total = batch_size(trained, len(training)), len(training)
-    passing = tqdm(batches(training, size), total=-(-total // size), unit="batch", leave=False, disable=None)
-    distances, indices, kept = nearest(points, passing, extract, min(NEAREST, total))
-    images = np.concatenate([images[counted] for images, _, counted in asking])
-    labels = np.concatenate([labels[counted] for _, labels, counted in asking])
+    progress = tqdm(batches(training, size), total=-(-total // size), unit="batch", leave=False, disable=None)
+    distances, indices, kept = nearest(points, progress, extract, min(NEAREST, total))
+    images = np.concatenate([images[counted] for images, _, counted in queries])
+    labels = np.concatenate([labels[counted] for _, labels, counted in queries])
     found = []
-    for i, name in enumerate(asked.names):
+    for i, name in enumerate(examples.names):
         pictures, classes = zip(*(kept[int(index)] for index in indices[i]), strict=True)
         found.append(Neighbours(name, images[i], int(labels[i]), distances[i], indices[i], pictures, classes))
     return found
 
 
 def nearest(
-    points: jax.Array, passing: Iterable[Batch], extract: Callable[[np.ndarray], jax.Array], number: int
+    points: jax.Array, training: Iterable[Batch], extract: Callable[[np.ndarray], jax.Array], number: int
 ) -> tuple[np.ndarray, np.ndarray, dict[int, tuple[np.ndarray, int]]]:
-    """(distances [points, number], indices [points, number], {index: (image, label)}), rising by distance.
+    """Return distances float32 [points, number], indices int32 [points, number], and {index: (image, label)}.
 
-    points: vectors [points, units]; extract: images to vectors [batch, units]. Of equally near ones the earlier stands first.
+    points: vectors [points, units]. training: the batches to search. extract: a function from images to vectors [batch, units].
+    Neighbours are sorted by distance, those at equal distances by index.
     """
     squares = jnp.full((len(points), number), jnp.inf)
     indices = jnp.full((len(points), number), -1)
     kept: dict[int, tuple[np.ndarray, int]] = {}
     start = 0
-    for images, labels, counted in passing:
+    for images, labels, counted in training:
         squares, indices = _merge(points, squares, indices, extract(images), start, counted)
         near = np.unique(indices).tolist()
         new = {i: (images[i - start].copy(), int(labels[i - start])) for i in near if i >= start}
@@ -103,14 +108,15 @@ def _merge(
     start: jax.Array,
     counted: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The nearest so far, and the vectors [batch, units] of a batch whose first image has index `start`, put together."""
-    # From differences, one point after the other: |a|^2 + |b|^2 - 2 a b takes no loop, but near ones would be lost in rounding.
-    here = lax.map(lambda point: jnp.square(vectors - point).sum(1), points)
-    here = jnp.where(counted, here, jnp.inf)
-    places = jnp.broadcast_to(start + jnp.arange(len(vectors)), here.shape)
-    both, where = jnp.concatenate([squares, here], 1), jnp.concatenate([indices, places], 1)
-    found, order = lax.top_k(-both, squares.shape[1])
-    return -found, jnp.take_along_axis(where, order, 1)
+    """Merge the nearest so far with the vectors [batch, units] of a batch whose first image has the index `start`."""
+    # |a|^2 + |b|^2 - 2 a b would need no loop over points, but rounds small distances to zero.
+    found = lax.map(lambda point: jnp.square(vectors - point).sum(1), points)
+    found = jnp.where(counted, found, jnp.inf)
+    batch_indices = jnp.broadcast_to(start + jnp.arange(len(vectors)), found.shape)
+    all_squares = jnp.concatenate([squares, found], 1)
+    all_indices = jnp.concatenate([indices, batch_indices], 1)
+    negative, order = lax.top_k(-all_squares, squares.shape[1])
+    return -negative, jnp.take_along_axis(all_indices, order, 1)
 
 
 def _text(found: Neighbours, names: tuple[str, ...]) -> str:
@@ -121,7 +127,7 @@ def _text(found: Neighbours, names: tuple[str, ...]) -> str:
 
 
 def _agreement(found: list[Neighbours]) -> str:
-    """How many neighbours have the class of their test image; nothing of pictures."""
+    """Return the number of neighbours with the class of their test image as text, empty for picture files."""
     known = [each for each in found if each.label != UNKNOWN]
     same = sum(label == each.label for each in known for label in each.labels)
     total = sum(len(each.labels) for each in known)

@@ -1,4 +1,4 @@
-"""What a trained network makes of images: probabilities of classes, and the vectors of a layer."""
+"""Outputs of a trained network for images: the probabilities of classes and the vectors of a layer."""
 
 from collections.abc import Callable
 
@@ -16,9 +16,9 @@ from alexnet_jax.network.table import Table
 
 
 def batch_size(trained: Trained, examples: int) -> int:
-    """Images per batch: as in an evaluation, or the next power of two where there are fewer, so that few programs are compiled.
+    """Return the images per batch: those of an evaluation, or the next power of two if there are fewer examples.
 
-    A multiple of the devices that share them.
+    Powers of two limit the number of compiled programs. The result is a multiple of the data replicas.
     """
     replicas = columns.data_replicas(trained.trainer.mesh)
     size = min(trained.trainer.experiment.train.eval_batch, 1 << (examples - 1).bit_length())
@@ -26,9 +26,9 @@ def batch_size(trained: Trained, examples: int) -> int:
 
 
 def probabilities(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images uint8 [batch, height, width, 3] to probabilities float32 [batch, classes].
+    """Return a function from images uint8 [batch, height, width, 3] to probabilities float32 [batch, classes].
 
-    As in an evaluation: the softmax is averaged over the views that the experiment has of a test image.
+    As in an evaluation, the softmax is averaged over the experiment's views of a test image.
     """
     evaluator, place = make_evaluator(trained.trainer), columns.place(trained.trainer.mesh, columns.BATCH_FIRST)
 
@@ -41,9 +41,9 @@ def probabilities(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def vectors(trained: Trained, layer: str) -> Callable[[np.ndarray], jax.Array]:
-    """A function from images uint8 [batch, height, width, 3] to what a layer hands on, float32 [batch, units].
+    """Return a function from images uint8 [batch, height, width, 3] to the flattened outputs of a layer, float32 [batch, units].
 
-    Of each image the network sees the centre alone, however many views an evaluation has.
+    The network reads the central crop of each image, whatever the number of views in an evaluation.
     """
     trainer = trained.trainer
     centre = Data(crop=trainer.experiment.data.crop)
@@ -60,8 +60,8 @@ def vectors(trained: Trained, layer: str) -> Callable[[np.ndarray], jax.Array]:
 
 
 def chosen_layer(table: Table, given: str | None) -> str:
-    """The layer that --layer names, or the last but one (fc7). Raises UsageError when the table has none of this name."""
+    """Return the layer that --layer names, by default the last but one (fc7). Raises UsageError if there is no such layer."""
     names = [spec.name for spec in table.layers]
     if given is not None and given not in names:
-        raise UsageError(f"--layer={given}: {table.name} has no such layer; it has {', '.join(names)}.")
+        raise UsageError(f"--layer={given}: {table.name} has no such layer. Its layers are {', '.join(names)}.")
     return given or names[-2]

@@ -1,4 +1,4 @@
-"""Figures 3 and 4 of the paper, drawn of our networks: PNG files, without pyplot."""
+"""Figures 3 and 4 of the paper, drawn for a trained network."""
 
 import math
 import textwrap
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RIGHT, OTHER, INK, QUIET = "#ee8877", "#aaccee", "#222222", "#777777"
-"""Colours of the right class (red, as in the paper), of other classes, of what is written, and of what matters less."""
+"""Colours of the correct class (red, as in the paper), of other classes, of text, and of secondary text."""
 
 
 def kernels(weights: np.ndarray, alive: np.ndarray, columns: Sequence[ColumnKernels], path: Path, title: str) -> None:
-    """Write a PNG: a block of kernels for each column, and beside it the kernels' colour selectivities in rising order.
+    """Write a PNG with a block of kernels per column and, to its right, the sorted colour selectivities of the kernels.
 
-    weights [columns, kernels, 3, height, width]. Each kernel is scaled by itself, 1/2 + w / (2 max |w|) for red, green and
-    blue, so that grey is zero and colours stay what they are; a dead one (where `alive` [columns, kernels] is False) is grey.
+    weights: [columns, kernels, 3, height, width]. alive: bool [columns, kernels]. Each kernel is scaled separately, as
+    1/2 + w / (2 max |w|) in each channel, so that zero is grey and hues are kept. Dead kernels are grey.
     """
     blocks = [mosaic(np.where(use[:, None, None, None], own, 0)) for own, use in zip(weights, alive, strict=True)]
     height, width, _ = blocks[0].shape
@@ -40,17 +40,17 @@ def kernels(weights: np.ndarray, alive: np.ndarray, columns: Sequence[ColumnKern
 
 
 def mosaic(weights: np.ndarray) -> np.ndarray:
-    """Kernels [n, 3, height, width] side by side, float [rows, columns, 3] from 0 to 1: zero is grey, between them is white."""
+    """Return kernels [n, 3, height, width] as one image, float [height, width, 3] from 0 to 1, with white lines between them."""
     number, _, height, width = weights.shape
-    rows = math.ceil(number / 16)  # sixteen to a row, as the paper has them
+    rows = math.ceil(number / 16)  # sixteen per row, as in the paper
     across = math.ceil(number / rows)
     largest = np.abs(weights).max((1, 2, 3), keepdims=True)
     tiles = 0.5 + weights / np.where(largest > 0, 2 * largest, 1)
-    whole = np.ones((rows * (height + 1) - 1, across * (width + 1) - 1, 3))
+    picture = np.ones((rows * (height + 1) - 1, across * (width + 1) - 1, 3))
     for i, tile in enumerate(tiles):
         top, left = i // across * (height + 1), i % across * (width + 1)
-        whole[top : top + height, left : left + width] = tile.transpose(1, 2, 0)
-    return whole
+        picture[top : top + height, left : left + width] = tile.transpose(1, 2, 0)
+    return picture
 
 
 def _selectivities(axes: "Axes", column: ColumnKernels) -> None:
@@ -64,7 +64,7 @@ def _selectivities(axes: "Axes", column: ColumnKernels) -> None:
 
 
 def predictions(found: Sequence[Prediction], names: Sequence[str], path: Path, title: str) -> None:
-    """Write a PNG: each image over its likeliest classes as bars of probability, four to a row; the right class in red."""
+    """Write a PNG: four images per row, below each its most probable classes as bars, the correct class in red."""
     across = min(4, len(found))
     rows = math.ceil(len(found) / across)
     figure = canvas((2.6 * across + 0.4, 0.6 + 3.9 * rows), title)
@@ -76,18 +76,18 @@ def predictions(found: Sequence[Prediction], names: Sequence[str], path: Path, t
         _picture(above, each.image)
         above.set_title(_heading(each, names), fontsize=9)
         colours = [RIGHT if index == each.label else OTHER for index in each.classes]
-        places = np.arange(len(each.classes))
-        below.barh(places, each.probabilities, color=colours, height=0.85)
-        for place, index, share in zip(places, each.classes, each.probabilities, strict=True):
-            below.text(0.02, place, _short(names[int(index)]), va="center", fontsize=8, color=INK)
-            below.text(1, place, percent(share, 1), va="center", ha="right", fontsize=7, color=QUIET)
+        rows_of_bars = np.arange(len(each.classes))
+        below.barh(rows_of_bars, each.probabilities, color=colours, height=0.85)
+        for row, index, share in zip(rows_of_bars, each.classes, each.probabilities, strict=True):
+            below.text(0.02, row, _short(names[int(index)]), va="center", fontsize=8, color=INK)
+            below.text(1, row, percent(share, 1), va="center", ha="right", fontsize=7, color=QUIET)
         below.set_xlim(0, 1)
-        below.set_ylim(len(places) - 0.4, -0.6)
+        below.set_ylim(len(rows_of_bars) - 0.4, -0.6)
     save(figure, path)
 
 
 def neighbours(found: Sequence[Neighbours], names: Sequence[str], path: Path, title: str) -> None:
-    """Write a PNG: a row for each image, which stands first, with its nearest training images; distances are below them."""
+    """Write a PNG: a row per image with its nearest training images and, below them, their distances."""
     across = 1 + len(found[0].images)
     figure = canvas((1.5 * across + 0.4, 0.7 + 1.85 * len(found)), title)
     widths: Any = (1.15, *(1 for _ in found[0].images))
@@ -111,11 +111,11 @@ def _picture(axes: "Axes", image: np.ndarray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _heading(asked: Prediction | Neighbours, names: Sequence[str]) -> str:
-    """The class of a test image, or the end of a picture's name."""
-    return Path(asked.name).name[-26:] if asked.label == UNKNOWN else _short(names[asked.label])
+def _heading(found: Prediction | Neighbours, names: Sequence[str]) -> str:
+    """Return the class of a test image, or the end of a picture's file name."""
+    return Path(found.name).name[-26:] if found.label == UNKNOWN else _short(names[found.label])
 
 
 def _short(name: str) -> str:
-    """The first words of a class: ImageNet's are lists of synonyms."""
+    """Return the first synonym of a class name, shortened."""
     return textwrap.shorten(name.split(",")[0], 26, placeholder="...")

@@ -1,4 +1,4 @@
-"""`--mode=predict`: the five likeliest classes of pictures or test images, as text and as in figure 4 (left) of the paper."""
+"""`--mode=predict`: print and draw the five most probable classes of pictures or test images (figure 4, left, of the paper)."""
 
 from collections.abc import Iterator
 
@@ -8,42 +8,53 @@ from alexnet_jax.assembly import Trained, load_trained
 from alexnet_jax.formatting import percent
 from alexnet_jax.modes import Request
 from alexnet_jax.qualitative import paper_figures
-from alexnet_jax.qualitative.examples import UNKNOWN, Pictures, Sample, asked_for, output_folder, picture_files
+from alexnet_jax.qualitative.examples import (
+    UNKNOWN,
+    Pictures,
+    Sample,
+    check_all_read,
+    output_folder,
+    picture_files,
+    requested,
+)
 from alexnet_jax.qualitative.outputs import batch_size, probabilities
 from alexnet_jax.qualitative.results import Prediction
 
 TOP, TEST_IMAGES, BAR = 5, 8, 40
-"""Classes shown; test images shown when no picture is given, as many as in figure 4; signs of a bar of 100 %."""
+"""Number of classes per image, of test images without --image (eight in figure 4), and of characters in a bar of 100 %."""
 
 DRAWN = 24
-"""Images in the picture; the text has all of them."""
+"""Largest number of images in predictions.png; the text has all images."""
 
 
 def predict(request: Request) -> None:
-    """Print the likeliest classes of every image and draw the first. Raises RunError at the end of unreadable pictures."""
+    """Print the most probable classes of every image and draw the first images.
+
+    Raises UsageError for a wrong option, RunError at the end if pictures could not be read.
+    """
     files = picture_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")
     names = trained.data_set.classes
-    asked = asked_for(files, trained.splits["test"], TEST_IMAGES)
+    examples = requested(files, trained.splits["test"], TEST_IMAGES)
     print(f"Checkpoint: {trained.checkpoint}")
     drawn: list[Prediction] = []
-    for found in _predictions(trained, asked):
+    for found in _predictions(trained, examples):
         print(f"\n{_text(found, names)}")
         drawn += [found] * (len(drawn) < DRAWN)
     if drawn:
         path = folder / "predictions.png"
-        paper_figures.predictions(drawn, names, path, f"{request.experiment.name}: the likeliest classes")
-        print(f"\n{path}" + (f" (the first {DRAWN} images)" if len(asked.names) > DRAWN else ""))
-    asked.close()
+        paper_figures.predictions(drawn, names, path, f"{request.experiment.name}: most probable classes")
+        print(f"\n{path}" + (f" (the first {DRAWN} images)" if len(examples.names) > DRAWN else ""))
+    check_all_read(examples)
 
 
-def _predictions(trained: Trained, asked: Pictures | Sample) -> Iterator[Prediction]:
+def _predictions(trained: Trained, examples: Pictures | Sample) -> Iterator[Prediction]:
     classify, number = probabilities(trained), 0
-    for images, labels, counted in asked.batches(batch_size(trained, len(asked))):
-        for image, label, likely in zip(images[counted], labels[counted], classify(images)[counted], strict=True):
-            order = np.argsort(-likely, kind="stable")[:TOP]
-            yield Prediction(asked.names[number], image, int(label), order, likely[order])
+    for images, labels, counted in examples.batches(batch_size(trained, len(examples))):
+        for image, label, shares in zip(images[counted], labels[counted], classify(images)[counted], strict=True):
+            order = np.argsort(-shares, kind="stable")[:TOP]
+            yield Prediction(examples.names[number], image, int(label), order, shares[order])
             number += 1
 
 

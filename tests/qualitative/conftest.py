@@ -1,4 +1,4 @@
-"""A run of the narrowest network that was never trained, which is enough to compare what is shown of it with a plain network."""
+"""The run of an untrained narrow network, and a plain network to compare its outputs with."""
 
 import functools
 
@@ -19,14 +19,14 @@ from benchmarks import plain
 
 @pytest.fixture(scope="session")
 def parameters(compile_cache):
-    """Of the untrained run: fresh ones."""
+    """Return the initial parameters of the untrained run."""
     own = trainer()
     return initialize(own.table, stream(own.experiment.train.seed, INIT), own.mesh)
 
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory, parameters):
-    """A run's folder with one checkpoint, of step 1. Tests must not write into it."""
+    """Return a run folder with one checkpoint, at step 1. Tests must not write into it."""
     run = tmp_path_factory.mktemp("untrained") / "run"
     run.mkdir()
     Workdir(run).write_record(RunRecord(trainer().experiment, DataIdentity("digits", ""), Environment()))
@@ -38,7 +38,7 @@ def untrained(tmp_path_factory, parameters):
 
 @pytest.fixture(scope="session")
 def digits():
-    """The digits' splits, {train, validation, test}."""
+    """Return the splits of the digits, {train, validation, test}."""
     _, request = read(command("runs/none"))
     data_set = sources.load(request.experiment.data)
     training, validation = pipeline.hold_out(data_set, request.experiment.data.validation)
@@ -47,7 +47,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def reference(digits, parameters, compiled):
-    """A function (images, layer) -> [n, units]: what a plain network hands on at a layer of the untrained run, fc8's logits."""
+    """Return a function (images, layer) -> float64 [n, units], a plain network's outputs of a layer of the untrained run."""
     own = trainer()
     host = jax.device_get(parameters)
     stats = statistics.measure(digits["train"], own.experiment.data)
@@ -63,6 +63,6 @@ def reference(digits, parameters, compiled):
 
 @pytest.fixture
 def no_picture(monkeypatch):
-    """Leaves the picture out where only the text is looked at: it takes most of the time."""
+    """Skip drawing, which takes most of the time, in tests of the text."""
     for name in ("kernels", "predictions", "neighbours"):
         monkeypatch.setattr(f"alexnet_jax.qualitative.paper_figures.{name}", lambda *_: None)

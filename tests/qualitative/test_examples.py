@@ -1,4 +1,4 @@
-"""The images that are asked about: chosen without looking, read as one sees them, and none lost without a word."""
+"""Images of the modes: samples of a split, picture files turned upright, and unreadable files reported."""
 
 import io
 import os
@@ -10,7 +10,15 @@ from PIL import ExifTags, Image, ImageOps
 from alexnet_jax.data.images import square, upright
 from alexnet_jax.data.split import Split
 from alexnet_jax.errors import RunError, UsageError
-from alexnet_jax.qualitative.examples import UNKNOWN, Pictures, Sample, batches, output_folder, picture_files
+from alexnet_jax.qualitative.examples import (
+    UNKNOWN,
+    Pictures,
+    Sample,
+    batches,
+    check_all_read,
+    output_folder,
+    picture_files,
+)
 
 
 def split_of(number):
@@ -38,7 +46,7 @@ def test_test_images_are_spread_over_the_split():
 
 
 def picture(width, height):
-    """A smooth picture without any symmetry."""
+    """Return a smooth picture without symmetry."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     return Image.fromarray(np.uint8(np.stack([200 * x, 220 * y, 120 * x * y + 60 * x**2], -1)))
 
@@ -54,26 +62,26 @@ def encoded(image, form, orientation=None, **options):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_a_picture_is_turned_as_the_camera_noted(form, orientation):
+def test_a_picture_is_turned_by_its_exif_orientation(form, orientation):
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(form, {})
     data = encoded(picture(60, 40), form, orientation, **options)
     turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     expected = square(encoded(turned.convert("RGB"), "PNG"), 16, "here").astype(int)
     found = upright(data, 16, "here").astype(int)
     assert found.shape == (16, 16, 3)
-    assert np.abs(found - expected).max() <= 3  # JPEG's two decoders differ a little
+    assert np.abs(found - expected).max() <= 3  # the two JPEG decoders differ slightly
     if orientation != 1:
         assert np.abs(square(encoded(picture(60, 40), "PNG"), 16, "here") - expected).max() > 50
 
 
-def test_damaged_exif_is_no_reason_to_lose_a_picture():
+def test_a_picture_with_damaged_exif_is_read():
     data = encoded(picture(40, 40), "JPEG", 6)
     broken = data.replace(b"Exif\0\0MM", b"Exif\0\0XX")
     assert broken != data
     np.testing.assert_array_equal(upright(broken, 16, "here"), square(data, 16, "here"))
 
 
-def test_pictures_that_cannot_be_read_are_named_and_the_others_pass(tmp_path, capsys):
+def test_unreadable_pictures_are_reported_and_skipped(tmp_path, capsys):
     for name in ("a", "c", "d"):
         picture(20, 30).save(tmp_path / f"{name}.png")
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 no picture")
@@ -85,32 +93,32 @@ def test_pictures_that_cannot_be_read_are_named_and_the_others_pass(tmp_path, ca
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "b.jpg cannot be read as a picture" in lines[0]
     with pytest.raises(RunError, match="1 of 4 pictures could not be read"):
-        pictures.close()
+        check_all_read(pictures)
 
 
-def test_a_file_given_twice_is_asked_about_once(tmp_path):
+def test_a_file_given_twice_is_read_once(tmp_path):
     picture(20, 30).save(tmp_path / "a.png")
     assert picture_files((tmp_path / "a.png", tmp_path)) == [tmp_path / "a.png"]
 
 
-def test_paths_that_are_not_there(tmp_path):
-    with pytest.raises(UsageError, match="nowhere.png: there is no such file or folder"):
+def test_missing_paths_are_an_error(tmp_path):
+    with pytest.raises(UsageError, match="nowhere.png: no such file or folder"):
         picture_files((tmp_path / "nowhere.png",))
-    with pytest.raises(UsageError, match="no pictures in this folder or below"):
+    with pytest.raises(UsageError, match="no pictures in this folder or its subfolders"):
         picture_files((tmp_path,))
 
 
-# --- where to write --------------------------------------------------------------------------------------------------
+# --- output folder --------------------------------------------------------------------------------------------------
 
 
-def test_pictures_go_beside_the_checkpoints(tmp_path):
+def test_the_output_folder_is_in_the_run_folder(tmp_path):
     assert output_folder(None, tmp_path / "run" / "checkpoints" / "7", "figures") == tmp_path / "run" / "figures"
     assert output_folder(tmp_path / "mine", tmp_path / "checkpoints" / "7", "figures") == tmp_path / "mine"
     assert (tmp_path / "run" / "figures").is_dir() and (tmp_path / "mine").is_dir()
 
 
-def test_where_nothing_can_be_written(tmp_path):
-    with pytest.raises(UsageError, match="belongs to no run's folder. Say with --out"):
+def test_an_unwritable_output_folder_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="is not in a run folder. Choose an output folder with --out"):
         output_folder(None, tmp_path / "7", "figures")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written to"):

@@ -1,4 +1,4 @@
-"""What is written is what a plain network hands on, row by row, in both kinds of file and on several devices."""
+"""Written vectors equal a plain network's, in both kinds of file and on several devices."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_parquet_of_a_split_on_two_devices(untrained, digits, reference, tmp_pat
 
 
 @pytest.mark.parametrize("ending", [".npz", ".parquet"])
-def test_files_that_can_be_read_are_written_under_their_names(ending, untrained, digits, reference, tmp_path, capsys):
+def test_readable_pictures_are_written_with_their_paths(ending, untrained, digits, reference, tmp_path, capsys):
     folder, path = tmp_path / "pictures", tmp_path / f"vectors{ending}"
     folder.mkdir()
     for i in (0, *range(2, 6)):
@@ -56,30 +56,30 @@ def test_files_that_can_be_read_are_written_under_their_names(ending, untrained,
 
 
 @pytest.mark.parametrize("ending", [".npz", ".parquet"])
-def test_without_a_single_readable_picture_there_is_no_file(ending, untrained, tmp_path):
+def test_without_a_readable_picture_no_file_is_written(ending, untrained, tmp_path):
     (tmp_path / "a.png").write_bytes(b"nothing")
     path = tmp_path / f"vectors{ending}"
     assert main(command(untrained, mode="features", out=path, image=tmp_path / "a.png")) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_other_files_are_refused(untrained, tmp_path, capsys):
+def test_another_extension_is_an_error(untrained, tmp_path, capsys):
     assert main(command(untrained, mode="features", out=tmp_path / "vectors.csv")) == 2
-    assert "expected a file that ends in .npz or .parquet" in capsys.readouterr().err
+    assert "expected a file ending in .npz or .parquet" in capsys.readouterr().err
 
 
-def test_a_layer_that_is_not_there(untrained, tmp_path, capsys):
+def test_an_unknown_layer_is_an_error(untrained, tmp_path, capsys):
     assert main(command(untrained, mode="features", out=tmp_path / "vectors.npz", layer="fc9")) == 2
-    assert "--layer=fc9: alexnet_cifar has no such layer; it has conv1, " in capsys.readouterr().err
+    assert "--layer=fc9: alexnet_cifar has no such layer. Its layers are conv1, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [".npz", ".parquet"])
-def test_a_full_disk_is_told_and_leaves_nothing_behind(ending, untrained, tmp_path, capsys, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_no_file(ending, untrained, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("alexnet_jax.files.os.replace", full)
     path = tmp_path / f"vectors{ending}"
     assert main(command(untrained, mode="features", out=path)) == 1
-    assert f"{path} was not finished ([Errno 28] No space left on device)" in capsys.readouterr().err
+    assert f"{path} could not be written ([Errno 28] No space left on device)" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The nearest are the nearest, however the training split is cut into batches; each image is its own nearest one."""
+"""Neighbours equal those of a full search for any batch size; each training image is its own nearest neighbour."""
 
 import re
 
@@ -16,18 +16,18 @@ pytest_plugins = ["running"]
 
 
 @pytest.mark.parametrize("size", [4, 16, 100])
-def test_nearest_are_those_of_a_full_search(size):
+def test_nearest_equal_those_of_a_full_search(size):
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (90, 2, 2, 3)).astype(np.uint8)
-    images[70] = images[20]  # equally near: the earlier stands first
+    images[70] = images[20]  # equal distances are sorted by index
     split = Split(images, np.arange(90, dtype=np.int32))
     flat = images.reshape(90, -1).astype(np.float64)
-    asked = np.concatenate([flat[[20, 5]], generator.normal(128, 50, (3, 12))])
-    expected = np.linalg.norm(flat[None] - asked[:, None], axis=-1)
+    queries = np.concatenate([flat[[20, 5]], generator.normal(128, 50, (3, 12))])
+    expected = np.linalg.norm(flat[None] - queries[:, None], axis=-1)
     order = np.argsort(expected, axis=1, kind="stable")[:, :6]
 
     extract = lambda images: jnp.asarray(images.reshape(len(images), -1), jnp.float32)  # noqa: E731
-    distances, indices, kept = nearest(jnp.asarray(asked, jnp.float32), batches(split, size), extract, 6)
+    distances, indices, kept = nearest(jnp.asarray(queries, jnp.float32), batches(split, size), extract, 6)
     np.testing.assert_array_equal(indices, order)
     np.testing.assert_allclose(distances, np.take_along_axis(expected, order, 1), rtol=1e-6, atol=1e-6)
     assert indices[0, :2].tolist() == [20, 70] and distances[0, :2].tolist() == [0, 0]
@@ -39,7 +39,7 @@ def test_nearest_are_those_of_a_full_search(size):
 
 @pytest.fixture(scope="module")
 def fc7(untrained, tmp_path_factory, digits):
-    """{split: vectors float64 [n, 32]} of the untrained run; test_features.py compares them with a plain network's."""
+    """Return {split: vectors float64 [n, 32]} of the untrained run, which test_features.py compares with a plain network's."""
     folder, found = tmp_path_factory.mktemp("features"), {}
     for split in ("train", "test"):
         assert main(command(untrained, mode="features", split=split, out=folder / f"{split}.npz")) == 0
@@ -49,7 +49,7 @@ def fc7(untrained, tmp_path_factory, digits):
 
 
 def nearest_labels(line):
-    """Labels, distances and numbers of a line that was printed."""
+    """Return the labels, distances and indices of a printed line."""
     found = [each.split() for each in line.split(", ")]
     labels, distances, numbers = zip(*found, strict=True)
     return list(map(int, labels)), list(map(float, distances)), [int(number[2:-1]) for number in numbers]
@@ -73,7 +73,7 @@ def test_neighbours_of_test_images(untrained, digits, fc7, tmp_path, capsys):
         assert picture.format == "PNG"
 
 
-def test_training_images_from_files_are_their_own_nearest(untrained, digits, tmp_path, capsys, no_picture):
+def test_training_images_are_their_own_nearest_neighbours(untrained, digits, tmp_path, capsys, no_picture):
     folder, training = tmp_path / "pictures", digits["train"]
     folder.mkdir()
     for i in range(5):

@@ -1,4 +1,4 @@
-"""The likeliest classes are a plain network's, of test images and of files; several views are averaged."""
+"""The most probable classes equal a plain network's, for test images and for files; views are averaged."""
 
 import functools
 import re
@@ -28,7 +28,7 @@ def softmax(logits):
 
 
 def shown(text):
-    """{name: [(class, %), ...]} of what was printed."""
+    """Return {name: [(class, per cent), ...]} from the printed text."""
     blocks = re.split(r"\n\n", text.strip())
     found = {}
     for block in blocks:
@@ -38,7 +38,7 @@ def shown(text):
     return found
 
 
-def test_test_images_get_a_plain_networks_probabilities(untrained, digits, reference, tmp_path, capsys):
+def test_probabilities_of_test_images(untrained, digits, reference, tmp_path, capsys):
     assert main(command(untrained, mode="predict", out=tmp_path)) == 0
     test = digits["test"]
     found = shown(capsys.readouterr().out)
@@ -52,7 +52,7 @@ def test_test_images_get_a_plain_networks_probabilities(untrained, digits, refer
         assert picture.format == "PNG"
 
 
-def test_files_and_folders_get_the_same_and_a_broken_one_is_named(
+def test_probabilities_of_files_and_folders(
     untrained, digits, reference, tmp_path, capsys, no_picture
 ):
     folder = tmp_path / "pictures"
@@ -73,7 +73,7 @@ def test_files_and_folders_get_the_same_and_a_broken_one_is_named(
     assert "1.jpg cannot be read" in output.err and "1 of 8 pictures could not be read" in output.err
 
 
-def test_nothing_but_broken_pictures(untrained, tmp_path, capsys):
+def test_only_unreadable_pictures_is_an_error(untrained, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"nothing")
     assert main(command(untrained, mode="predict", out=tmp_path / "figures", image=tmp_path / "a.png")) == 1
     assert "1 of 1 pictures could not be read" in capsys.readouterr().err
@@ -92,7 +92,7 @@ SMALL = Table(
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
-def test_probabilities_are_averaged_over_the_views_on_every_mesh(mesh):
+def test_probabilities_are_averaged_over_the_views(mesh):
     data, stats = Data(crop=6, views=10), Statistics(np.float32([[[90]]]), 60.0)
     own = Trainer(Experiment("small", data=data), SMALL, columns.make_mesh(*mesh), stats, 1)
     parameters = own.initial_state().parameters
@@ -102,7 +102,7 @@ def test_probabilities_are_averaged_over_the_views_on_every_mesh(mesh):
     seen = [view((images - np.float32(90)) / 60, place, data) for place in views(9, data)]
     scores = [softmax(np.asarray(reference(host, cut), np.float64)) for cut in seen]
     np.testing.assert_allclose(found, np.mean(scores, 0), rtol=1e-5)
-    assert len(scores) == 10 and np.ptp(scores, 0).max() > 0.1  # equal views would average to anything
+    assert len(scores) == 10 and np.ptp(scores, 0).max() > 0.1  # the views differ
 
 
 @pytest.mark.parametrize(("examples", "replicas", "expected"), [(1, 1, 1), (5, 1, 8), (5, 3, 9), (9000, 4, 500)])
