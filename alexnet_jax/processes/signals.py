@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run trains: noted at once, answered where nothing is lost by it."""
+"""SIGINT and SIGTERM during a run: recorded at once, and acted upon where nothing is lost."""
 
 import contextlib
 import os
@@ -7,86 +7,103 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from types import FrameType
 
 PATIENCE = 5.0
-"""Seconds that a signal waits for the first step, which may be compiled for minutes, before the process ends without it."""
+"""Seconds that a signal waits for the first step, which may take minutes to compile, before the process exits without it."""
 
 
 class Signals:
-    """Within it SIGINT and SIGTERM only set `received`; the loop looks at it after every step and every batch.
+    """A context in which SIGINT and SIGTERM are only recorded in `received`; the training loop asks after every step and batch.
 
-    One within another shares what was received: a sweep stops after a trial that a signal came too late to stop. `agree`
-    makes of the number that one process received, or None, what all processes of a run act on (distributed.Agreement).
+    A signal is recorded by all contexts that are active. A context entered later begins with it, so that a sweep stops after a
+    trial that was too close to its end to be interrupted.
     """
 
     def __init__(self, agree: Callable[[int | None], int | None] = lambda number: number) -> None:
+        """Create a context. `agree` makes one number of those that the processes of a run received: distributed.Agreement."""
         self._agree = agree
         self.received: int | None = None
-        self._outer: Signals | None = None
 
     def __enter__(self) -> "Signals":
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        outer = getattr(self._before[signal.SIGTERM], "__self__", None)
-        if isinstance(outer, Signals):
-            self._outer, self.received = outer, outer.received
+        if _state.contexts:
+            self.received = _state.contexts[-1].received
+        _state.contexts.append(self)
+        self._before = {number: signal.signal(number, _record) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def came(self) -> bool:
-        """Whether one was received, by any process of the run: the others must ask as often."""
+        """Return whether a process of the run received a signal. All processes must call this equally often."""
         agreed = self._agree(self.received)
         if agreed is not None:
             self.received = agreed
         return agreed is not None
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        if self._outer is not None:
-            self._outer._note(number, frame)
-
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        _state.contexts.remove(self)
 
 
-_farewells: list[Callable[[], None]] = []
+@dataclass(frozen=True)
+class _State:
+    """What the contexts of this module share, because a signal and an exit concern the process as a whole."""
+
+    contexts: list[Signals] = field(default_factory=list)
+    """Active contexts, the outermost first."""
+    exit_callbacks: list[Callable[[], None]] = field(default_factory=list)
+    """Functions to call before `exit_when_stuck` ends the process, the outermost first."""
+
+
+_state = _State()
+
+
+def _record(number: int, frame: FrameType | None) -> None:
+    for context in _state.contexts:
+        context.received = number
 
 
 @contextlib.contextmanager
-def at_forced_exit(action: Callable[[], None]) -> Iterator[None]:
-    """Within it `action` is done before a process ends as `exit_when_stuck` says, where no `finally` is reached."""
-    _farewells.append(action)
+def at_forced_exit(callback: Callable[[], None]) -> Iterator[None]:
+    """Call `callback` if `exit_when_stuck` ends the process within this context: no `finally` is reached then."""
+    _state.exit_callbacks.append(callback)
     try:
         yield
     finally:
-        _farewells.remove(action)
+        _state.exit_callbacks.remove(callback)
 
 
 @contextlib.contextmanager
-def exit_when_stuck(step: int) -> Iterator[None]:
-    """While all is saved, up to `step`: a signal that is not answered within PATIENCE ends the process.
+def exit_when_stuck(step: int, patience: float = PATIENCE) -> Iterator[None]:
+    """End the process if this context lasts for `patience` seconds after a signal. Everything up to `step` must be saved.
 
-    Python runs a handler between two of its own instructions, and a long compilation is none. Its C handler writes the
-    signal's number to a socket at once, and another thread reads that.
+    Python runs signal handlers between two bytecodes, which a long compilation does not reach. Its handler in C writes the
+    number of the signal to a socket at once, and a thread reads it from there.
     """
-    left, (woken, wakes) = threading.Event(), socket.socketpair()
-    wakes.setblocking(False)
-    before = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(woken, left, step), daemon=True, name="signals").start()
+    left, (reading, writing) = threading.Event(), socket.socketpair()
+    writing.setblocking(False)
+    before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading, left, step, patience), daemon=True, name="signals").start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         left.set()
-        wakes.close()
+        writing.close()
 
 
-def _watch(woken: socket.socket, left: threading.Event, step: int) -> None:
-    with woken:
-        while number := woken.recv(1):
-            if number[0] in (signal.SIGINT, signal.SIGTERM) and not left.wait(PATIENCE):
-                told = f"\nInterrupted by {signal.Signals(number[0]).name} at step {step}, before anything new was to be saved."
-                print(f"{told} The same command goes on from there.", file=sys.stderr, flush=True)
-                for action in _farewells:
-                    action()
-                os._exit(128 + number[0])
+def _watch(reading: socket.socket, left: threading.Event, step: int, patience: float) -> None:
+    with reading:
+        while received := reading.recv(1):
+            number = received[0]
+            if number in (signal.SIGINT, signal.SIGTERM) and not left.wait(patience):
+                print(
+                    f"\nInterrupted by {signal.Signals(number).name} at step {step}, before there was anything new to save. The "
+                    "same command continues from there.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                for callback in reversed(_state.exit_callbacks):
+                    callback()
+                os._exit(128 + number)
