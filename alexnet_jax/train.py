@@ -189,7 +189,7 @@ class Loop:
                 try:
                     examples, indices = next(batches)
                 except RunError:  # a signal to the whole group may have killed the workers
-                    if is_multiprocess() or not signals.came():  # others do not know of it, and would not save with this one
+                    if is_multiprocess() or not signals.interrupted():  # other processes do not know, and would not save
                         raise
                     self._leave(state, done - 1, signals)
                 state, result = step(state, examples, indices, seed)
@@ -200,7 +200,7 @@ class Loop:
                     state = self._end_of_epoch(state, done, signals)
                 elif options.save_every and done % options.save_every == 0:
                     self._save(state, done)
-                if signals.came():
+                if signals.interrupted():
                     self._leave(state, done, signals)
             self.checkpoints.wait()
         return state
@@ -266,7 +266,7 @@ class Loop:
         started = time.monotonic()
         try:
             with self.metrics.pause():
-                scores: Scores = self.evaluator(state.parameters, self.validation, signals.came)
+                scores: Scores = self.evaluator(state.parameters, self.validation, signals.interrupted)
         except Stopped:
             self._leave(state, step, signals)
         # Written before the save: a run killed between the two goes on from the step before, and writes this line again.

@@ -195,7 +195,7 @@ def _test(evaluator: Evaluator, state: State, test: Feed) -> tuple[Scores, np.nd
     """Scores and ranks on the test images. Raises Interrupted after a signal: all is saved by then."""
     with Signals(distributed.Agreement(evaluator.mesh)) as signals:
         try:
-            return evaluator.examine(state.parameters, test, signals.came)
+            return evaluator.examine(state.parameters, test, signals.interrupted)
         except Stopped:
             assert signals.received is not None
             raise Interrupted(signals.received, int(state.step)) from None

@@ -33,7 +33,7 @@ class Signals:
         self._before = {number: signal.signal(number, _record) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def came(self) -> bool:
+    def interrupted(self) -> bool:
         """Return whether a process of the run received a signal. All processes must call this equally often."""
         agreed = self._agree(self.received)
         if agreed is not None:

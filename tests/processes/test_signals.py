@@ -19,7 +19,7 @@ with signals.Signals() as received, signals.at_forced_exit(lambda: print("callba
             mutex, library = ctypes.create_string_buffer(128), ctypes.CDLL(None)
             library.pthread_mutex_lock(mutex)
             library.pthread_mutex_lock(mutex)
-        while not received.came():
+        while not received.interrupted():
             time.sleep(0.01)
     for thread in threading.enumerate():
         if thread.name == "signals":
@@ -56,11 +56,11 @@ def test_all_active_contexts_record_the_latest_signal():
         with Signals() as inner:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
-            assert inner.came() and inner.received == outer.received == signal.SIGINT
+            assert inner.interrupted() and inner.received == outer.received == signal.SIGINT
         with Signals() as later:
-            assert later.came()  # the signal may have arrived too late for the context before
+            assert later.interrupted()  # the signal may have arrived too late for the context before
     with Signals() as independent:
-        assert not independent.came()
+        assert not independent.interrupted()
 
 
 def test_the_handlers_before_are_restored():
