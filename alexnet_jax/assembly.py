@@ -1,15 +1,16 @@
-"""From an experiment to its mesh, table of layers, statistics, data, trainer and evaluator; and to a trained network."""
+"""From an experiment to its parts: mesh, table of layers, statistics, data, trainer, evaluator; and to a trained network."""
 
-import dataclasses
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
-from alexnet_jax import columns, hybrid
+from alexnet_jax import columns, hybrid, optim
 from alexnet_jax.data import order, pipeline, sources, statistics
+from alexnet_jax.data.classes import class_count
+from alexnet_jax.data.pipeline import Feed
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
@@ -26,37 +27,109 @@ from alexnet_jax.run.workdir import STATISTICS
 from alexnet_jax.train import Trainer
 
 
+@dataclass(frozen=True)
+class Setup:
+    """An experiment on its devices and its data: what training, evaluation and every look at a network need."""
+
+    experiment: Experiment
+    table: Table
+    mesh: Mesh
+    stats: Statistics
+    data_set: DataSet
+    training: Split | Stream
+    """The training split without the images held out for validation."""
+    validation: Split | Stream
+
+    @property
+    def splits(self) -> dict[str, Split | Stream]:
+        """{train, validation, test}, by the names of --split."""
+        return {"train": self.training, "validation": self.validation, "test": self.data_set.test}
+
+    def feed(self, split: str) -> Feed:
+        """Return the batches of a split on the devices."""
+        return pipeline.feed(self.splits[split], self.mesh, self.experiment.data.workers)
+
+    def trainer(self) -> Trainer:
+        """Return the trainer of this experiment. Raises UsageError when the training split is smaller than a batch."""
+        steps = order.steps_per_epoch(len(self.training), self.experiment.train.batch)
+        return Trainer(self.experiment, self.table, self.mesh, self.stats, steps)
+
+    def evaluator(self) -> Evaluator:
+        """Return an evaluator that sees images as training does."""
+        return Evaluator(self.table, self.mesh, self.stats, self.experiment.data, self.experiment.train)
+
+
+def build_table(experiment: Experiment) -> Table:
+    """Return the table of layers of an experiment. Raises UsageError when its options do not fit together."""
+    return networks.build(experiment.network, class_count(experiment.data))
+
+
 def make_mesh(experiment: Experiment) -> Mesh:
-    """The devices an experiment asks for, in its placement. Starts jax's backend. Raises UsageError when there are too few."""
+    """Return the mesh that an experiment asks for; starts jax's backend. Raises UsageError for too few devices."""
     asked = experiment.mesh
     data, column = columns.mesh_shape(len(jax.devices()), experiment.network.columns, asked.data, asked.column)
     return hybrid.make_mesh(data) if asked.placement == "hybrid" else columns.make_mesh(data, column)
 
 
-def make_trainer(
-    experiment: Experiment, data_set: DataSet, stats: Statistics | None = None, *, to_train: bool = True
-) -> tuple[Trainer, Split | Stream, Split | Stream]:
-    """Mesh, table and statistics for an experiment, with the training and validation splits. Starts jax's backend.
+def describe(mesh: Mesh) -> str:
+    """Return the shape, placement and device kind of a mesh in words."""
+    axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    axes += ", hybrid" if hybrid.is_hybrid(mesh) else ""
+    return f"mesh {axes} ({mesh.devices.flat[0].device_kind})"
 
-    `stats`: those that the parameters were trained with, if they are known; measured otherwise. Unless it is `to_train` a
-    data set may be smaller than what training holds out and takes at a time.
+
+def assemble_training(
+    experiment: Experiment, data_set: DataSet, stats: Statistics | None = None, new_layers: tuple[str, ...] = ()
+) -> Setup:
+    """Assemble an experiment in order to train it.
+
+    Args:
+      experiment: The options.
+      data_set: The data.
+      stats: Statistics that the parameters were trained with. They are measured on the training split when omitted.
+      new_layers: Layers whose learning rate is multiplied by --optim.new_rate.
+
+    Raises:
+      UsageError: The network does not fit the mesh or the images, or the batch does not fit the mesh or the training split.
     """
-    data, options = experiment.data, experiment.train
-    held = data.validation if to_train else min(data.validation, len(data_set.train) - 1)
-    training, validation = pipeline.hold_out(data_set, held, fold_in=data.fold_in)
+    options = experiment.data
+    training, validation = pipeline.hold_out(data_set, options.validation, fold_in=options.fold_in)
     mesh = make_mesh(experiment)
     distributed.check_mesh(mesh)
-    if to_train:
-        _check_batch(experiment, columns.data_replicas(mesh))
+    _check_batch(experiment, columns.data_replicas(mesh))
+    table = _fitting_table(experiment, data_set, mesh)
+    order.steps_per_epoch(len(training), experiment.train.batch)  # a batch that is too large is reported before measuring
+    if stats is None:
+        stats = statistics.measure(training, options)
+    elif options.colour != "none" and stats.colour is None:
+        stats = replace(stats, colour=statistics.measure(training, options).colour)
+    _check_mean(stats, data_set)
+    table = optim.with_rate(table, new_layers, experiment.optim.new_rate)
+    return Setup(experiment, table, mesh, stats, data_set, training, validation)
+
+
+def assemble(experiment: Experiment, data_set: DataSet, stats: Statistics | None = None) -> Setup:
+    """Assemble an experiment in order to run its network without training it.
+
+    The data set may be smaller than a batch, or than the validation split that training would hold out. Arguments and errors
+    are those of `assemble_training`.
+    """
+    options = experiment.data
+    held = min(options.validation, len(data_set.train) - 1)
+    training, validation = pipeline.hold_out(data_set, held, fold_in=options.fold_in)
+    mesh = make_mesh(experiment)
+    distributed.check_mesh(mesh)
+    table = _fitting_table(experiment, data_set, mesh)
+    stats = stats or statistics.measure(training, options)
+    _check_mean(stats, data_set)
+    return Setup(experiment, table, mesh, stats, data_set, training, validation)
+
+
+def _fitting_table(experiment: Experiment, data_set: DataSet, mesh: Mesh) -> Table:
     table = networks.build(experiment.network, len(data_set.classes))
     placement(mesh).check_fits(mesh, table)
     _check_image(experiment, data_set, table)
-    per_epoch = order.steps_per_epoch(len(training), options.batch if to_train else 1)
-    if stats is None or (to_train and data.colour != "none" and stats.colour is None):
-        measured = statistics.measure(training, data)
-        stats = measured if stats is None else dataclasses.replace(stats, colour=measured.colour)
-    _check_mean(stats, data_set)
-    return Trainer(experiment, table, mesh, stats, per_epoch), training, validation
+    return table
 
 
 def _check_batch(experiment: Experiment, devices: int) -> None:
@@ -70,7 +143,7 @@ def _check_batch(experiment: Experiment, devices: int) -> None:
 
 
 def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> None:
-    """The images, or what is cut out of them, are those the network expects."""
+    """Raise UsageError unless the images, or the crops of them, have the shape that the network expects."""
     side, _, channels = data_set.train.image
     crop, padding = experiment.data.crop, experiment.data.crop_padding
     if crop > side + 2 * padding or (experiment.data.views > 1 and crop >= side):
@@ -85,7 +158,7 @@ def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> Non
 
 
 def _check_mean(stats: Statistics, data_set: DataSet) -> None:
-    """A mean image that came with the parameters is as large as the images here."""
+    """Raise UsageError unless a mean image that was saved with the parameters has the size of the images."""
     if stats.mean.shape not in ((1, 1, 3), data_set.train.image):
         trained, here = ("x".join(map(str, shape)) for shape in (stats.mean.shape, data_set.train.image))
         raise UsageError(
@@ -94,45 +167,34 @@ def _check_mean(stats: Statistics, data_set: DataSet) -> None:
         )
 
 
-def make_evaluator(trainer: Trainer) -> Evaluator:
-    """The evaluator of what this trainer trains."""
-    return Evaluator(trainer.table, trainer.mesh, trainer.stats, trainer.experiment.data, trainer.experiment.train)
-
-
-def described(mesh: Mesh) -> str:
-    """A mesh in words."""
-    axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    axes += ", hybrid" if hybrid.is_hybrid(mesh) else ""
-    return f"mesh {axes} ({mesh.devices.flat[0].device_kind})"
+# --- trained networks ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network as a checkpoint has it, and the data it was trained on."""
+    """A network with the parameters of a checkpoint, and the data it was trained on."""
 
+    setup: Setup
     checkpoint: Path
     """The folder of its step."""
-    trainer: Trainer
     parameters: Parameters
-    data_set: DataSet
-    splits: dict[str, Split | Stream]
-    """train (without the images held out), validation and test."""
+
+
+def trained_with(checkpoint: Path) -> Statistics | None:
+    """Return the statistics of the run that a checkpoint belongs to, or None when the run has none."""
+    return statistics.restore(checkpoint.parents[1] / STATISTICS)
 
 
 def load_trained(request: Request) -> Trained:
-    """The checkpoint that a request names, the latest by default, on the devices. Raises UsageError when there is none."""
+    """Restore the checkpoint that a request names, the latest by default. Raises UsageError when it does not exist."""
     set_up_devices(request.experiment, request.process)
-    step = find_step(request.restore or "latest", request.workdir)
+    checkpoint = find_step(request.restore or "latest", request.workdir)
     data_set = distributed.leader_first(lambda: sources.load(request.experiment.data))
-    make = functools.partial(make_trainer, request.experiment, data_set, trained_with(step), to_train=False)
-    trainer, training, validation = distributed.leader_first(make)
-    distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(step)})
-    distributed.connect(trainer.mesh)
-    step, parameters = restore_parameters(request.restore, request.workdir, abstract(trainer.table, trainer.mesh))
-    splits = {"train": training, "validation": validation, "test": data_set.test}
-    return Trained(step, trainer, parameters, data_set, splits)
-
-
-def trained_with(step_folder: Path) -> Statistics | None:
-    """The statistics that lie with the run of a checkpoint: a network sees images as it was trained to. None: none do."""
-    return statistics.restore(step_folder.parents[1] / STATISTICS)
+    setup = distributed.leader_first(
+        functools.partial(assemble, request.experiment, data_set, trained_with(checkpoint)),
+    )
+    distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(checkpoint)})
+    distributed.connect(setup.mesh)
+    expected = abstract(setup.table, setup.mesh)
+    checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)
+    return Trained(setup, checkpoint, parameters)

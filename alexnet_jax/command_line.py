@@ -5,7 +5,7 @@ import dataclasses
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import docstring_parser
 import tyro
@@ -26,7 +26,10 @@ DIGITS_EPOCHS = 5
 NAMED = tuple(name for name, mode in MODES.items() if not mode.flag)
 """Values of --mode."""
 
-Mode = str if TYPE_CHECKING else Literal[NAMED]
+if TYPE_CHECKING:
+    Mode = str
+else:
+    Mode = Literal[NAMED]
 
 MODE_HELP = " ".join(f"{name}: {MODES[name].help}." for name in NAMED)
 
@@ -96,11 +99,11 @@ def _options(info: StructTypeInfo) -> StructConstructorSpec | None:
     """Describe a record to tyro, with each field's docstring as one paragraph: tyro itself keeps the source's line breaks."""
     if info.type not in RECORDS:
         return None
-    texts = {text.args[1]: text.description or "" for text in docstring_parser.parse_from_object(info.type).params}
-    hints = {f.name: f.type for f in dataclasses.fields(info.type)}
+    documented = docstring_parser.parse_from_object(info.type).params
+    texts = {field.args[1]: " ".join((field.description or "").split()) for field in documented}
     fields = tuple(
-        StructFieldSpec(name, hint, getattr(info.default, name), helptext=" ".join(texts.get(name, "").split()) or None)
-        for name, hint in hints.items()
+        StructFieldSpec(f.name, cast(type, f.type), getattr(info.default, f.name), helptext=texts.get(f.name))
+        for f in dataclasses.fields(info.type)
     )
     return StructConstructorSpec(instantiate=info.type, fields=fields)
 

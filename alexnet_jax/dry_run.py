@@ -51,7 +51,8 @@ def show(request: Request) -> None:
     restored_from = check_request(request)
     found, data_set = _data(experiment.data)
     stats = _statistics(data_set.train.image)
-    trainer, training, validation = assembly.make_trainer(experiment, data_set, stats)
+    setup = assembly.assemble_training(experiment, data_set, stats)
+    trainer, training, validation = setup.trainer(), setup.training, setup.validation
     done, folder = _folder(request, restored_from, trainer.total_steps)
     print(folder)
     summarize(request)
@@ -178,7 +179,7 @@ def _reading(trainer: Trainer, training: Stream) -> float:
 
 
 def _devices(trainer: Trainer) -> str:
-    return f"{trainer.mesh.size} of {len(jax.devices())}, {assembly.described(trainer.mesh)}"
+    return f"{trainer.mesh.size} of {len(jax.devices())}, {assembly.describe(trainer.mesh)}"
 
 
 def _memory(measured: Measured) -> str:

@@ -16,7 +16,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import launch
-from alexnet_jax.assembly import make_trainer
+from alexnet_jax.assembly import assemble_training
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
 from alexnet_jax.run.metrics import read_metrics
@@ -71,6 +71,8 @@ def train(workdir, **options):
 def start(arguments, cache, log, *python_options):
     """launch.py in a process of its own, which takes compiled programs from `cache` and writes all it says to `log`."""
     variables = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    # XLA sizes its thread pool by the number of devices, and on some processors the order of its sums by that of threads.
+    variables["JAX_NUM_CPU_DEVICES"] = str(len(jax.devices()))
     command = [sys.executable, *python_options, "launch.py", *map(str, arguments)]
     with log.open("w") as output:
         return subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=output, stderr=subprocess.STDOUT)
@@ -93,7 +95,7 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
     options = {f"network__{name}": value for name, value in network.items()} | {"train__precision": precision}
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
     _, request = read(arguments)
-    return make_trainer(request.experiment, sources.load(request.experiment.data))[0]
+    return assemble_training(request.experiment, sources.load(request.experiment.data)).trainer()
 
 
 def state(run, step=None, on: Trainer | None = None):

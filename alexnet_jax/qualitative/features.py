@@ -42,11 +42,11 @@ def write(request: Request) -> None:
     look, paths = request.look, picture_files(request.look.image)
     _check_extension(look)
     trained = load_trained(request)
-    layer, split = chosen_layer(trained.trainer.table, look.layer), look.split or "test"
+    layer, split = chosen_layer(trained.setup.table, look.layer), look.split or "test"
     path = look.out or Path(f"{layer}-{'pictures' if paths else split}.npz")
     path = output_folder(look.out and path.parent, trained.checkpoint, "features") / path.name
-    about = About(layer=layer, checkpoint=str(trained.checkpoint), classes=list(trained.data_set.classes))
-    pictures = Pictures(paths, trained.splits["test"].image[0]) if paths else None
+    about = About(layer=layer, checkpoint=str(trained.checkpoint), classes=list(trained.setup.data_set.classes))
+    pictures = Pictures(paths, trained.setup.splits["test"].image[0]) if paths else None
     try:
         with FORMATS[path.suffix](path, "label" if pictures is None else "path", about) as add:
             rows, units = _extract(trained, layer, split, pictures, add)
@@ -68,7 +68,7 @@ def _check_extension(look: Look) -> None:
 def _extract(trained: Trained, layer: str, split: str, pictures: Pictures | None, add: Add) -> tuple[int, int]:
     """Pass all vectors to `add`. Return their number and length."""
     extract, rows, units = vectors(trained, layer), 0, 0
-    examples = trained.splits[split]
+    examples = trained.setup.splits[split]
     total = len(examples) if pictures is None else len(pictures)
     size = batch_size(trained, total)
     passing: Iterator[Batch] = batches(examples, size) if pictures is None else pictures.batches(size)

@@ -44,11 +44,11 @@ def show(request: Request) -> None:
     files = picture_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")
-    layer = chosen_layer(trained.trainer.table, request.look.layer)
-    examples = requested(files, trained.splits["test"], TEST_IMAGES)
+    layer = chosen_layer(trained.setup.table, request.look.layer)
+    examples = requested(files, trained.setup.splits["test"], TEST_IMAGES)
     found = _search(trained, layer, examples)
     if found:
-        names, size = trained.data_set.classes, len(trained.splits["train"])
+        names, size = trained.setup.data_set.classes, len(trained.setup.splits["train"])
         print(
             f"Checkpoint: {trained.checkpoint}\nNearest of {size:,} training images by {layer}: class, distance, index\n"
         )
@@ -61,7 +61,7 @@ def show(request: Request) -> None:
 
 def _search(trained: Trained, layer: str, examples: Pictures | Sample) -> list[Neighbours]:
     """Return the neighbours of every readable image."""
-    extract, training = vectors(trained, layer), trained.splits["train"]
+    extract, training = vectors(trained, layer), trained.setup.splits["train"]
     queries = list(examples.batches(batch_size(trained, len(examples))))
     if not queries:
         return []

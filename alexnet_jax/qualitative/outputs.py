@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from alexnet_jax import columns
-from alexnet_jax.assembly import Trained, make_evaluator
+from alexnet_jax.assembly import Trained
 from alexnet_jax.data.augment import normalize, view, views
 from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.errors import UsageError
@@ -20,8 +20,8 @@ def batch_size(trained: Trained, examples: int) -> int:
 
     Powers of two limit the number of compiled programs. The result is a multiple of the data replicas.
     """
-    replicas = columns.data_replicas(trained.trainer.mesh)
-    size = min(trained.trainer.experiment.train.eval_batch, 1 << (examples - 1).bit_length())
+    replicas = columns.data_replicas(trained.setup.mesh)
+    size = min(trained.setup.experiment.train.eval_batch, 1 << (examples - 1).bit_length())
     return -(-size // replicas) * replicas
 
 
@@ -30,7 +30,7 @@ def probabilities(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
 
     As in an evaluation, the softmax is averaged over the experiment's views of a test image.
     """
-    evaluator, place = make_evaluator(trained.trainer), columns.place(trained.trainer.mesh, columns.BATCH_FIRST)
+    evaluator, place = trained.setup.evaluator(), columns.place(trained.setup.mesh, columns.BATCH_FIRST)
 
     def classify(images: np.ndarray) -> np.ndarray:
         unlabelled = np.zeros(len(images), np.int32)
@@ -45,16 +45,16 @@ def vectors(trained: Trained, layer: str) -> Callable[[np.ndarray], jax.Array]:
 
     The network reads the central crop of each image, whatever the number of views in an evaluation.
     """
-    trainer = trained.trainer
-    centre = Data(crop=trainer.experiment.data.crop)
+    setup = trained.setup
+    centre = Data(crop=setup.experiment.data.crop)
 
     @jax.jit
     def extract(parameters: Parameters, images: jax.Array) -> jax.Array:
-        images = jax.lax.with_sharding_constraint(images, columns.place(trainer.mesh, columns.BATCH_FIRST))
-        images = normalize(images, trainer.stats).astype(trainer.experiment.train.precision)
+        images = jax.lax.with_sharding_constraint(images, columns.place(setup.mesh, columns.BATCH_FIRST))
+        images = normalize(images, setup.stats).astype(setup.experiment.train.precision)
         (place,) = views(images.shape[1], centre)
         seen = view(images, place, centre)
-        return activations(trainer.table, trainer.mesh, parameters, seen, layer).astype("float32")
+        return activations(setup.table, setup.mesh, parameters, seen, layer).astype("float32")
 
     return lambda images: extract(trained.parameters, images)
 

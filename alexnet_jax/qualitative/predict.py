@@ -35,8 +35,8 @@ def predict(request: Request) -> None:
     files = picture_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")
-    names = trained.data_set.classes
-    examples = requested(files, trained.splits["test"], TEST_IMAGES)
+    names = trained.setup.data_set.classes
+    examples = requested(files, trained.setup.splits["test"], TEST_IMAGES)
     print(f"Checkpoint: {trained.checkpoint}")
     drawn: list[Prediction] = []
     for found in _predictions(trained, examples):

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,13 +11,13 @@ from PIL import Image
 from running import command, main
 
 from alexnet_jax import columns
-from alexnet_jax.assembly import Trained
+from alexnet_jax.assembly import Setup, Trained
 from alexnet_jax.data.augment import view, views
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.experiment import Data, Experiment
+from alexnet_jax.experiment import DIGITS, Data, Experiment
+from alexnet_jax.model import initialize
 from alexnet_jax.network.table import Conv, Dense, Dropout, MaxPool, ReLU, Table
 from alexnet_jax.qualitative.outputs import batch_size, probabilities
-from alexnet_jax.train import Trainer
 from benchmarks import plain
 
 pytest_plugins = ["running"]
@@ -91,13 +92,18 @@ SMALL = Table(
 )
 
 
+def small(mesh=None, data=DIGITS, stats=None):
+    """The small network on a mesh, as far as it is read here."""
+    return Setup(Experiment("small", data=data), SMALL, mesh, stats, None, None, None)
+
+
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 def test_probabilities_are_averaged_over_the_views(mesh):
     data, stats = Data(crop=6, views=10), Statistics(np.float32([[[90]]]), 60.0)
-    own = Trainer(Experiment("small", data=data), SMALL, columns.make_mesh(*mesh), stats, 1)
-    parameters = own.initial_state().parameters
+    setup = small(columns.make_mesh(*mesh), data, stats)
+    parameters = initialize(SMALL, jax.random.key(0), setup.mesh)
     images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3)).astype(np.uint8)
-    found = probabilities(Trained(None, own, parameters, None, {}))(images)
+    found = probabilities(Trained(setup, Path(), parameters))(images)
     reference, host = jax.jit(functools.partial(plain.logits, SMALL)), jax.device_get(parameters)
     seen = [view((images - np.float32(90)) / 60, place, data) for place in views(9, data)]
     scores = [softmax(np.asarray(reference(host, cut), np.float64)) for cut in seen]
@@ -107,6 +113,6 @@ def test_probabilities_are_averaged_over_the_views(mesh):
 
 @pytest.mark.parametrize(("examples", "replicas", "expected"), [(1, 1, 1), (5, 1, 8), (5, 3, 9), (9000, 4, 500)])
 def test_batches_are_no_larger_than_needed(examples, replicas, expected, monkeypatch):
-    own = Trainer(Experiment("small"), SMALL, None, None, 1)
+    setup = small()
     monkeypatch.setattr(columns, "data_replicas", lambda mesh: replicas)
-    assert batch_size(Trained(None, own, None, None, {}), examples) == expected
+    assert batch_size(Trained(setup, Path(), {}), examples) == expected

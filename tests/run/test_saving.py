@@ -14,9 +14,9 @@ from running import epochs, state, train, trainer
 from test_resume import same_bits
 
 from alexnet_jax import columns
-from alexnet_jax.assembly import make_evaluator
 from alexnet_jax.data import pipeline, sources
 from alexnet_jax.errors import RunError
+from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import Data
 from alexnet_jax.run import checkpoint
 from alexnet_jax.run.checkpoint import Checkpoints
@@ -125,7 +125,8 @@ class Watch:
 def test_nothing_grows_over_fifty_evaluations_and_twenty_saves(tmp_path, compile_cache):
     run, watch = trainer(), Watch()
     data = sources.load(run.experiment.data)
-    split, evaluator, state = pipeline.feed(data.test, run.mesh), make_evaluator(run), run.initial_state()
+    evaluator = Evaluator(run.table, run.mesh, run.stats, run.experiment.data, run.experiment.train)
+    split, state = pipeline.feed(data.test, run.mesh), run.initial_state()
     with closing(Checkpoints(tmp_path)) as checkpoints:
         for number in range(25):
             evaluator(state.parameters, split)
