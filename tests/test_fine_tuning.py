@@ -111,7 +111,7 @@ def test_runs_from_before_this_option_go_on(learned, tmp_path, compile_cache, ca
     [
         (
             ("--restore=.", "--restore_skip=fc9"),
-            "--restore_skip=fc9: alexnet_cifar has no such layer. There are: conv1,",
+            "--restore_skip=fc9: alexnet_cifar has no such layer. Its layers are conv1,",
         ),
         (("--restore_skip=fc8",), "--restore_skip=fc8: expected only with --restore=PATH"),
         (("--optim.new_rate=10",), "--optim.new_rate=10: expected only with --restore_skip"),
