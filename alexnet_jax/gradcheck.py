@@ -80,7 +80,7 @@ def check(request: Request) -> None:
         where, parameters = "fresh parameters", fresh(table, mesh, deviation, seed)
     else:
         where, parameters = restore_parameters(request.restore, request.workdir, abstract(table, mesh))
-    print(f"{table.name}, {where}, {assembly.described(mesh)}, {DIRECTIONS} random directions per leaf\n")
+    print(f"{table.name}, {where}, {assembly.describe(mesh)}, {DIRECTIONS} random directions per leaf\n")
     print(f"{'leaf':16s}{'parameters':>12s}  {'slope':>9s}  {'step':>8s}  relative error")
     with jax.enable_x64(True):
         found = [_printed(each) for each in slopes(table, mesh, parameters, deviation, seed, experiment.mesh.scheme)]
