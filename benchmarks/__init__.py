@@ -1,1 +1,1 @@
-"""What the programs cost, measured against plain jax and PyTorch: `python -m benchmarks.step`, `python -m benchmarks.start`."""
+"""Benchmarks against plain jax and PyTorch: `python -m benchmarks.step`, `benchmarks.start`, `benchmarks.input`."""

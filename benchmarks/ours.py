@@ -1,4 +1,4 @@
-"""Our training step, and its parts one by one; the plain step beside it."""
+"""The training step of this program and its parts, and the plain step in jax."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,17 +24,16 @@ from benchmarks.shares import shares
 from benchmarks.sizes import Job
 
 IMAGES = 1024
-"""Random images on the device, from which each step takes its batch."""
-
+"""Number of random images on the device, from which each step takes its batch."""
 
 SEED = np.uint32(0)
 
 STATISTICS = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
-"""About those of photographs."""
+"""Statistics similar to those of photographs."""
 
 
 class TrainingStep:
-    """The step that launch.py runs, augmentation and all, on a mesh of one or two devices. Each call makes one step."""
+    """The step of launch.py, including augmentation, on a mesh of one or two devices."""
 
     def __init__(self, job: Job, data: int = 1, column: int = 1):
         experiment, table = _with_precision(job), job.table
@@ -48,13 +47,13 @@ class TrainingStep:
         self.steps = 0
 
     def __call__(self) -> Any:
-        """Start a step; gives its loss, not waited for."""
+        """Dispatch a step and return its loss without waiting."""
         self.state, result = self.program(self.state, self.split, self.batches[self.steps % 16], SEED)
         self.steps += 1
         return result["loss"]
 
     def shares(self) -> dict[str, float]:
-        """{layer, 'update' or 'rest': its part of a step's time}."""
+        """Return {layer, 'update' or 'rest': fraction of the time of a step}."""
         return shares(self, self.program.as_text(), self.scopes)
 
 
@@ -64,14 +63,14 @@ def _with_precision(job: Job) -> Experiment:
 
 
 def random_images(number: int, image: tuple[int, int, int], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images and int32 labels."""
+    """Return uint8 images [number, height, width, channels] and int32 labels [number]."""
     generator = np.random.default_rng(0)
     images = generator.integers(256, size=(number, *image), dtype=np.uint8)
     return images, generator.integers(classes, size=number).astype(np.int32)
 
 
 class PlainStep:
-    """The same step written plainly, on a fixed batch of images that are ready."""
+    """The same step in plain jax, on a fixed batch of normalized images."""
 
     def __init__(self, job: Job):
         table = job.table
@@ -93,7 +92,7 @@ class PlainStep:
         self.steps = 0
 
     def __call__(self) -> Any:
-        """Start a step; gives its loss, not waited for."""
+        """Dispatch a step and return its loss without waiting."""
         key = jax.random.key(self.steps)
         self.parameters, self.velocities, loss = self.step(self.parameters, self.velocities, key, self.examples)
         self.steps += 1
@@ -101,12 +100,12 @@ class PlainStep:
 
 
 def wait(result: Any) -> None:
-    """Until what was started has been computed."""
+    """Wait until a dispatched result has been computed."""
     jax.block_until_ready(result)
 
 
 def parts(job: Job) -> dict[str, Callable[[], Any]]:
-    """{name: a function that computes one part of the network, over both columns, and its gradients}."""
+    """Return {name: function that computes one part of the network, for both columns, and its gradients}."""
     found: dict[str, Callable[[], Any]] = {}
     shared = True
     for shape in shapes(job.table):
@@ -124,14 +123,14 @@ def parts(job: Job) -> dict[str, Callable[[], Any]]:
 
 
 def _linear(job: Job, shape: LayerShape, shared: bool) -> Callable[[], Any]:
-    """The convolution or the matrix, its gradient by its inputs left out where they are the images."""
+    """Return a function for a convolution or matrix product and its gradients, without that of the images."""
     spec, number = shape.spec, shape.kernel[0]
 
     def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return layers.conv(x, kernel, spec.stride, spec.padding) if isinstance(spec, Conv) else layers.dense(x, kernel)
 
     def run(kernel: jax.Array, x: jax.Array) -> jax.Array:
-        if shared:  # as columns.py has it: one layer with the kernels of both
+        if shared:  # as in columns.py: one layer with the kernels of both columns
             return one(x, kernel.reshape(-1, *kernel.shape[2:]))
         sums = jnp.stack([one(x[column], kernel[column]) for column in range(number)])
         return sums.sum(0) if spec.crossing == "sum" else sums
@@ -148,7 +147,7 @@ def _part(job: Job, size: tuple[int, ...], function: Callable) -> Callable[[], A
 
 
 def _with_gradients(function: Callable, arguments: tuple[jax.Array, ...], by: int) -> Callable[[], Any]:
-    """A function that computes `function` and its gradients by the first `by` arguments."""
+    """Return a function that computes `function` and its gradients with respect to the first `by` arguments."""
 
     @jax.jit
     def run(g: jax.Array, arguments: tuple[jax.Array, ...]) -> Any:
@@ -164,11 +163,11 @@ def _normal(shape: tuple[int, ...]) -> np.ndarray:
 
 
 PRODUCT = 2048
-"""Rows of two square matrices whose product shows what a CPU can do at best; four times as many on an accelerator."""
+"""Rows of two square matrices whose product gives the peak rate of a CPU; four times as many on an accelerator."""
 
 
 class Product:
-    """Their product."""
+    """The product of two square matrices."""
 
     def __init__(self, job: Job):
         self.rows = PRODUCT if jax.default_backend() == "cpu" else 4 * PRODUCT
@@ -177,9 +176,9 @@ class Product:
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions."""
+        """The number of multiplications and additions."""
         return 2 * self.rows**3
 
     def __call__(self) -> Any:
-        """Start it."""
+        """Dispatch the product and return it without waiting."""
         return self.run(self.a, self.b)

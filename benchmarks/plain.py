@@ -1,8 +1,7 @@
-"""The networks once more, plainly: grouped convolutions, `reduce_window`, powers, whole matrices, one device.
+"""The networks in plain jax on one device: grouped convolutions, `reduce_window`, powers and dense matrices.
 
-What the field would write first, and so the baseline of `benchmarks.step`; the tests take it as their reference, for which
-reason it is written from the meaning of the specs in table.py and imports nothing else from the package. Activations are
-[batch, maps, height, width] with the columns' maps one after the other.
+This is the baseline of `benchmarks.step` and the reference of the tests. It therefore follows the meaning of the specs in
+table.py and imports nothing else from the package. Activations are [batch, maps, height, width], the maps of column 0 first.
 """
 
 import math
@@ -16,28 +15,31 @@ from alexnet_jax.network.table import LRN, AvgPool, Conv, Dropout, MapNorm, MaxP
 
 
 def loss(table, parameters, images, labels, masks=None):
-    """Mean cross-entropy of images [batch, height, width, channels]."""
+    """Return the mean cross-entropy of images [batch, height, width, channels]."""
     scores = logits(table, parameters, images, masks)
     right = jnp.sum(scores * jax.nn.one_hot(labels, scores.shape[1], dtype=scores.dtype), 1)
     return jnp.mean(jax.scipy.special.logsumexp(scores, axis=1) - right)
 
 
 def logits(table, parameters, images, masks=None):
-    """Of images [batch, height, width, channels]: [batch, classes]. masks {layer: [columns, units, batch]} in training."""
-    x, split = images.transpose(0, 3, 1, 2), False  # split: x holds different maps for each column
+    """Return logits [batch, classes] of images [batch, height, width, channels].
+
+    masks: {layer: [columns, units, batch]} in training, None at test time.
+    """
+    x, separate = images.transpose(0, 3, 1, 2), False  # separate: x contains different maps for each column
     for spec in table.layers:
         kernel, bias = parameters[spec.name]["kernel"], parameters[spec.name]["bias"]
-        alone = split and spec.crossing is None
+        own_column = separate and spec.crossing is None
         if isinstance(spec, Conv) and spec.local:
             x = _local(spec, x, kernel)
         elif isinstance(spec, Conv):
-            x = _convolution(spec, x, kernel, groups=table.columns if alone else 1)
+            x = _convolution(spec, x, kernel, groups=table.columns if own_column else 1)
         else:
-            x = _matrix(spec, x, kernel, alone)
+            x = _matrix(spec, x, kernel, own_column)
         x = x + bias.reshape(1, x.shape[1], *(bias.shape[2:] if bias.ndim > 2 else (1,) * (x.ndim - 2)))
-        split = spec.crossing != "sum"
+        separate = spec.crossing != "sum"
         for part in spec.after:
-            x = _after(part, x, table.columns if split else 1, (masks or {}).get(spec.name))
+            x = _after(part, x, table.columns if separate else 1, (masks or {}).get(spec.name))
     return x
 
 
@@ -53,18 +55,18 @@ def _convolution(spec, x, kernel, groups):
 
 
 def _local(spec, x, kernel):
-    """Unshared weights, one column: each output pixel has a kernel of its own [out, in, k, k, height, width]."""
+    """Apply unshared weights in one column: each output pixel has a separate kernel, [out, in, k, k, height, width]."""
     own = kernel[0].reshape(kernel.shape[1], -1, *kernel.shape[5:])
     strides, padding = (spec.stride, spec.stride), [spec.padding, spec.padding]
     return lax.conv_general_dilated_local(x, own, strides, padding, kernel.shape[3:5])
 
 
-def _matrix(spec, x, kernel, alone):
+def _matrix(spec, x, kernel, own_column):
     columns, units, inputs = kernel.shape
     x = x.reshape(x.shape[0], -1)
     if spec.crossing == "sum":
         return x @ kernel.transpose(1, 0, 2).reshape(units, columns * inputs).T
-    if alone:  # block diagonal
+    if own_column:  # block diagonal
         return jnp.concatenate([x[:, c * inputs : (c + 1) * inputs] @ kernel[c].T for c in range(columns)], 1)
     return x @ kernel.reshape(columns * units, inputs).T
 
@@ -100,10 +102,10 @@ def _normalized(part, x, window):
     return x / (part.k + part.alpha * total) ** part.beta
 
 
-def _pool(part, x, join, start):
+def _pool(part, x, reduce, start):
     over = [(0, 0), (0, 0)]
     for size in x.shape[2:]:
         windows = math.ceil((size - part.window) / part.stride) + 1
         over.append((0, (windows - 1) * part.stride + part.window - size))
     window, strides = (1, 1, part.window, part.window), (1, 1, part.stride, part.stride)
-    return lax.reduce_window(x, np.array(start, x.dtype), join, window, strides, over)
+    return lax.reduce_window(x, np.array(start, x.dtype), reduce, window, strides, over)

@@ -1,4 +1,4 @@
-"""The same tables as PyTorch modules: what a good PyTorch program does with them. Imported only where torch is installed."""
+"""The tables as idiomatic PyTorch modules. Importing this module requires torch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,26 +12,26 @@ from alexnet_jax.network.table import LRN, Conv, Dropout, Layer, LayerShape, Max
 
 
 class Network(nn.Module):
-    """Images [batch, channels, height, width] to logits [batch, classes]; columns are the groups of a convolution."""
+    """A network from images [batch, channels, height, width] to logits [batch, classes], with columns as groups."""
 
     def __init__(self, table: Table):
         super().__init__()
         self.layers = nn.ModuleList()
-        shared = True  # whether every column sees the same input, as at the image
+        shared = True  # whether all columns read the same input, as at the image
         for shape in shapes(table):
             parts = [after(part, table.columns) for part in shape.spec.after]
             self.layers.append(nn.Sequential(*linear(shape, shared), *parts))
             shared = shape.spec.crossing == "sum"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The logits, before the softmax."""
+        """Return the logits."""
         for layer in self.layers:
             x = layer(x)
         return x
 
 
 def linear(shape: LayerShape, shared: bool, *, bias: bool = True) -> list[nn.Module]:
-    """The convolution or matrix of a layer. Raises ValueError for a dense layer whose columns do not talk: none is shipped."""
+    """Return the convolution or matrix of a layer. Raises ValueError for a dense layer without a crossing."""
     spec: Layer = shape.spec
     columns, out, inputs = shape.kernel[:3]
     if isinstance(spec, Conv):
@@ -49,7 +49,7 @@ def linear(shape: LayerShape, shared: bool, *, bias: bool = True) -> list[nn.Mod
 
 
 def after(part: Any, columns: int) -> nn.Module:
-    """A part of a layer. Raises ValueError for one that no measured table has."""
+    """Return a part of a layer as a module. Raises ValueError for a part that no measured table has."""
     match part:
         case ReLU():
             return nn.ReLU(inplace=True)
@@ -59,29 +59,29 @@ def after(part: Any, columns: int) -> nn.Module:
             return ColumnLRN(part, columns)
         case Dropout():
             return nn.Dropout(part.probability)
-    raise ValueError(f"{part}: not among the measured layers")
+    raise ValueError(f"{part} is not part of a measured network")
 
 
 class ColumnLRN(nn.Module):
-    """LRN within each column; torch divides alpha by the number of maps, the paper does not."""
+    """LRN within each column. torch divides alpha by the number of maps, the paper does not."""
 
     def __init__(self, part: LRN, columns: int):
         super().__init__()
         self.part, self.columns = part, columns
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Of x [batch, maps, height, width], the columns' maps one after the other."""
+        """Normalize x [batch, maps, height, width], the maps of column 0 first."""
         one = lambda x: functional.local_response_norm(  # noqa: E731
             x, self.part.size, self.part.alpha * self.part.size, self.part.beta, self.part.k
         )
         batch, maps, *image = x.shape
-        if x.is_contiguous():  # a column of an image is an image of its own, without a copy
+        if x.is_contiguous():  # each column becomes an image, without a copy
             return one(x.view(batch * self.columns, maps // self.columns, *image)).view_as(x)
         return torch.cat([one(part) for part in x.chunk(self.columns, 1)], 1)
 
 
 def load(network: Network, table: Table, parameters: dict) -> None:
-    """Copy {layer: {'kernel', 'bias'}} of numpy arrays into a network."""
+    """Copy NumPy parameters {layer: {'kernel', 'bias'}} into a network."""
     with torch.no_grad():
         for spec, layer in zip(table.layers, network.layers, strict=True):
             module = next(m for m in layer if isinstance(m, nn.Conv2d | nn.Linear))
@@ -95,13 +95,13 @@ def load(network: Network, table: Table, parameters: dict) -> None:
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DEVICE_NAME = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu"
 
-if DEVICE.type == "cuda":  # as jax does: products in TF32, and the fastest of cudnn's algorithms
+if DEVICE.type == "cuda":  # as in jax: products in TF32, and autotuned cuDNN algorithms
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
 
 
 def wait(result: Any) -> None:
-    """Until what was started has been computed."""
+    """Wait until all dispatched work has been computed."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
@@ -109,7 +109,7 @@ def wait(result: Any) -> None:
 def training_step(
     table: Table, batch: int, precision: str, *, channels_last: bool, compiled: bool
 ) -> Callable[[], Any]:
-    """A function that makes one step of SGD with momentum on fixed random images and gives the loss, not waited for."""
+    """Return a function that dispatches one step of SGD with momentum on fixed random images and returns the loss."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     height, width, channels = table.image
     network = Network(table).to(DEVICE, memory_format=layout)
@@ -134,15 +134,15 @@ def _precision(name: str) -> torch.autocast:
 
 
 def parts(table: Table, batch: int, precision: str, *, channels_last: bool) -> dict[str, Callable[[], Any]]:
-    """{name: a function that computes one part of the network and its gradients}, under the names of `ours.parts`."""
+    """Return {name: function that computes one part of the network and its gradients}, with the names of `ours.parts`."""
     found = {}
     columns, shared = table.columns, True
     time = partial(_with_gradients, precision=precision, channels_last=channels_last)
     for shape in shapes(table):
         spec, maps = shape.spec, shape.inputs[0]
-        whole = shared or spec.crossing == "gather"
-        module = nn.Sequential(*linear(shape, shared, bias=False))  # ours is timed without one too
-        inputs = (batch, maps if whole else columns * maps, *shape.inputs[1:])
+        complete = shared or spec.crossing == "gather"
+        module = nn.Sequential(*linear(shape, shared, bias=False))  # `ours` is timed without a bias too
+        inputs = (batch, maps if complete else columns * maps, *shape.inputs[1:])
         found[spec.name] = time(module, inputs, images=spec is table.layers[0])
         size = (batch, columns * shape.convolved[0], *shape.convolved[1:])
         for part in spec.after:
@@ -158,7 +158,7 @@ def parts(table: Table, batch: int, precision: str, *, channels_last: bool) -> d
 def _with_gradients(
     module: nn.Module, shape: tuple[int, ...], *, precision: str, channels_last: bool, images: bool = False
 ) -> Callable[[], Any]:
-    """A function that computes a module and its gradients; that by its inputs is left out where they are the images."""
+    """Return a function that computes a module and its gradients, without that of the inputs if they are images."""
     layout = torch.channels_last if channels_last and len(shape) == 4 else torch.contiguous_format
     module = module.to(DEVICE, memory_format=layout)
     x = torch.randn(shape, device=DEVICE).contiguous(memory_format=layout).requires_grad_(not images)

@@ -1,4 +1,4 @@
-"""Programs that are timed against each other in one run: each in its own process, all alternating, never two at once."""
+"""Programs timed against each other: each in a separate process, taking turns, never two at the same time."""
 
 import contextlib
 import json
@@ -18,90 +18,90 @@ from benchmarks.sizes import Job
 ROOT = Path(__file__).resolve().parents[1]
 
 REST = 0.1
-"""Seconds before a program's turn, in which the threads of the one before go to sleep."""
+"""Seconds before a program's turn, in which the threads of the previous program become idle."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Milliseconds of one thing in one program, over all rounds."""
+    """Milliseconds of one measurement of one program, one value per round."""
 
     ms: list[float]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return statistics.median(self.ms)
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles, as a fraction of the median."""
+        """Half the interquartile range as a fraction of the median."""
         low, _, high = statistics.quantiles(self.ms, n=4) if len(self.ms) > 1 else (0.0, 0.0, 0.0)
         return (high - low) / 2 / self.median
 
 
 class Rival:
-    """One program in its process. It idles but while it is asked."""
+    """A program in a separate process, which is idle between requests."""
 
     def __init__(self, program: str, job: Job):
-        """Start it, and wait until it is compiled and warm. Raises RuntimeError with what it said when it could not."""
+        """Start the program and wait until it is compiled. Raises RuntimeError with its error message if it ends."""
         self.program = program
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         command = [sys.executable, "-m", "benchmarks.worker", program, job.size, str(job.batch), job.precision]
-        variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # they share the memory of a GPU
-        self._process = subprocess.Popen(
+        variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the programs share the memory of a GPU
+        self.process = subprocess.Popen(
             command,
             cwd=ROOT,
             env=os.environ | variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             text=True,
         )
-        first = self._answer()
+        first = self._response()
         self.names: list[str] = first["names"]
         self.device: str = first["device"]
         self.operations: int | None = first["operations"]
 
     def time(self, name: str, times: int = 1) -> float:
-        """Milliseconds of one call, from so many that are waited for together."""
-        return self._ask(name=name, times=times)["ms"]
+        """Return the milliseconds per call, averaged over `times` calls."""
+        return self._request(name=name, times=times)["ms"]
 
     def shares(self) -> dict[str, float]:
-        """{layer: its part of a step's time}; only the program `ours` knows it."""
-        return self._ask(name="shares")["shares"]
+        """Return {layer: fraction of the time of a step}; only for the program `ours`."""
+        return self._request(name="shares")["shares"]
 
     def memory(self) -> int:
-        """The largest resident memory it had so far, in MiB."""
-        return self._ask(name="memory")["memory"]
+        """Return the peak resident memory so far, in MiB."""
+        return self._request(name="memory")["memory"]
 
     def end(self) -> None:
-        """Stop it, whatever it is doing."""
-        self._process.kill()
-        self._process.communicate()
-        self._said.close()
+        """Kill the process."""
+        self.process.kill()
+        self.process.communicate()
+        self._stderr.close()
 
-    def _ask(self, **question: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended, which is told below
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
-        return self._answer()
+    def _request(self, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # reported below
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        return self._response()
 
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+    def _response(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
         if line:
             return json.loads(line)
-        status = self._process.wait()
-        self._said.seek(0)
-        lines = self._said.read().strip().splitlines() or ["nothing"]
-        telling = next((line for line in reversed(lines) if "Error" in line), lines[-1])
-        raise RuntimeError(f"{self.program} ended with status {status}; it said: {telling}")
+        status = self.process.wait()
+        self._stderr.seek(0)
+        lines = self._stderr.read().strip().splitlines() or ["no output"]
+        message = next((line for line in reversed(lines) if "Error" in line), lines[-1])
+        raise RuntimeError(f"{self.program} ended with status {status}; its error: {message}")
 
 
 @contextlib.contextmanager
 def started(programs: list[str], job: Job) -> Iterator[dict[str, Rival]]:
-    """{program: it}, of those that start; one that cannot, a compiler missing say, is told of and left out."""
+    """Yield {program: rival} for the programs that start. Programs that fail, such as without a compiler, are reported."""
     rivals: dict[str, Rival] = {}
     try:
         for program in programs:
@@ -109,7 +109,7 @@ def started(programs: list[str], job: Job) -> Iterator[dict[str, Rival]]:
             try:
                 rivals[program] = Rival(program, job)
             except RuntimeError as problem:
-                print(f"  left out: {problem}", flush=True)
+                print(f"  skipped: {problem}", flush=True)
         yield rivals
     finally:
         for rival in rivals.values():
@@ -117,11 +117,11 @@ def started(programs: list[str], job: Job) -> Iterator[dict[str, Rival]]:
 
 
 def alternate(rivals: dict[str, Rival], name: str, rounds: int, times: int = 1) -> dict[str, Times]:
-    """{program: its times}: every round asks each of them in turn, so that a slow moment of the machine meets them all."""
+    """Return {program: times}. The programs take turns in every round, so that a slow moment affects all of them."""
     found: dict[str, list[float]] = {program: [] for program in rivals}
     for _ in range(rounds):
         for program, rival in rivals.items():
             time.sleep(REST)
-            rival.time(name)  # its memory has been out of the caches while others computed
+            rival.time(name)  # refills the caches after the other programs
             found[program].append(rival.time(name, times))
     return {program: Times(ms) for program, ms in found.items()}

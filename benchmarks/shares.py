@@ -1,4 +1,4 @@
-"""How the time of a compiled jax program divides over the named scopes in it."""
+"""The division of a compiled jax program's time among its named scopes."""
 
 import gzip
 import json
@@ -15,23 +15,23 @@ INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = .*op_name="(?P<s
 
 
 def shares(run: Callable[[], Any], program: str, scopes: list[str], steps: int = 3) -> dict[str, float]:
-    """{scope: its part of the time of all operations}, what belongs to none of them under 'rest'.
+    """Return {scope: fraction of the time of all operations}, with 'rest' for operations outside the scopes.
 
-    `program` is the text of the compiled program, which says in which scope each operation was written. Operations run
-    beside each other, so their times add up to more than the time of a step; their parts of the sum are given.
+    `program` is the text of the compiled program, which contains the scope of each operation. Operations overlap, so the sum of
+    their times exceeds the time of a step; the fractions are of this sum.
     """
     times = _times(run, steps)
-    written = {match["name"]: match["scope"] for match in INSTRUCTION.finditer(program)}
+    scope_of = {match["name"]: match["scope"] for match in INSTRUCTION.finditer(program)}
     found = Counter(dict.fromkeys([*scopes, "rest"], 0.0))
     for operation, time in times.items():
-        words = re.findall(r"\w+", written.get(operation, ""))
+        words = re.findall(r"\w+", scope_of.get(operation, ""))
         found[next((scope for scope in scopes if scope in words), "rest")] += time
     total = sum(found.values())
     return {scope: time / total for scope, time in found.items()}
 
 
 def _times(run: Callable[[], Any], steps: int) -> Counter[str]:
-    """{operation of the compiled program: its time}, from jax's own profiler."""
+    """Return {operation of the compiled program: time} from jax's profiler."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(steps):

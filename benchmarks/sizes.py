@@ -1,4 +1,4 @@
-"""The networks that are measured, by the names of their experiments, and the batches they are measured at."""
+"""The measured networks, by the names of their experiments, and their batch sizes."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ BATCHES = {
     "alexnet_cifar_full": {"cpu": (128,), "gpu": (128, 512)},
     "alexnet_imagenet": {"cpu": (32,), "gpu": (128, 512)},
 }
-"""{size: {device: batches}}"""
+"""{size: {device: batch sizes}}."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network at one batch, in one type of number."""
+    """A network with a batch size and a precision."""
 
     size: str
     batch: int
@@ -25,16 +25,16 @@ class Job:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment of that name, as it is shipped."""
+        """The experiment as shipped."""
         return experiments.experiment(self.size)
 
     @property
     def table(self) -> Table:
-        """Its layers."""
+        """The table of layers."""
         return networks.build(self.experiment.network, CLASSES[self.experiment.data.name])
 
     @property
     def operations(self) -> int:
-        """Of one training step, as usually counted: three times those of the forward pass, but the first layer's input."""
+        """Operations of one training step: three times the forward pass, without the gradient of the images."""
         first, *rest = (shape.operations for shape in shapes(self.table))
         return self.batch * (2 * first + 3 * sum(rest))

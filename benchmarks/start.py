@@ -1,9 +1,7 @@
-"""What comes before and around the steps: the input, and the time from a start to its first step.
+"""The time from a start to the first step, and the time of the input alone: `python -m benchmarks.start`.
 
-python -m benchmarks.start
-
-The first start compiles into an empty folder, the second finds the compiled programs there; both find the decoded images that
-an earlier run has cached. PyTorch, where installed, is imported by tensorboardX and costs each of them a second or two.
+The first start compiles into an empty cache, the second start uses it. Both use the decoded images that an earlier run cached.
+If PyTorch is installed, tensorboardX imports it, which adds one or two seconds to both.
 """
 
 import json
@@ -25,17 +23,17 @@ from benchmarks.rivals import ROOT
 
 @dataclass(frozen=True)
 class Options:
-    """Time of the input without training, and from a start to its first step, cold and warm."""
+    """Measure the time from a start to the first step, with an empty and a filled cache, and the time of the input."""
 
     exp: str = "alexnet_cifar"
-    """Which experiment; alexnet_digits needs no download."""
+    """The experiment; alexnet_digits needs no download."""
 
 
 def main(options: Options) -> None:
-    """Measure and print."""
+    """Measure and print the times."""
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:
-        for compiled in ("nothing compiled before", "with the compiled programs of the first"):
+        for compiled in ("with an empty compilation cache", "with the compilation cache of the first start"):
             seconds = first_step(options.exp, Path(folder))
             print(f"{options.exp}: from start to first step {seconds:.1f} s, {compiled}", flush=True)
     seconds = input_seconds(options.exp)
@@ -43,8 +41,8 @@ def main(options: Options) -> None:
 
 
 def first_step(name: str, folder: Path) -> float:
-    """Seconds until the first line of metrics.jsonl. Raises UsageError when the run ends before it."""
-    with tempfile.TemporaryDirectory() as run, tempfile.TemporaryFile("w+") as said:
+    """Return the seconds until the first line of metrics.jsonl. Raises UsageError if the run ends before it."""
+    with tempfile.TemporaryDirectory() as run, tempfile.TemporaryFile("w+") as errors:
         options = [f"--exp={name}", f"--workdir={run}/run", "--train.log_every=1", "--data.fallback=error"]
         environment = {"JAX_COMPILATION_CACHE_DIR": str(folder)}
         start = time.monotonic()
@@ -53,13 +51,13 @@ def first_step(name: str, folder: Path) -> float:
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=errors,
         )
         metrics = Path(run, "run", "metrics.jsonl")
         while not (metrics.exists() and b"\n" in metrics.read_bytes()):
             if process.poll() is not None:
-                said.seek(0)
-                raise UsageError(said.read().strip())
+                errors.seek(0)
+                raise UsageError(errors.read().strip())
             time.sleep(0.02)
         seconds = time.monotonic() - start
         process.kill()
@@ -69,7 +67,7 @@ def first_step(name: str, folder: Path) -> float:
 
 
 def input_seconds(name: str, images: int = 45_000) -> float:
-    """Seconds in which the device takes an epoch of so many images from the data set and augments it; nothing is trained."""
+    """Return the seconds in which the device selects and augments an epoch of images, without training."""
     import jax
 
     from alexnet_jax import columns

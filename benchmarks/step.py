@@ -1,8 +1,8 @@
-"""Time of a training step: ours against plain jax and PyTorch, in one run, on the device there is.
+"""The time of a training step against plain jax and PyTorch, on the default device.
 
 python -m benchmarks.step                              all sizes
-python -m benchmarks.step --size=alexnet_cifar_full    one of them
-python -m benchmarks.step --parts                      layer by layer instead, against PyTorch
+python -m benchmarks.step --size=alexnet_cifar_full    one size
+python -m benchmarks.step --parts                      each part of the network, against PyTorch
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, TypedDict, get_args
 
 import tyro
 
@@ -23,57 +23,81 @@ Program = Literal[
 ]
 PARTS = ["parts", "pytorch_parts", "pytorch_parts_channels_last"]
 TIMES = {"cpu": 1, "gpu": 20}
-"""Steps that are waited for together: on a GPU one alone would show the way to it and back."""
-NO_TORCH = "PyTorch is not installed; for the comparison: pip install -r requirements-bench.txt -c constraints.txt"
+"""Steps per measurement: a single step on a GPU would measure the latency of its dispatch."""
+NO_TORCH = "PyTorch is not installed. To compare with it: pip install -r requirements-bench.txt -c constraints.txt"
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time of a training step: ours against plain jax and PyTorch, in one run."""
+    """Measure the time of a training step against plain jax and PyTorch."""
 
     size: Literal["alexnet_cifar", "alexnet_cifar_full", "alexnet_imagenet"] | None = None
-    """One size; all of them by default."""
+    """The network; by default all networks in sizes.py."""
     batch: int | None = None
-    """Images per step. By default those of sizes.py for this device."""
+    """Images per step; by default the batch sizes in sizes.py for this device."""
     programs: tuple[Program, ...] = ()
-    """Which to time; all that can run here by default."""
+    """The programs to measure; by default all that can run on this device."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of all programs."""
+    """Precision of all programs."""
     rounds: int = 7
-    """Rounds of one step of each program."""
+    """Number of rounds; each program runs once in every round."""
     parts: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Time each part of the network, forward and backward, instead of the step."""
     json: Path | None = None
     """Also write the rows to this file."""
 
 
+class StepRow(TypedDict):
+    """The measurement of one program in the JSON file."""
+
+    size: str
+    batch: int
+    precision: str
+    program: str
+    median_ms: float
+    spread: float  # half the interquartile range as a fraction of the median
+    images_per_s: float
+    of_peak: float  # fraction of the rate of a matrix product
+    peak_rss_mb: int
+
+
+class PartRow(TypedDict):
+    """The measurement of one part of the network in the JSON file."""
+
+    size: str
+    batch: int
+    precision: str
+    part: str
+    ms: dict[str, float]  # {program: milliseconds}
+
+
 def main(options: Options) -> None:
-    """Measure, print, write."""
+    """Measure, print and write the rows."""
     if options.rounds < 1 or (options.batch is not None and options.batch < 1):
         raise SystemExit(f"--rounds={options.rounds} --batch={options.batch}: expected at least 1.")
     kind = backend()
     if not has_torch():
         print(NO_TORCH)
     if kind == "gpu" and options.precision == "float32":
-        print("float32 is multiplied in TF32, by jax and by PyTorch.")
-    rows: list[dict[str, Any]] = []
+        print("jax and PyTorch multiply float32 in TF32.")
+    rows: list[StepRow | PartRow] = []
     for size in [options.size] if options.size else BATCHES:
         for batch in [options.batch] if options.batch else BATCHES[size][kind]:
             measure = measure_parts if options.parts else measure_step
             rows += measure(Job(size, batch, options.precision), options, kind)
-            if options.json:  # after each size, so that an interrupted run keeps what it has
+            if options.json:  # after each size, so that an interrupted run keeps its rows
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def backend() -> Literal["cpu", "gpu"]:
-    """What jax computes on; asked in another process, since one that holds a GPU would take memory from those measured."""
+    """Return jax's backend, found in another process, because this process would take memory of the GPU."""
     ask = "import jax; print(jax.default_backend())"
-    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
-    return "cpu" if said.strip() == "cpu" else "gpu"
+    output = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    return "cpu" if output.strip() == "cpu" else "gpu"
 
 
 def has_torch() -> bool:
-    """Whether PyTorch is installed, found out without importing it."""
+    """Return whether PyTorch is installed, without importing it."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -82,8 +106,8 @@ def can_run(program: str, kind: str) -> bool:
     return (has_torch() or not program.startswith("pytorch")) and (kind == "cpu" or not program.endswith("on_two"))
 
 
-def measure_step(job: Job, options: Options, kind: str) -> list[dict[str, Any]]:
-    """One row per program, the fastest first."""
+def measure_step(job: Job, options: Options, kind: str) -> list[StepRow]:
+    """Return one row per program, the fastest first."""
     print(f"\n{job.size}, batch {job.batch}, {job.precision}", flush=True)
     wanted = list(options.programs) or [program for program in get_args(Program) if can_run(program, kind)]
     with started([*wanted, "product"], job) as rivals:
@@ -98,17 +122,17 @@ def measure_step(job: Job, options: Options, kind: str) -> list[dict[str, Any]]:
     )
     rows = []
     for program, time in sorted(times.items(), key=lambda item: item[1].median):
-        row = {
-            "size": job.size,
-            "batch": job.batch,
-            "precision": job.precision,
-            "program": program,
-            "median_ms": time.median,
-            "spread": time.spread,
-            "images_per_s": 1000 * job.batch / time.median,
-            "of_peak": job.operations / time.median / 1e6 / peak,
-            "peak_rss_mb": memory[program],
-        }
+        row = StepRow(
+            size=job.size,
+            batch=job.batch,
+            precision=job.precision,
+            program=program,
+            median_ms=time.median,
+            spread=time.spread,
+            images_per_s=1000 * job.batch / time.median,
+            of_peak=job.operations / time.median / 1e6 / peak,
+            peak_rss_mb=memory[program],
+        )
         faster = f"{time.median / times['ours'].median:7.2f}x" if "ours" in times else ""
         print(
             f"  {program:22s} {time.median:7.1f} {time.spread:7.1%} {row['images_per_s']:9.0f} {row['of_peak']:8.0%} "
@@ -116,17 +140,17 @@ def measure_step(job: Job, options: Options, kind: str) -> list[dict[str, Any]]:
         )
         rows.append(row)
     if shares:
-        print("  where ours spends it: " + ", ".join(f"{name} {part:.0%}" for name, part in shares.items()), flush=True)
+        print("  time of ours by layer: " + ", ".join(f"{name} {part:.0%}" for name, part in shares.items()), flush=True)
     return rows
 
 
-def measure_parts(job: Job, options: Options, kind: str) -> list[dict[str, Any]]:
-    """One row per part of the network."""
+def measure_parts(job: Job, options: Options, kind: str) -> list[PartRow]:
+    """Return one row per part of the network."""
     print(f"\n{job.size}, batch {job.batch}, {job.precision}: each part forward and backward, ms", flush=True)
     rows = []
     with started([program for program in PARTS if can_run(program, kind)], job) as rivals:
         if "parts" not in rivals:
-            raise SystemExit("Ours did not start.")
+            raise SystemExit("The program `ours` did not start; the messages above have its error.")
         print(f"  {'part':12s} {'ours':>7s} {'pytorch':>8s} {'channels_last':>14s} {'ours is':>8s}")
         for name in rivals["parts"].names:
             found = alternate(rivals, name, options.rounds, 2 * TIMES[kind])
@@ -135,7 +159,7 @@ def measure_parts(job: Job, options: Options, kind: str) -> list[dict[str, Any]]
             faster = f"{best / ms['parts']:7.2f}x" if best else ""
             pytorch = [f"{ms[program]:.1f}" if program in ms else "" for program in PARTS[1:]]
             print(f"  {name:12s} {ms['parts']:7.1f} {pytorch[0]:>8s} {pytorch[1]:>14s} {faster:>8s}", flush=True)
-            rows.append({"size": job.size, "batch": job.batch, "precision": job.precision, "part": name, "ms": ms})
+            rows.append(PartRow(size=job.size, batch=job.batch, precision=job.precision, part=name, ms=ms))
     return rows
 
 

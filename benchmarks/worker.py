@@ -1,7 +1,7 @@
-"""One program in a process of its own: `python -m benchmarks.worker PROGRAM SIZE BATCH PRECISION`, driven by rivals.py.
+"""A measured program: `python -m benchmarks.worker PROGRAM SIZE BATCH PRECISION`, started by rivals.py.
 
-Each line on standard input is a question, each line of the answer JSON: {"name", "times"} has something timed, {"name":
-"memory"} and {"name": "shares"} ask for what their answers are called.
+Each line on standard input is a request in JSON, each line on standard output its response. {"name", "times"} measures calls,
+{"name": "memory"} returns {"memory"}, and {"name": "shares"} returns {"shares"}.
 """
 
 import json
@@ -17,11 +17,11 @@ from alexnet_jax.processes.allocator import keep_memory
 from benchmarks.sizes import Job
 
 Timed = dict[str, Callable[[], Any]]
-"""{name: a function that starts something and gives what to wait for}"""
+"""{name: function that dispatches a computation and returns its result}."""
 
 
 def ours(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
-    """What of jax's can be timed, how to wait for it, and the name of the device."""
+    """Return the functions of a jax program, a function that waits for a result, and the name of the device."""
     import jax
 
     if "on_two" in program:
@@ -40,10 +40,10 @@ def ours(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
 
 
 def pytorch(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
-    """The same of PyTorch's."""
+    """Return the same for a PyTorch program."""
     from benchmarks import pytorch
 
-    last = program not in ("pytorch", "pytorch_parts")  # torch.compile is given what is usually the faster layout
+    last = program not in ("pytorch", "pytorch_parts")  # torch.compile gets the layout that is usually faster
     if "parts" in program:
         return pytorch.parts(job.table, job.batch, job.precision, channels_last=last), pytorch.wait, pytorch.DEVICE_NAME
     compiled = program == "pytorch_compile"
@@ -52,11 +52,11 @@ def pytorch(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
 
 
 def main(program: str, size: str, batch: str, precision: str) -> None:
-    """Build, say {"names", "device"}, and answer until there are no more questions."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    tell = lambda **values: print(json.dumps(values), file=answers, flush=True)  # noqa: E731
-    if program != "plain":  # plain jax has what it is given; the others are set alike
+    """Build the program, report its names and device, and respond to requests until the input ends."""
+    responses = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # output of libraries must not mix with responses
+    respond = lambda **values: print(json.dumps(values), file=responses, flush=True)  # noqa: E731
+    if program != "plain":  # plain jax keeps the default allocator
         keep_memory()
     build = pytorch if program.startswith("pytorch") else ours
     timed, wait, device = build(Job(size, int(batch), precision), program)
@@ -64,26 +64,26 @@ def main(program: str, size: str, batch: str, precision: str) -> None:
         wait(function())
         wait(function())
     operations = getattr(timed.get("step"), "operations", None)
-    tell(names=list(timed), device=device, operations=operations)
+    respond(names=list(timed), device=device, operations=operations)
     for line in sys.stdin:
-        question = json.loads(line)
-        match question["name"]:
+        request = json.loads(line)
+        match request["name"]:
             case "memory":
-                tell(memory=peak_memory())
+                respond(memory=peak_memory())
             case "shares":
-                tell(shares=timed["step"].shares())  # type: ignore[attr-defined] - only the step of ours is asked
+                respond(shares=timed["step"].shares())  # type: ignore[attr-defined] - only requested from `ours`
             case name:
                 start = time.perf_counter()
-                for _ in range(question["times"]):
+                for _ in range(request["times"]):
                     result = timed[name]()
                 wait(result)
-                tell(ms=1000 * (time.perf_counter() - start) / question["times"])
+                respond(ms=1000 * (time.perf_counter() - start) / request["times"])
 
 
 def peak_memory() -> int:
-    """The largest resident memory this process had, in MiB."""
+    """Return the peak resident memory of this process, in MiB."""
     status = Path("/proc/self/status")
-    if status.exists():  # where getrusage would tell that of the process that started this one, if it is larger
+    if status.exists():  # getrusage may report the peak of the parent process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) // 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**20

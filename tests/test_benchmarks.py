@@ -1,4 +1,4 @@
-"""The benchmarks measure the networks they name, and end well where something is missing."""
+"""The benchmarks measure the networks that they name, and report programs that fail."""
 
 import json
 import re
@@ -16,12 +16,12 @@ from alexnet_jax.network.table import shapes
 from benchmarks import plain, rivals, shares, sizes, start, step
 from benchmarks.sizes import Job
 
-SMALL = "alexnet_digits"  # not among the sizes on the command line, but quick to compile
+SMALL = "alexnet_digits"  # no size of the command line, but quick to compile
 
 
-def test_operations_are_those_usually_counted():
+def test_operations_of_a_training_step():
     job = Job("alexnet_cifar_full", 128)
-    assert job.operations == pytest.approx(188e9, rel=0.02)  # one convolution or matrix: once forward, twice backward
+    assert job.operations == pytest.approx(188e9, rel=0.02)  # once forward, twice backward
 
 
 @pytest.mark.parametrize("size", sizes.BATCHES)
@@ -32,7 +32,7 @@ def test_every_size_is_an_experiment(size):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_pytorch_network_is_the_plain_one(narrow, channels_last):
+def test_the_pytorch_network_equals_the_plain_one(narrow, channels_last):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed (requirements-bench.txt)")
     from benchmarks import pytorch
 
@@ -41,7 +41,7 @@ def test_the_pytorch_network_is_the_plain_one(narrow, channels_last):
     images, _ = random_examples(table, 3, dtype=np.float32)
     network = pytorch.Network(table).eval()
     halved = {name: dict(leaves) for name, leaves in parameters.items()}
-    for name in ("fc7", "fc8"):  # torch scales dropped units in training, the paper what comes out of them at test
+    for name in ("fc7", "fc8"):  # torch scales units in training, the paper at test time
         halved[name]["kernel"] = parameters[name]["kernel"] * np.float32(0.5)
     pytorch.load(network, table, halved)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -51,7 +51,7 @@ def test_the_pytorch_network_is_the_plain_one(narrow, channels_last):
 
 
 @pytest.mark.evidence
-def test_one_run_measures_each_program_and_writes_its_rows(tmp_path, capsys, monkeypatch):
+def test_a_run_measures_a_program_and_writes_its_row(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(step, "backend", lambda: "cpu")
     file = tmp_path / "rows.json"
     step.main(step.Options(SMALL, 16, ("ours",), rounds=2, json=file))
@@ -62,26 +62,26 @@ def test_one_run_measures_each_program_and_writes_its_rows(tmp_path, capsys, mon
     assert 100 < row["peak_rss_mb"] < 2048
     assert row["of_peak"] > 0
     shown = capsys.readouterr().out
-    spent = dict(re.findall(r"(\w+) (\d+)%", shown.split("where ours spends it: ")[1]))
+    spent = dict(re.findall(r"(\w+) (\d+)%", shown.split("time of ours by layer: ")[1]))
     assert int(spent["conv2"]) > 5 and int(spent["rest"]) < 30
 
 
-def test_a_program_that_cannot_run_is_left_out_and_says_why(capsys):
-    with rivals.started(["nonsense"], Job(SMALL, 2)) as there:
-        assert there == {}
-    said = capsys.readouterr().out
-    assert "nonsense: compiling" in said and "left out: nonsense ended with status 1; it said: KeyError" in said
+def test_a_program_that_fails_is_reported_and_skipped(capsys):
+    with rivals.started(["nonsense"], Job(SMALL, 2)) as programs:
+        assert programs == {}
+    output = capsys.readouterr().out
+    assert "nonsense: compiling" in output and "skipped: nonsense ended with status 1; its error: KeyError" in output
 
 
-def test_a_program_that_ends_between_two_questions_is_told():
-    with rivals.started(["product"], Job(SMALL, 2)) as there:
-        there["product"]._process.kill()
-        there["product"]._process.wait()
+def test_a_program_that_ends_between_requests_is_reported():
+    with rivals.started(["product"], Job(SMALL, 2)) as programs:
+        programs["product"].process.kill()
+        programs["product"].process.wait()
         with pytest.raises(RuntimeError, match="product ended with status -9"):
-            there["product"].time("step")
+            programs["product"].time("step")
 
 
-def test_parts_have_the_same_names_and_gradients_of_every_layer():
+def test_parts_have_the_names_and_gradients_of_pytorchs():
     pytest.importorskip("torch", reason="PyTorch is not installed (requirements-bench.txt)")
     from benchmarks import ours, pytorch
 
@@ -95,10 +95,10 @@ def test_parts_have_the_same_names_and_gradients_of_every_layer():
         assert sizes_ == sorted(gradient.numel() for gradient in theirs[name]()), name
 
 
-def test_shares_add_up_and_know_their_scopes():
+def test_shares_of_scopes_add_up_to_one():
     def work(x):
         with jax.named_scope("conv1"):
-            x = layers.dense(x, x)  # its gradient is written out, and belongs to the layer too
+            x = layers.dense(x, x)  # its custom gradient belongs to the layer too
         with jax.named_scope("fc8"):
             return (x @ x).sum()
 
@@ -110,11 +110,11 @@ def test_shares_add_up_and_know_their_scopes():
     assert found["update"] == 0
 
 
-def test_the_input_alone_is_timed():
+def test_the_input_alone_is_measured():
     assert start.input_seconds("alexnet_digits", images=200) > 0
 
 
-def test_a_start_that_fails_is_told(tmp_path):
+def test_a_start_that_fails_is_an_error(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.start", "--exp=alexnet_nowhere"], cwd=ROOT, capture_output=True, text=True
     )
@@ -123,7 +123,7 @@ def test_a_start_that_fails_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("options", [["--rounds=0"], ["--size=alexnet_nowhere"], ["--batch=0"]])
-def test_wrong_options_are_told(options):
+def test_wrong_options_are_an_error(options):
     run = subprocess.run([sys.executable, "-m", "benchmarks.step", *options], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode != 0
     assert options[0].split("=")[0] in run.stderr + run.stdout and "Traceback" not in run.stderr
