@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
-from jax.sharding import Mesh
 
-from alexnet_jax import columns, hybrid, optim
+from alexnet_jax import optim
+from alexnet_jax.columns import Columns, mesh_shape
 from alexnet_jax.data import order, pipeline, sources, statistics
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.pipeline import Feed
@@ -16,9 +16,11 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.model import Parameters, abstract, placement
+from alexnet_jax.hybrid import Hybrid
+from alexnet_jax.model import Parameters, abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
+from alexnet_jax.network.placement import Placement
 from alexnet_jax.network.table import Table
 from alexnet_jax.processes import distributed
 from alexnet_jax.processes.devices import set_up_devices
@@ -33,7 +35,7 @@ class Setup:
 
     experiment: Experiment
     table: Table
-    mesh: Mesh
+    placement: Placement
     stats: Statistics
     data_set: DataSet
     training: Split | Stream
@@ -47,16 +49,16 @@ class Setup:
 
     def feed(self, split: str) -> Feed:
         """Return the batches of a split on the devices."""
-        return pipeline.feed(self.splits[split], self.mesh, self.experiment.data.workers)
+        return pipeline.feed(self.splits[split], self.placement, self.experiment.data.workers)
 
     def trainer(self) -> Trainer:
         """Return the trainer of this experiment. Raises UsageError when the training split is smaller than a batch."""
         steps = order.steps_per_epoch(len(self.training), self.experiment.train.batch)
-        return Trainer(self.experiment, self.table, self.mesh, self.stats, steps)
+        return Trainer(self.experiment, self.table, self.placement, self.stats, steps)
 
     def evaluator(self) -> Evaluator:
         """Return an evaluator that sees images as training does."""
-        return Evaluator(self.table, self.mesh, self.stats, self.experiment.data, self.experiment.train)
+        return Evaluator(self.table, self.placement, self.stats, self.experiment.data, self.experiment.train)
 
 
 def build_table(experiment: Experiment) -> Table:
@@ -64,17 +66,18 @@ def build_table(experiment: Experiment) -> Table:
     return networks.build(experiment.network, class_count(experiment.data))
 
 
-def make_mesh(experiment: Experiment) -> Mesh:
-    """Return the mesh that an experiment asks for; starts jax's backend. Raises UsageError for too few devices."""
+def make_placement(experiment: Experiment) -> Placement:
+    """Return the placement that an experiment asks for; starts jax's backend. Raises UsageError for too few devices."""
     asked = experiment.mesh
-    data, column = columns.mesh_shape(len(jax.devices()), experiment.network.columns, asked.data, asked.column)
-    return hybrid.make_mesh(data) if asked.placement == "hybrid" else columns.make_mesh(data, column)
+    data, column = mesh_shape(len(jax.devices()), experiment.network.columns, asked.data, asked.column)
+    return Hybrid.over(data, asked.scheme) if asked.placement == "hybrid" else Columns.over(data, column)
 
 
-def describe(mesh: Mesh) -> str:
-    """Return the shape, placement and device kind of a mesh in words."""
+def describe(placement: Placement) -> str:
+    """Return a placement in words: the shape of its mesh and the kind of its devices."""
+    mesh = placement.mesh
     axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    axes += ", hybrid" if hybrid.is_hybrid(mesh) else ""
+    axes += ", hybrid" if isinstance(placement, Hybrid) else ""
     return f"mesh {axes} ({mesh.devices.flat[0].device_kind})"
 
 
@@ -94,10 +97,10 @@ def assemble_training(
     """
     options = experiment.data
     training, validation = pipeline.hold_out(data_set, options.validation, fold_in=options.fold_in)
-    mesh = make_mesh(experiment)
-    distributed.check_mesh(mesh)
-    _check_batch(experiment, columns.data_replicas(mesh))
-    table = _fitting_table(experiment, data_set, mesh)
+    placement = make_placement(experiment)
+    distributed.check_mesh(placement.mesh)
+    _check_batch(experiment, placement)
+    table = _fitting_table(experiment, data_set, placement)
     order.steps_per_epoch(len(training), experiment.train.batch)  # a batch that is too large is reported before measuring
     if stats is None:
         stats = statistics.measure(training, options)
@@ -105,7 +108,7 @@ def assemble_training(
         stats = replace(stats, colour=statistics.measure(training, options).colour)
     _check_mean(stats, data_set)
     table = optim.with_rate(table, new_layers, experiment.optim.new_rate)
-    return Setup(experiment, table, mesh, stats, data_set, training, validation)
+    return Setup(experiment, table, placement, stats, data_set, training, validation)
 
 
 def assemble(experiment: Experiment, data_set: DataSet, stats: Statistics | None = None) -> Setup:
@@ -117,23 +120,23 @@ def assemble(experiment: Experiment, data_set: DataSet, stats: Statistics | None
     options = experiment.data
     held = min(options.validation, len(data_set.train) - 1)
     training, validation = pipeline.hold_out(data_set, held, fold_in=options.fold_in)
-    mesh = make_mesh(experiment)
-    distributed.check_mesh(mesh)
-    table = _fitting_table(experiment, data_set, mesh)
+    placement = make_placement(experiment)
+    distributed.check_mesh(placement.mesh)
+    table = _fitting_table(experiment, data_set, placement)
     stats = stats or statistics.measure(training, options)
     _check_mean(stats, data_set)
-    return Setup(experiment, table, mesh, stats, data_set, training, validation)
+    return Setup(experiment, table, placement, stats, data_set, training, validation)
 
 
-def _fitting_table(experiment: Experiment, data_set: DataSet, mesh: Mesh) -> Table:
+def _fitting_table(experiment: Experiment, data_set: DataSet, placement: Placement) -> Table:
     table = networks.build(experiment.network, len(data_set.classes))
-    placement(mesh).check_fits(mesh, table)
+    placement.check_fits(table)
     _check_image(experiment, data_set, table)
     return table
 
 
-def _check_batch(experiment: Experiment, devices: int) -> None:
-    batch, slices = experiment.train.batch, devices if experiment.mesh.scheme == "slices" else 1
+def _check_batch(experiment: Experiment, placement: Placement) -> None:
+    batch, devices, slices = experiment.train.batch, placement.replicas, placement.slices
     if batch % (devices * slices):
         of = f", in {slices} slices each (--mesh.scheme=slices)" if slices > 1 else ""
         raise UsageError(
@@ -194,7 +197,7 @@ def load_trained(request: Request) -> Trained:
         functools.partial(assemble, request.experiment, data_set, trained_with(checkpoint)),
     )
     distributed.check_same({"data": data_set.fingerprint, "checkpoint": str(checkpoint)})
-    distributed.connect(setup.mesh)
-    expected = abstract(setup.table, setup.mesh)
+    distributed.connect(setup.placement.mesh)
+    expected = abstract(setup.table, setup.placement)
     checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)
     return Trained(setup, checkpoint, parameters)

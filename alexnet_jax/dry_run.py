@@ -159,15 +159,15 @@ def _examples(trainer: Trainer, training: Split | Stream) -> tuple[pipeline.OnDe
     """As a feed's `training` gives them."""
     batch = trainer.experiment.train.batch
     if isinstance(training, Split):
-        return pipeline.put(training, trainer.mesh), np.arange(batch, dtype=np.int32)
-    random, place = np.random.default_rng(0), columns.place(trainer.mesh, columns.BATCH_FIRST)
+        return pipeline.put(training, trainer.placement), np.arange(batch, dtype=np.int32)
+    random, sharding = np.random.default_rng(0), trainer.placement.sharding(columns.BATCH_FIRST)
     images = random.integers(0, 256, (batch, *training.image), np.uint8)
-    return pipeline.OnDevice(*(jax.device_put(x, place) for x in (images, np.zeros(batch, np.int32)))), None
+    return pipeline.OnDevice(*(jax.device_put(x, sharding) for x in (images, np.zeros(batch, np.int32)))), None
 
 
 def _reading(trainer: Trainer, training: Stream) -> float:
     options = trainer.experiment.train
-    feed = pipeline.feed(training, trainer.mesh, trainer.experiment.data.workers)
+    feed = pipeline.feed(training, trainer.placement, trainer.experiment.data.workers)
     with contextlib.closing(feed.training(0, STEPS, options.batch, options.seed)) as batches:
         start = time.perf_counter()
         for _ in batches:
@@ -179,7 +179,7 @@ def _reading(trainer: Trainer, training: Stream) -> float:
 
 
 def _devices(trainer: Trainer) -> str:
-    return f"{trainer.mesh.size} of {len(jax.devices())}, {assembly.describe(trainer.mesh)}"
+    return f"{trainer.placement.mesh.size} of {len(jax.devices())}, {assembly.describe(trainer.placement)}"
 
 
 def _memory(measured: Measured) -> str:
@@ -207,7 +207,7 @@ def _disk(measured: Measured, request: Request) -> str:
 def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test: int) -> str:
     """A CPU reads and computes with the same cores; an accelerator computes while the CPU reads."""
     options, together = trainer.experiment.train, measured.step + measured.reading
-    if trainer.mesh.devices.flat[0].platform != "cpu":
+    if trainer.placement.mesh.devices.flat[0].platform != "cpu":
         together = max(measured.step, measured.reading)
     views = trainer.experiment.data.views
     left = trainer.total_steps - done

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from alexnet_jax import columns
 from alexnet_jax.data.augment import View, normalize, view, views
@@ -18,6 +17,7 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import Diverged
 from alexnet_jax.experiment import Data, Train
 from alexnet_jax.model import Parameters, cross_entropy, logits
+from alexnet_jax.network.placement import Placement
 from alexnet_jax.network.table import Table
 
 
@@ -43,22 +43,26 @@ class Evaluator:
     """
 
     def __init__(
-        self, table: Table, mesh: Mesh, stats: Statistics, data: Data | None = None, train: Train | None = None
+        self,
+        table: Table,
+        placement: Placement,
+        stats: Statistics,
+        data: Data | None = None,
+        train: Train | None = None,
     ):
         data, train = data or Data(), train or Train()
-        self.mesh = mesh
-        replicas = columns.data_replicas(mesh)
+        self.placement, replicas = placement, placement.replicas
         self.batch = -(-train.eval_batch // replicas) * replicas  # rounded up: the numbers do not depend on it
-        batch_first = columns.place(mesh, columns.BATCH_FIRST)
+        batch_first = placement.sharding(columns.BATCH_FIRST)
 
         @jax.jit
         def see(parameters: Parameters, examples: OnDevice, indices: jax.Array | None, place: View) -> jax.Array:
             images = jax.lax.with_sharding_constraint(examples.take(indices).images, batch_first)
             seen = view(normalize(images, stats).astype(train.precision), place, data)
-            return logits(table, mesh, parameters, seen).T
+            return logits(table, placement, parameters, seen).T
 
         # A few numbers an image, which every process of a run counts.
-        @functools.partial(jax.jit, out_shardings=columns.place(mesh, columns.WHOLE))
+        @functools.partial(jax.jit, out_shardings=placement.sharding(columns.WHOLE))
         def judge(scores: jax.Array, examples: OnDevice, indices: jax.Array | None) -> tuple[jax.Array, jax.Array]:
             labels = examples.take(indices).labels
             return cross_entropy(scores, labels), rank(scores, labels)

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from alexnet_jax import assembly, columns
+from alexnet_jax import assembly
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError
 from alexnet_jax.model import Parameters, abstract, dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
+from alexnet_jax.network.placement import Placement
 from alexnet_jax.network.table import Table
 from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.run.restore import restore_parameters
@@ -74,26 +74,26 @@ def check(request: Request) -> None:
     experiment = request.experiment
     set_up_devices(experiment)
     table = networks.build(experiment.network, class_count(experiment.data))
-    mesh = assembly.make_mesh(experiment)
+    placement = assembly.make_placement(experiment)
     seed, deviation = experiment.train.seed, PIXELS[experiment.data.scale]
     if request.restore is None:
-        where, parameters = "fresh parameters", fresh(table, mesh, deviation, seed)
+        where, parameters = "fresh parameters", fresh(table, placement, deviation, seed)
     else:
-        where, parameters = restore_parameters(request.restore, request.workdir, abstract(table, mesh))
-    print(f"{table.name}, {where}, {assembly.describe(mesh)}, {DIRECTIONS} random directions per leaf\n")
+        where, parameters = restore_parameters(request.restore, request.workdir, abstract(table, placement))
+    print(f"{table.name}, {where}, {assembly.describe(placement)}, {DIRECTIONS} random directions per leaf\n")
     print(f"{'leaf':16s}{'parameters':>12s}  {'slope':>9s}  {'step':>8s}  relative error")
     with jax.enable_x64(True):
-        found = [_printed(each) for each in slopes(table, mesh, parameters, deviation, seed, experiment.mesh.scheme)]
+        found = [_printed(each) for each in slopes(table, placement, parameters, deviation, seed)]
     judge(found)
 
 
-def fresh(table: Table, mesh: Mesh, deviation: float, seed: int) -> Parameters:
+def fresh(table: Table, placement: Placement, deviation: float, seed: int) -> Parameters:
     """Return parameters at which every leaf matters: He's weights, biases with N(0, 0.01) added, and logits of about 1.
 
     deviation: standard deviation of the images.
     """
     he = tuple(dataclasses.replace(spec, weight_std="he") for spec in table.layers)
-    parameters = initialize(dataclasses.replace(table, layers=he), jax.random.key(seed), mesh)
+    parameters = initialize(dataclasses.replace(table, layers=he), jax.random.key(seed), placement)
     noise = _numbers(seed, 0)
     for leaves in parameters.values():
         off = np.asarray(leaves["bias"]) + 0.01 * noise.standard_normal(leaves["bias"].shape, np.float32)
@@ -107,17 +107,14 @@ def _numbers(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
-def slopes(
-    table: Table, mesh: Mesh, parameters: Parameters, deviation: float, seed: int, scheme: str = "whole"
-) -> Iterator[Slopes]:
+def slopes(table: Table, placement: Placement, parameters: Parameters, deviation: float, seed: int) -> Iterator[Slopes]:
     """Yield the slopes of every leaf. Requires jax.enable_x64.
 
-    deviation: standard deviation of the images. scheme: `--mesh.scheme`.
+    deviation: standard deviation of the images.
     """
-    devices = columns.data_replicas(mesh)
-    number = EXAMPLES * devices * (devices if scheme == "slices" else 1)
+    number = EXAMPLES * placement.replicas * placement.slices
     batch, signs = _batch(table, number, deviation, seed), _numbers(seed, 1)
-    evaluate = functools.partial(loss_and_gradients, table, mesh, scheme=scheme)
+    evaluate = functools.partial(loss_and_gradients, table, placement)
     parameters = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf.astype("float64"), tree))(parameters)
     _, gradients = jax.jit(evaluate)(parameters, *batch)
     # XLA removes the operations that only the gradients need.

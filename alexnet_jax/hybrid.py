@@ -14,6 +14,9 @@ How the images are gathered is the paper's choice of three schemes: `whole`, its
 of every device's share after the other, so that the layers can work at one while the next is on its way.
 """
 
+from dataclasses import dataclass
+from typing import Literal, Self, cast
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -21,82 +24,121 @@ from jax.sharding import AbstractMesh, AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns
-from alexnet_jax.columns import DATA, LOGITS, WHOLE
+from alexnet_jax.columns import DATA, LOGITS, WHOLE, Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.network import layers
+from alexnet_jax.network.placement import Masks, Parameters, Placement
 from alexnet_jax.network.table import Conv, Dense, Layer, Table, shapes
+
+Scheme = Literal["whole", "slices"]
 
 UNITS, UNIT_BIASES = P(None, DATA, None), P(None, DATA)
 """[1, units, inputs or batch]: kernels and masks of fully connected layers; and [1, units]."""
 INPUTS = P(None, None, DATA)
-"""[1, units, inputs]: the kernel of a layer that sums; [1, units, batch]: masks that go by images."""
+"""[1, units, inputs]: the kernel of a layer that sums; [1, units, batch]: masks of layers sharded by images."""
 
 
 # --- the mesh --------------------------------------------------------------------------------------------------------
 
 
 def make_mesh(devices: int = 1) -> Mesh:
-    """A mesh over so many devices, for this placement. Raises UsageError when there are fewer."""
+    """Return a mesh over the first devices, for this placement. Raise UsageError when there are fewer."""
     available = jax.devices()
     columns.mesh_shape(len(available), 1, devices, 1)
     return jax.make_mesh((devices,), (DATA,), (AxisType.Auto,), devices=available[:devices])
 
 
-def abstract_mesh(devices: int) -> AbstractMesh:
-    """The same without devices, for tracing."""
-    return AbstractMesh((devices,), (DATA,), axis_types=(AxisType.Auto,))
+def abstract_mesh(devices: int) -> Mesh:
+    """Return the same mesh without devices: a program can be traced on it, though not run."""
+    return cast(Mesh, AbstractMesh((devices,), (DATA,), axis_types=(AxisType.Auto,)))
 
 
-def is_hybrid(mesh: Mesh | AbstractMesh) -> bool:
-    """Whether a mesh means this placement: it has no axis for columns."""
-    return tuple(mesh.axis_names) == (DATA,)
+def placement_of(mesh: Mesh, scheme: Scheme = "whole") -> Placement:
+    """Return the placement that a mesh is meant for: `Hybrid` if it has no axis for columns, else `Columns`."""
+    return Hybrid(mesh, scheme) if tuple(mesh.axis_names) == (DATA,) else Columns(mesh)
 
 
-def check_fits(mesh: Mesh, table: Table) -> None:
-    """Raise UsageError unless the table has one column, and its fully connected layers divide over the mesh."""
-    devices = columns.data_replicas(mesh)
-    if table.columns != 1:
-        raise UsageError(
-            f"{table.name} has {table.columns} columns; the hybrid placement is for one. Use --network.columns=1 "
-            "(--network.kernels=merged is the network of One weird trick), or --mesh.placement=columns."
-        )
-    for shape in shapes(table):
-        _, units, inputs = shape.kernel[:3]
-        number, what = (inputs, "inputs") if shape.spec.crossing == "sum" else (units, "units")
-        if isinstance(shape.spec, Dense) and number % devices:
+@dataclass(frozen=True)
+class Hybrid(Placement):
+    """Convolutions sharded by images, fully connected layers by units; how a training step gathers the images."""
+
+    scheme: Scheme = "whole"
+
+    @classmethod
+    def over(cls, devices: int = 1, scheme: Scheme = "whole") -> Self:
+        """Return this placement on the first devices. Raise UsageError when there are fewer."""
+        return cls(make_mesh(devices), scheme)
+
+    @property
+    def replicas(self) -> int:
+        """Number of shares into which a batch is divided."""
+        return self.mesh.shape[DATA]
+
+    @property
+    def slices(self) -> int:
+        """Number of slices in which a training step works through each share of its batch."""
+        return self.replicas if self.scheme == "slices" else 1
+
+    def check_fits(self, table: Table) -> None:
+        """Raise UsageError unless the table has one column, and its fully connected layers divide over the mesh."""
+        if table.columns != 1:
             raise UsageError(
-                f"The {number} {what} of {shape.spec.name} do not divide over {devices} devices. Change --mesh.data, or the "
-                "network (--network.fc_units)."
+                f"{table.name} has {table.columns} columns; the hybrid placement is for one. Use --network.columns=1 "
+                "(--network.kernels=merged is the network of One weird trick), or --mesh.placement=columns."
             )
+        for shape in shapes(table):
+            _, units, inputs = shape.kernel[:3]
+            number, what = (inputs, "inputs") if shape.spec.crossing == "sum" else (units, "units")
+            if isinstance(shape.spec, Dense) and number % self.replicas:
+                raise UsageError(
+                    f"The {number} {what} of {shape.spec.name} do not divide over {self.replicas} devices. Change "
+                    "--mesh.data, or the network (--network.fc_units)."
+                )
 
+    def parameter_specs(self, table: Table) -> dict[str, dict[str, P]]:
+        """Return {layer: {'kernel', 'bias'}}: convolutions are replicated, fully connected layers sharded by units."""
 
-# --- where things live -----------------------------------------------------------------------------------------------
+        def specs(layer: Layer) -> dict[str, P]:
+            if isinstance(layer, Conv):
+                return {"kernel": WHOLE, "bias": WHOLE}
+            if layer.crossing == "sum":
+                return {"kernel": INPUTS, "bias": WHOLE}
+            return {"kernel": UNITS, "bias": UNIT_BIASES}
 
+        return {layer.name: specs(layer) for layer in table.layers}
 
-def parameter_specs(table: Table) -> dict[str, dict[str, P]]:
-    """{layer: {'kernel': spec, 'bias': spec}}: convolutions whole on every device, fully connected layers split by units."""
+    def mask_specs(self, table: Table) -> dict[str, P]:
+        """Return {layer: spec}: a mask [1, units, batch] is sharded as the activations it multiplies."""
+        return {layer.name: UNITS if _by_units(layer) else INPUTS for layer in table.layers}
 
-    def specs(layer: Layer) -> dict[str, P]:
-        if isinstance(layer, Conv):
-            return {"kernel": WHOLE, "bias": WHOLE}
-        if layer.crossing == "sum":
-            return {"kernel": INPUTS, "bias": WHOLE}
-        return {"kernel": UNITS, "bias": UNIT_BIASES}
+    def output_spec(self, table: Table) -> P:
+        """Return the spec of logits, of [1, maps, height, width, batch] or of [1, units, batch]."""
+        *_, last = shapes(table)
+        if last.spec.crossing == "sum":
+            return LOGITS
+        return UNITS if _by_units(last.spec) else P(None, *(None for _ in last.outputs), DATA)
 
-    return {layer.name: specs(layer) for layer in table.layers}
-
-
-def mask_specs(table: Table) -> dict[str, P]:
-    """{layer: where its dropout mask [1, units, batch] lives}: with what it is multiplied with."""
-    return {layer.name: UNITS if _by_units(layer) else INPUTS for layer in table.layers}
-
-
-def output_spec(table: Table) -> P:
-    """Of what the last layer of a table gives: LOGITS, or [1, maps, height, width, batch], or [1, units, batch]."""
-    *_, last = shapes(table)
-    if last.spec.crossing == "sum":
-        return LOGITS
-    return UNITS if _by_units(last.spec) else P(None, *(None for _ in last.outputs), DATA)
+    def forward(self, table: Table, parameters: Parameters, images: jax.Array, masks: Masks | None = None) -> jax.Array:
+        """Return logits [classes, own images]. At test (masks None) the images are gathered whole under either scheme."""
+        slices = 1 if masks is None else self.slices
+        convolutions = [spec for spec in table.layers if isinstance(spec, Conv)]
+        connected = [spec for spec in table.layers if isinstance(spec, Dense)]
+        masks, h = masks or {}, images
+        for spec in convolutions:
+            with jax.named_scope(spec.name):
+                (h,) = columns.own_columns(
+                    spec, parameters[spec.name], h.astype(images.dtype), True, masks.get(spec.name)
+                )
+        if not connected:
+            return h[None]
+        parameters = {spec.name: _shared_by_slices(spec, parameters[spec.name]) for spec in connected}
+        outputs = []
+        for i in range(slices):
+            cut = {
+                spec.name: _slice_of_mask(spec, masks[spec.name], i, slices) for spec in connected if spec.name in masks
+            }
+            outputs.append(_fully_connected(connected, parameters, _slice(h, i, slices), cut))
+        return jnp.concatenate(outputs, -1)
 
 
 def _by_units(layer: Layer) -> bool:
@@ -126,32 +168,7 @@ def own_images(partial: jax.Array) -> jax.Array:
     return lax.psum_scatter(partial, DATA, scatter_dimension=1, tiled=True)
 
 
-# --- the forward pass ------------------------------------------------------------------------------------------------
-
-
-def forward(
-    table: Table,
-    parameters: dict,
-    images: jax.Array,
-    masks: dict[str, jax.Array] | None = None,
-    scheme: str = "whole",
-) -> jax.Array:
-    """What `columns.forward` gives, with parameters and masks placed as above; runs inside `columns.split`."""
-    convolutions = [spec for spec in table.layers if isinstance(spec, Conv)]
-    connected = [spec for spec in table.layers if isinstance(spec, Dense)]
-    masks, h = masks or {}, images
-    for spec in convolutions:
-        with jax.named_scope(spec.name):
-            (h,) = columns.own_columns(spec, parameters[spec.name], h.astype(images.dtype), True, masks.get(spec.name))
-    if not connected:
-        return h[None]
-    slices = lax.axis_size(DATA) if scheme == "slices" else 1
-    parameters = {spec.name: _shared_by_slices(spec, parameters[spec.name]) for spec in connected}
-    outputs = []
-    for i in range(slices):
-        cut = {spec.name: _slice_of_mask(spec, masks[spec.name], i, slices) for spec in connected if spec.name in masks}
-        outputs.append(_fully_connected(connected, parameters, _slice(h, i, slices), cut))
-    return jnp.concatenate(outputs, -1)
+# --- the fully connected layers ----------------------------------------------------------------------------------------
 
 
 def _shared_by_slices(spec: Dense, parameters: dict) -> dict:

@@ -2,49 +2,42 @@
 
 import functools
 import math
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from alexnet_jax import columns, hybrid
+from alexnet_jax import columns
 from alexnet_jax.errors import UsageError
+from alexnet_jax.hybrid import placement_of
 from alexnet_jax.network import networks
+from alexnet_jax.network.placement import Masks, Parameters, Placement
 from alexnet_jax.network.table import Dropout, Table, shapes
 
-Parameters = dict[str, dict[str, jax.Array]]
+
+def shardings(table: Table, placement: Placement) -> dict[str, dict[str, NamedSharding]]:
+    """Return the sharding of each parameter, {layer: {'kernel', 'bias'}}. Raise UsageError when the table does not fit."""
+    placement.check_fits(table)
+    return jax.tree.map(placement.sharding, placement.parameter_specs(table))
 
 
-def placement(mesh: Mesh | AbstractMesh) -> ModuleType:
-    """The file that says where things live and what moves on this mesh: columns.py, or hybrid.py for one of its meshes."""
-    return hybrid if hybrid.is_hybrid(mesh) else columns
+def initialize(table: Table, key: jax.Array, placement: Placement) -> Parameters:
+    """Return initial parameters {layer: {'kernel', 'bias'}}, float32, created on the devices that keep them.
 
-
-def places(table: Table, mesh: Mesh) -> dict[str, dict[str, NamedSharding]]:
-    """{layer: {'kernel', 'bias'}}: where each parameter lives. Raises UsageError when the table does not fit the mesh."""
-    placement(mesh).check_fits(mesh, table)
-    return jax.tree.map(lambda spec: columns.place(mesh, spec), placement(mesh).parameter_specs(table))
-
-
-def initialize(table: Table, key: jax.Array, mesh: Mesh) -> Parameters:
-    """Initial parameters {layer: {'kernel', 'bias'}}, float32, made where they will live and never moved.
-
-    The numbers are the same on every mesh. Raises UsageError when the table does not fit this one.
+    The numbers are the same on every mesh. Raise UsageError when the table does not fit this one.
     """
-    return jax.jit(lambda key: _draw(table, key), out_shardings=places(table, mesh))(key)
+    return jax.jit(lambda key: _draw(table, key), out_shardings=shardings(table, placement))(key)
 
 
-def abstract(table: Table, mesh: Mesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    """Shapes, types and places of the parameters that `initialize` makes, for restoring them. Raises UsageError as it does."""
+def abstract(table: Table, placement: Placement) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Return the shapes, dtypes and shardings of the parameters of `initialize`, for restoring them; raises as it does."""
 
-    def leaf(shape: jax.ShapeDtypeStruct, place: NamedSharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
+    def leaf(shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
-    return jax.tree.map(leaf, jax.eval_shape(lambda: _draw(table, jax.random.key(0))), places(table, mesh))
+    return jax.tree.map(leaf, jax.eval_shape(lambda: _draw(table, jax.random.key(0))), shardings(table, placement))
 
 
 def _draw(table: Table, key: jax.Array) -> Parameters:
@@ -60,7 +53,7 @@ def _draw(table: Table, key: jax.Array) -> Parameters:
     return parameters
 
 
-def dropout_masks(table: Table, key: jax.Array, batch: int) -> dict[str, jax.Array]:
+def dropout_masks(table: Table, key: jax.Array, batch: int) -> Masks:
     """{layer: bool [columns, units, batch]}, True where a unit, or a pixel of a map, is kept; layer i: fold_in(key, i).
 
     Drawn with global shapes outside the split: a key used inside it would give every device the same mask.
@@ -99,9 +92,14 @@ class AlexNet(nnx.Module):
     def __init__(self, table: Table = networks.ALEXNET, *, mesh: Mesh | None = None, rngs: nnx.Rngs):
         """table: networks.ALEXNET, or any other. rngs: where the initial parameters are drawn from (its `params` stream)."""
         self.table = table
-        self.mesh = mesh if mesh is not None else columns.make_mesh(1, 1)
-        for name, leaves in initialize(table, rngs.params(), self.mesh).items():
+        self.placement = placement_of(mesh if mesh is not None else columns.make_mesh(1, 1))
+        for name, leaves in initialize(table, rngs.params(), self.placement).items():
             setattr(self, name, Layer(**leaves))
+
+    @property
+    def mesh(self) -> Mesh:
+        """The mesh on which the network runs."""
+        return self.placement.mesh
 
     @property
     def parameters(self) -> Parameters:
@@ -116,10 +114,10 @@ class AlexNet(nnx.Module):
         """
         self._check(images)
         masks = None if dropout_key is None else dropout_masks(self.table, dropout_key, images.shape[0])
-        return logits(self.table, self.mesh, self.parameters, images, masks)
+        return logits(self.table, self.placement, self.parameters, images, masks)
 
     def _check(self, images: Any) -> None:
-        shape, replicas = jnp.shape(images), columns.data_replicas(self.mesh)
+        shape, replicas = jnp.shape(images), self.placement.replicas
         if shape[1:] != self.table.image:
             height, width, channels = self.table.image
             raise UsageError(
@@ -133,69 +131,57 @@ class AlexNet(nnx.Module):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # op by op, outside a jit, it would take minutes to compile
 def logits(
-    table: Table, mesh: Mesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None = None
+    table: Table, placement: Placement, parameters: Parameters, images: jax.Array, masks: Masks | None = None
 ) -> jax.Array:
-    """The whole network on a mesh: images [batch, height, width, 3] -> logits [batch, classes]."""
-    return _outputs(table, mesh, parameters, images, masks)
+    """Return logits [batch, classes] of images [batch, height, width, 3]; masks only in training."""
+    return _outputs(table, placement, parameters, images, masks)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4))
-def activations(table: Table, mesh: Mesh, parameters: Parameters, images: jax.Array, layer: str) -> jax.Array:
-    """What a layer hands on at test time, all its parts applied: images [batch, height, width, 3] -> [batch, units].
+def activations(table: Table, placement: Placement, parameters: Parameters, images: jax.Array, layer: str) -> jax.Array:
+    """Return a layer's output at test time, all its parts applied: images [batch, height, width, 3] -> [batch, units].
 
     The units of column 0 come first; in a convolutional layer they are maps, rows, columns of pixels. After dropout they are
-    what the next layer sees: fc7's [4096] are halved. Raises ValueError when the table has no such layer.
+    what the next layer sees: fc7's [4096] are halved. Raise ValueError when the table has no such layer.
     """
     first = table.until(layer)
-    return _outputs(first, mesh, {spec.name: parameters[spec.name] for spec in first.layers}, images, None)
+    return _outputs(first, placement, {spec.name: parameters[spec.name] for spec in first.layers}, images, None)
 
 
 def _outputs(
-    table: Table, mesh: Mesh, parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None
+    table: Table, placement: Placement, parameters: Parameters, images: jax.Array, masks: Masks | None
 ) -> jax.Array:
-    """What the last layer of a table gives, [batch, units]."""
-    placed = placement(mesh)
-    specs = (placed.parameter_specs(table), columns.BATCH_LAST, _mask_specs(table, mesh, masks))
-
-    def per_device(parameters: Parameters, images: jax.Array, masks: dict[str, jax.Array] | None) -> jax.Array:
-        return placed.forward(table, parameters, images, masks)
-
-    run = columns.split(per_device, mesh, specs, placed.output_spec(table))
-    outputs = run(parameters, images.transpose(3, 1, 2, 0), masks)
+    """Return the output of the last layer of a table, [batch, units]."""
+    in_specs = (placement.parameter_specs(table), columns.BATCH_LAST, _mask_specs(table, placement, masks))
+    forward = placement.per_device(functools.partial(placement.forward, table), in_specs, placement.output_spec(table))
+    outputs = forward(parameters, images.transpose(3, 1, 2, 0), masks)
     return outputs.reshape(-1, outputs.shape[-1]).T
 
 
-def _mask_specs(table: Table, mesh: Mesh | AbstractMesh, masks: dict[str, jax.Array] | None) -> Any:
-    specs = placement(mesh).mask_specs(table)
+def _mask_specs(table: Table, placement: Placement, masks: Masks | None) -> dict[str, PartitionSpec] | None:
+    specs = placement.mask_specs(table)
     return None if masks is None else {layer: specs[layer] for layer in masks}
 
 
 def loss_and_gradients(
     table: Table,
-    mesh: Mesh | AbstractMesh,
+    placement: Placement,
     parameters: Parameters,
     images: jax.Array,
     labels: jax.Array,
-    masks: dict[str, jax.Array] | None,
-    scheme: str = "whole",
+    masks: Masks | None,
 ) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
-    """((mean cross-entropy, share of wrong answers), gradient of the former), over the whole batch.
+    """Return ((mean cross-entropy, share of wrong answers), gradients of the former) over the global batch.
 
-    images [channels, height, width, batch], labels [batch]. Every leaf of the gradient is where its parameter lives.
-    scheme: how hybrid.py gathers the images (`Mesh.scheme`).
+    images [channels, height, width, batch], floating point; labels int [batch]. Each gradient has its parameter's sharding.
     """
-    placed = placement(mesh)
-    forward: Callable[..., jax.Array] = placed.forward
-    if placed is hybrid:
-        forward = functools.partial(forward, scheme=scheme)
-    places = placed.parameter_specs(table)
-    specs = (places, columns.BATCH_LAST, columns.BATCH_FIRST, _mask_specs(table, mesh, masks))
+    specs = placement.parameter_specs(table)
 
     def per_device(
-        parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Any
+        parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Masks | None
     ) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
         def loss(parameters: Parameters) -> tuple[jax.Array, jax.Array]:
-            scores = forward(table, parameters, images, masks)
+            scores = placement.forward(table, parameters, images, masks)
             with jax.named_scope("loss"):
                 wrong = (jax.lax.argmax(scores, 0, labels.dtype) != labels).mean(dtype=scores.dtype)
                 both = columns.mean_over_data(jnp.stack([cross_entropy(scores, labels).mean(), wrong]))
@@ -203,5 +189,6 @@ def loss_and_gradients(
 
         return jax.value_and_grad(loss, has_aux=True)(parameters)
 
-    out = ((columns.WHOLE, columns.WHOLE), places)
-    return columns.split(per_device, mesh, specs, out)(parameters, images, labels, masks)
+    in_specs = (specs, columns.BATCH_LAST, columns.BATCH_FIRST, _mask_specs(table, placement, masks))
+    out_specs = ((columns.WHOLE, columns.WHOLE), specs)
+    return placement.per_device(per_device, in_specs, out_specs)(parameters, images, labels, masks)

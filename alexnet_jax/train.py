@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from jax.tree_util import DictKey
 
 from alexnet_jax import columns, optim
@@ -22,7 +21,8 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import Diverged, Interrupted, RunError
 from alexnet_jax.evaluate import Evaluator, Scores, Stopped
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients, places
+from alexnet_jax.model import Parameters, dropout_masks, initialize, loss_and_gradients, shardings
+from alexnet_jax.network.placement import Placement
 from alexnet_jax.network.table import Table
 from alexnet_jax.processes.distributed import Agreement, is_multiprocess
 from alexnet_jax.processes.signals import Signals, exit_when_stuck
@@ -59,7 +59,7 @@ class Trainer:
 
     experiment: Experiment
     table: Table
-    mesh: Mesh
+    placement: Placement
     stats: Statistics
     steps_per_epoch: int
 
@@ -73,12 +73,12 @@ class Trainer:
         return optim.optimizer(self.experiment.optim, self.table, self.steps_per_epoch, self.total_steps)
 
     @functools.cached_property
-    def places(self) -> State:
-        """Where each leaf of the state lives: velocities beside their parameters, counts everywhere."""
-        parameters = places(self.table, self.mesh)
-        whole = columns.place(self.mesh, columns.WHOLE)
+    def shardings(self) -> State:
+        """The sharding of each leaf of the state: velocities as their parameters, counts replicated."""
+        parameters = shardings(self.table, self.placement)
+        whole = self.placement.sharding(columns.WHOLE)
         rule = self.optimizer()
-        abstract = jax.eval_shape(lambda: rule.init(initialize(self.table, jax.random.key(0), self.mesh)))
+        abstract = jax.eval_shape(lambda: rule.init(initialize(self.table, jax.random.key(0), self.placement)))
 
         def beside(path: tuple, _: Any) -> Any:
             match path:  # a velocity's ends as its parameter's does, under either rule
@@ -92,20 +92,20 @@ class Trainer:
         """Step 0, from given parameters; layers that are not among them start fresh."""
         parameters = parameters or {}
         if len(parameters) < len(self.table.layers):
-            parameters = initialize(self.table, stream(self.experiment.train.seed, INIT), self.mesh) | parameters
-        rule, places = self.optimizer(), self.places
-        velocities = jax.jit(rule.init, out_shardings=places.optimizer)(parameters)
-        return State(parameters, velocities, jax.device_put(np.int32(0), places.step))
+            parameters = initialize(self.table, stream(self.experiment.train.seed, INIT), self.placement) | parameters
+        rule, shardings = self.optimizer(), self.shardings
+        velocities = jax.jit(rule.init, out_shardings=shardings.optimizer)(parameters)
+        return State(parameters, velocities, jax.device_put(np.int32(0), shardings.step))
 
     def abstract_state(self) -> State:
         """Shapes, dtypes and places of the state, for restoring."""
         shapes = jax.eval_shape(self.initial_state)
         place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
-        return jax.tree.map(place, shapes, self.places)
+        return jax.tree.map(place, shapes, self.shardings)
 
     def images(self, batch: jax.Array, key: jax.Array, step: jax.Array) -> jax.Array:
         """What a step sees of images uint8 [batch, height, width, 3]: [channels, height, width, batch], normalized, augmented."""
-        options, batch_first = self.experiment, columns.place(self.mesh, columns.BATCH_FIRST)
+        options, batch_first = self.experiment, self.placement.sharding(columns.BATCH_FIRST)
         images = augment.normalize(jax.lax.with_sharding_constraint(batch, batch_first), self.stats)
         last = options.data.colour_epochs
         recoloured = True if last is None else step < round(last * self.steps_per_epoch)
@@ -118,7 +118,7 @@ class Trainer:
         Examples and indices are what a feed's `training` gives. The old state's memory is reused for the new one. The seed is
         no constant of the program: seeds share one.
         """
-        rule, places = self.optimizer(), self.places
+        rule, shardings = self.optimizer(), self.shardings
         schedule = optim.schedule(self.experiment.optim, self.steps_per_epoch, self.total_steps)
 
         def step(
@@ -129,7 +129,7 @@ class Trainer:
             images = self.images(batch.images, draw(AUGMENT), state.step)
             masks = dropout_masks(self.table, draw(DROPOUT), len(batch))
             (loss, error), gradients = loss_and_gradients(
-                self.table, self.mesh, state.parameters, images, batch.labels, masks, self.experiment.mesh.scheme
+                self.table, self.placement, state.parameters, images, batch.labels, masks
             )
             with jax.named_scope("update"):
                 updates, velocities = rule.update(gradients, state.optimizer, state.parameters)
@@ -137,7 +137,7 @@ class Trainer:
             result = {"loss": loss, "error": error, "rate": schedule(state.step) * optim.plateau_scale(state.optimizer)}
             return State(parameters, velocities, state.step + 1), result
 
-        return jax.jit(step, donate_argnums=0, out_shardings=(places, None))
+        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
 
 IN_FLIGHT = 2
@@ -178,7 +178,7 @@ class Loop:
         start, seed = int(state.step), np.uint32(options.seed)
         feed = self.train.training(start, total, options.batch, options.seed)
         with (
-            Signals(Agreement(self.trainer.mesh)) as signals,
+            Signals(Agreement(self.trainer.placement.mesh)) as signals,
             contextlib.closing(feed) as batches,
             contextlib.ExitStack() as beginning,
         ):

@@ -98,7 +98,7 @@ def prepare(request: Request) -> Run:
     options = {k: v for k, v in flatten(request.experiment).items() if k not in PER_MACHINE}
     what = {"data": data_set.fingerprint, "options": json.dumps(options), "starting point": str(origin)}
     distributed.check_same(what | {"folder": str(request.workdir.absolute())})
-    distributed.connect(setup.mesh)
+    distributed.connect(setup.placement.mesh)
     return run
 
 
@@ -231,7 +231,7 @@ def fit(run: Run, state: State) -> tuple[int, Scores]:
             unvalidated = distributed.broadcast(lambda: checkpoints.unvalidated(first))
             state = loop.run(state, validate=unvalidated)
             step = int(state.step)
-            with Signals(distributed.Agreement(setup.mesh)) as signals:
+            with Signals(distributed.Agreement(setup.placement.mesh)) as signals:
                 try:
                     scores, ranks = evaluator.examine(state.parameters, test, signals.interrupted)
                 except Stopped:  # everything was saved before
@@ -256,9 +256,10 @@ def _metrics(run: Run, first_step: int) -> Metrics:
 
 def _opening(run: Run, step: int) -> str:
     experiment, table, data = run.request.experiment, run.setup.table, run.setup.data_set
+    where = describe(run.setup.placement)
     start = f"Continuing at step {step:,} of" if step else "Training for"
     return (
-        f"{experiment.name}: {parameter_count(table):,} parameters in {table.columns} column(s), {describe(run.setup.mesh)}\n"
+        f"{experiment.name}: {parameter_count(table):,} parameters in {table.columns} column(s), {where}\n"
         f"Data: {data.title}; {len(run.setup.training):,} images to train on\n"
         f"{start} {run.trainer.total_steps:,} steps ({experiment.train.epochs:g} epochs) in {run.workdir.path}"
     )

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from alexnet_jax import columns, optim
+from alexnet_jax import optim
+from alexnet_jax.columns import Columns
 from alexnet_jax.data.augment import normalize
 from alexnet_jax.data.pipeline import put
 from alexnet_jax.data.split import Split
@@ -37,9 +38,9 @@ class TrainingStep:
 
     def __init__(self, job: Job, data: int = 1, column: int = 1):
         experiment, table = _with_precision(job), job.table
-        trainer = Trainer(experiment, table, columns.make_mesh(data, column), STATISTICS, steps_per_epoch=1000)
+        trainer = Trainer(experiment, table, Columns.over(data, column), STATISTICS, steps_per_epoch=1000)
         images, labels = random_images(IMAGES, table.image, table.classes)
-        self.split = put(Split(images, labels), trainer.mesh)
+        self.split = put(Split(images, labels), trainer.placement)
         self.batches = np.random.default_rng(0).integers(IMAGES, size=(16, job.batch), dtype=np.int32)
         self.scopes = [spec.name for spec in table.layers] + ["update"]
         self.state: State = trainer.initial_state()
@@ -86,7 +87,7 @@ class PlainStep:
             updates, velocities = rule.update(gradients, velocities, parameters)
             return optax.apply_updates(parameters, updates), velocities, value
 
-        self.parameters = initialize(table, jax.random.key(0), columns.make_mesh(1, 1))
+        self.parameters = initialize(table, jax.random.key(0), Columns.over())
         self.velocities = rule.init(self.parameters)
         self.step = jax.jit(step, donate_argnums=(0, 1))
         self.steps = 0

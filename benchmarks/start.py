@@ -16,6 +16,7 @@ from pathlib import Path
 import tyro
 
 import experiments
+from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.processes.allocator import keep_memory
 from benchmarks.rivals import ROOT
@@ -70,7 +71,6 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     """Return the seconds in which the device selects and augments an epoch of images, without training."""
     import jax
 
-    from alexnet_jax import columns
     from alexnet_jax.data import order, pipeline
     from alexnet_jax.data.split import Split
     from alexnet_jax.train import Trainer
@@ -81,8 +81,8 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     batch = experiment.train.batch
     table = Job(name, batch).table
     pixels, labels = random_images(images, table.image, table.classes)
-    split = pipeline.put(Split(pixels, labels), columns.make_mesh(1, 1))
-    trainer = Trainer(experiment, table, columns.make_mesh(1, 1), STATISTICS, steps_per_epoch=1)
+    split = pipeline.put(Split(pixels, labels), Columns.over())
+    trainer = Trainer(experiment, table, Columns.over(), STATISTICS, steps_per_epoch=1)
     take = jax.jit(lambda split, indices, key: trainer.images(split.take(indices).images, key, jax.numpy.int32(0)))
 
     def epoch() -> None:

@@ -6,7 +6,7 @@ import math
 import jax
 import numpy as np
 
-from alexnet_jax.model import dropout_masks, places
+from alexnet_jax.model import dropout_masks, shardings
 from alexnet_jax.network.table import shapes as shapes_of
 from benchmarks import plain
 
@@ -44,7 +44,7 @@ def solved(table, batch, compiled):
     return (parameters, images.transpose(3, 1, 2, 0), labels, masks), jax.device_get(expected)
 
 
-def same_gradients(table, mesh, found, expected):
+def same_gradients(table, placement, found, expected):
     """Asserts that loss and gradients are the reference's to 1e-10, and live where their parameters do."""
     (loss, _), gradients = found
     expected_loss, expected = expected
@@ -55,4 +55,4 @@ def same_gradients(table, mesh, found, expected):
         largest = np.abs(leaf).max()
         assert largest > 1e-6, f"{path}: a gradient of zero compares nothing"
         np.testing.assert_allclose(found, leaf, rtol=0, atol=1e-10 * largest, err_msg=str(path))
-        assert found.sharding.is_equivalent_to(places(table, mesh)[path[0].key][path[1].key], found.ndim), path
+        assert found.sharding.is_equivalent_to(shardings(table, placement)[path[0].key][path[1].key], found.ndim), path

@@ -15,6 +15,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns, train
+from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.network import layers, networks
@@ -93,9 +94,9 @@ def test_ablations_equal_a_plain_network_too(options, mesh, problem, compiled, f
 
 def compare_gradients(order, number, mesh, problem, compiled, **options):
     table, arguments, expected = problem(order, number, **options)
-    mesh = columns.make_mesh(*mesh)
-    found = compiled(functools.partial(loss_and_gradients, table, mesh))(*arguments)
-    reference.same_gradients(table, mesh, found, expected)
+    placement = Columns.over(*mesh)
+    found = compiled(functools.partial(loss_and_gradients, table, placement))(*arguments)
+    reference.same_gradients(table, placement, found, expected)
 
 
 # --- where they communicate ------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def compare_gradients(order, number, mesh, problem, compiled, **options):
 
 def sent(table, axis, mesh=(1, 2), batch=BATCH):
     """[(layer, forward or backward, primitive, shape sent)] along an axis in one training step's gradients."""
-    found = traced.step_collectives(table, columns.abstract_mesh(*mesh), batch)
+    found = traced.step_collectives(table, Columns(columns.abstract_mesh(*mesh)), batch)
     return [(each.layer, each.direction, each.kind, each.shape) for each in found if each.axes == (axis,)]
 
 
@@ -154,13 +155,13 @@ def test_one_word_in_the_table_moves_a_crossing(layer, value, narrow):
 
 
 def test_a_stray_sum_over_columns_would_be_found(monkeypatch, narrow):
-    linear = columns._linear
+    linear = layers.linear
 
     def leaky(spec, x, kernel):
         y = linear(spec, x, kernel)
         return lax.pcast(lax.psum(y, "column"), "column", to="varying") if spec.name == "conv4" else y
 
-    monkeypatch.setattr(columns, "_linear", leaky)
+    monkeypatch.setattr(layers, "linear", leaky)
     extra = between_columns(narrow()) - implied(narrow())
     assert {layer for layer, _, _ in extra} == {"conv4"}
 
@@ -212,8 +213,12 @@ def test_data_parallel_devices_share_loss_and_error_in_one_sum_and_add_up_each_g
 
 def test_the_compiled_forward_pass_moves_nothing_else(problem, compiled):
     table, (parameters, images, _, _), _ = problem("paper", 2)
-    mesh = columns.make_mesh(1, 2)
-    text = compiled(forward(table, mesh)).lower(cast(parameters), images.astype(np.float32)).compile().as_text()
+    text = (
+        compiled(forward(table, Columns.over(1, 2)))
+        .lower(cast(parameters), images.astype(np.float32))
+        .compile()
+        .as_text()
+    )
     moves = Counter(
         word for word in text.replace("-start(", "(").split() for word in [word.split("(")[0]] if word in COLLECTIVES
     )
@@ -223,9 +228,9 @@ def test_the_compiled_forward_pass_moves_nothing_else(problem, compiled):
 COLLECTIVES = {"all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast"}
 
 
-def forward(table, mesh):
-    specs = (columns.parameter_specs(table), columns.BATCH_LAST)
-    return columns.split(functools.partial(columns.forward, table), mesh, specs, columns.LOGITS)
+def forward(table, placement):
+    specs = (placement.parameter_specs(table), columns.BATCH_LAST)
+    return placement.per_device(functools.partial(placement.forward, table), specs, columns.LOGITS)
 
 
 def cast(tree):
@@ -239,17 +244,17 @@ def cast(tree):
 def activations(request, problem, compiled):
     """A function: parameters -> {layer: its output [columns, maps, height, width, batch]}; and the parameters."""
     table, (parameters, images, _, _), _ = problem("paper", 2)
-    names = ["conv2", "conv3", "conv4", "conv5"]
+    names, placement = ["conv2", "conv3", "conv4", "conv5"], Columns.over(*request.param)
 
     def per_device(parameters, images):
         upto = {
             spec.name: dataclasses.replace(table, layers=table.layers[: i + 1]) for i, spec in enumerate(table.layers)
         }
-        return {name: columns.forward(upto[name], parameters, images) for name in names}
+        return {name: placement.forward(upto[name], parameters, images) for name in names}
 
-    specs = (columns.parameter_specs(table), columns.BATCH_LAST)
-    places = {name: P("column", None, None, None, "data") for name in names}
-    run = compiled(columns.split(per_device, columns.make_mesh(*request.param), specs, places))
+    specs = (placement.parameter_specs(table), columns.BATCH_LAST)
+    outputs = {name: P("column", None, None, None, "data") for name in names}
+    run = compiled(placement.per_device(per_device, specs, outputs))
     return lambda p: jax.device_get(run(p, cast(images))), cast(parameters)
 
 
@@ -285,28 +290,28 @@ def test_conv3_hears_the_other_column(activations):
 
 def test_initial_parameters_are_the_same_bits_on_every_mesh(narrow):
     table = narrow()
-    drawn = [jax.device_get(initialize(table, jax.random.key(5), columns.make_mesh(*mesh))) for mesh in MESHES]
+    drawn = [jax.device_get(initialize(table, jax.random.key(5), Columns.over(*mesh))) for mesh in MESHES]
     for other in drawn[1:]:
         jax.tree.map(np.testing.assert_array_equal, other, drawn[0])
     kernel = drawn[0]["conv4"]["kernel"]
     assert not np.array_equal(kernel[0], kernel[1])
-    assert not np.array_equal(kernel, initialize(table, jax.random.key(6), columns.make_mesh())["conv4"]["kernel"])
+    assert not np.array_equal(kernel, initialize(table, jax.random.key(6), Columns.over())["conv4"]["kernel"])
 
 
-def masks_as_devices_use_them(table, key, mesh, batch):
+def masks_as_devices_use_them(table, key, placement, batch):
     """Drawn and handed to the devices as in a training step, and put together again from what each of them got."""
-    per_device = columns.split(lambda masks: masks, mesh, (columns.MASKS,), columns.MASKS)
+    per_device = placement.per_device(lambda masks: masks, (columns.MASKS,), columns.MASKS)
     return jax.device_get(jax.jit(lambda key: per_device(dropout_masks(table, key, batch)))(key))
 
 
 def test_dropout_masks_differ_between_columns_steps_layers_and_examples_but_not_between_meshes(narrow):
     table = narrow(fc_units=128)
     keys = [jax.random.fold_in(train.stream(0, train.DROPOUT), step) for step in (0, 1)]
-    first, later = (masks_as_devices_use_them(table, key, columns.make_mesh(1, 1), 16) for key in keys)
+    first, later = (masks_as_devices_use_them(table, key, Columns.over(), 16) for key in keys)
     assert set(first) == {"fc6", "fc7"}
     assert all(mask.shape == (2, 64, 16) for mask in first.values())
     for mesh in MESHES[1:]:
-        found = masks_as_devices_use_them(table, keys[0], columns.make_mesh(*mesh), 16)
+        found = masks_as_devices_use_them(table, keys[0], Columns.over(*mesh), 16)
         jax.tree.map(np.testing.assert_array_equal, found, first)
 
     fc6, fc7 = first["fc6"], first["fc7"]
@@ -330,7 +335,7 @@ def test_masks_keep_the_complement_of_the_probability(narrow):
 
 def test_each_device_holds_its_own_column_and_nothing_else(narrow):
     mesh = columns.make_mesh(2, 2)
-    parameters = initialize(narrow(), jax.random.key(0), mesh)
+    parameters = initialize(narrow(), jax.random.key(0), Columns(mesh))
     assert [len(parameters), mesh.shape["data"], mesh.shape["column"]] == [8, 2, 2]
     for path, leaf in jax.tree.leaves_with_path(parameters):
         layer, kind = path[0].key, path[1].key
@@ -393,7 +398,7 @@ def test_a_mesh_larger_than_the_machine_names_both_numbers(devices, data, column
 
 def test_make_mesh_uses_the_first_devices_and_refuses_more_than_there_are():
     assert columns.make_mesh(1, 2).devices.tolist() == [jax.devices()[:2]]
-    assert columns.data_replicas(columns.make_mesh(4, 1)) == 4
+    assert Columns.over(4, 1).replicas == 4
     with pytest.raises(UsageError, match="needs 10 devices"):
         columns.make_mesh(5, 2)
 
@@ -416,5 +421,5 @@ def test_a_sum_adds_its_bias_once(mesh):
     images = np.arange(12.0).reshape(3, 1, 1, 4)
     hidden = kernels[0].reshape(4, 3) @ images.reshape(3, 4)
     by_hand = kernels[1][0] @ hidden[:2] + kernels[1][1] @ hidden[2:] + np.array([[100], [-1e4]])
-    out = jax.jit(forward(table, columns.make_mesh(*mesh)))(cast(parameters), images.astype(np.float32))
+    out = jax.jit(forward(table, Columns.over(*mesh)))(cast(parameters), images.astype(np.float32))
     np.testing.assert_array_equal(out, np.maximum(by_hand, 0))

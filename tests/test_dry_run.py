@@ -46,7 +46,7 @@ def test_hours_follow_from_steps_and_evaluations():
         experiment=SimpleNamespace(
             train=SimpleNamespace(epochs=10, batch=100), data=SimpleNamespace(views=10, workers=None)
         ),
-        mesh=trainer().mesh,
+        placement=trainer().placement,
         total_steps=1000,
     )
     said = dry_run._time(dry_run.Measured(60.0, 2.0, 1.0, 0, 0), on, 0, validation=500, test=1000)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.data.pipeline import Whole
 from alexnet_jax.data.split import Split
 from alexnet_jax.data.statistics import Statistics, measure
@@ -47,18 +47,18 @@ def stats(split):
 
 
 def scores(split, stats, *, batch=128, mesh=(1, 1), parameters=None):
-    mesh = columns.make_mesh(*mesh)
-    own = initialize(TABLE, jax.random.key(0), mesh)
+    placement = Columns.over(*mesh)
+    own = initialize(TABLE, jax.random.key(0), placement)
     if parameters is not None:
         places = jax.tree.map(lambda leaf: leaf.sharding, own)
         own = jax.device_put(parameters, places)
-    return Evaluator(TABLE, mesh, stats, train=Train(eval_batch=batch))(own, Whole(split, mesh))
+    return Evaluator(TABLE, placement, stats, train=Train(eval_batch=batch))(own, Whole(split, placement))
 
 
 @pytest.fixture(scope="module")
 def expected(split, stats):
     """(top-1 error, top-5 error, mean loss) from the reference's logits, by sorting in NumPy."""
-    parameters = jax.device_get(initialize(TABLE, jax.random.key(0), columns.make_mesh()))
+    parameters = jax.device_get(initialize(TABLE, jax.random.key(0), Columns.over()))
     images = (split.images - stats.mean) / np.float32(stats.scale)
     logits = np.asarray(plain.logits(TABLE, parameters, images), np.float64)
     place = [
@@ -86,17 +86,17 @@ def test_every_mesh_gives_the_same_scores(mesh, split, stats, expected):
 
 
 def test_evaluating_twice_gives_identical_numbers(split, stats):
-    mesh = columns.make_mesh()
+    placement = Columns.over()
     evaluator, parameters = (
-        Evaluator(TABLE, mesh, stats, train=Train(eval_batch=128)),
-        initialize(TABLE, jax.random.key(0), mesh),
+        Evaluator(TABLE, placement, stats, train=Train(eval_batch=128)),
+        initialize(TABLE, jax.random.key(0), placement),
     )
-    placed = Whole(split, mesh)
+    placed = Whole(split, placement)
     assert evaluator(parameters, placed) == evaluator(parameters, placed)
 
 
 def changed(values):
-    parameters = jax.device_get(initialize(TABLE, jax.random.key(0), columns.make_mesh()))
+    parameters = jax.device_get(initialize(TABLE, jax.random.key(0), Columns.over()))
     return {**parameters, "fc3": {**parameters["fc3"], **values}}
 
 
@@ -139,13 +139,13 @@ def test_the_mean_and_scale_of_the_training_split_are_applied(split, stats):
 
 
 def test_two_epochs_with_evaluations_compile_each_step_once(split, stats):
-    mesh = columns.make_mesh(2, 2)
+    placement = Columns.over(2, 2)
     options = Experiment(
         "compile", optim=Optim(drops=(1,)), data=Data(crop_padding=1), train=Train(epochs=2, batch=128)
     )
     per_epoch = EXAMPLES // 128
-    trainer = Trainer(options, TABLE, mesh, stats, per_epoch)
-    evaluator, feed = Evaluator(TABLE, mesh, stats, train=Train(eval_batch=128)), Whole(split, mesh)
+    trainer = Trainer(options, TABLE, placement, stats, per_epoch)
+    evaluator, feed = Evaluator(TABLE, placement, stats, train=Train(eval_batch=128)), Whole(split, placement)
     batches = feed.training(0, 2 * per_epoch, 128, 0)
     step, state = trainer.step(), trainer.initial_state()
     for number, (examples, indices) in enumerate(batches):

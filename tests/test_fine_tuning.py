@@ -44,7 +44,7 @@ def first_state(monkeypatch):
 
 def fresh(trainer):
     """What a run of this seed begins with."""
-    return initialize(trainer.table, stream(trainer.experiment.train.seed, INIT), trainer.mesh)
+    return initialize(trainer.table, stream(trainer.experiment.train.seed, INIT), trainer.placement)
 
 
 @pytest.mark.parametrize("skip", ["fc8", "fc7, fc8"])

@@ -9,8 +9,10 @@ import pytest
 from running import main
 
 import experiments
-from alexnet_jax import columns, gradcheck, hybrid
+from alexnet_jax import gradcheck
+from alexnet_jax.columns import Columns
 from alexnet_jax.gradcheck import TOLERANCE, difference, fresh, slopes
+from alexnet_jax.hybrid import Hybrid
 from alexnet_jax.network import layers
 from alexnet_jax.network.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, Table
 from alexnet_jax.sweeps.plan import Sweep
@@ -34,18 +36,18 @@ SMALL = Table(
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 def test_every_leaf_of_a_correct_network_passes(mesh, float64):
-    mesh = columns.make_mesh(*mesh)
-    found = list(slopes(SMALL, mesh, fresh(SMALL, mesh, 64.0, 0), 64.0, 0))
+    placement = Columns.over(*mesh)
+    found = list(slopes(SMALL, placement, fresh(SMALL, placement, 64.0, 0), 64.0, 0))
     assert [each.leaf for each in found] == [f"{s.name}/{kind}" for s in SMALL.layers for kind in ("kernel", "bias")]
     assert all(each.error < TOLERANCE for each in found), {each.leaf: each.error for each in found}
     assert all(np.linalg.norm(each.analytic) > 0 for each in found)
 
 
 def test_the_hybrid_placement_in_slices_passes(float64):
-    one, mesh = dataclasses.replace(SMALL, columns=1), hybrid.make_mesh(2)
+    one, placement = dataclasses.replace(SMALL, columns=1), Hybrid.over(2, "slices")
     layers = tuple(dataclasses.replace(s, crossing=None) if s.crossing == "gather" else s for s in one.layers)
     one = dataclasses.replace(one, layers=layers)
-    found = list(slopes(one, mesh, fresh(one, mesh, 64.0, 0), 64.0, 0, "slices"))
+    found = list(slopes(one, placement, fresh(one, placement, 64.0, 0), 64.0, 0))
     assert len(found) == 8 and all(each.error < TOLERANCE for each in found)
 
 

@@ -12,8 +12,10 @@ import reference
 from running import epochs, numbers, state, train, trainer
 
 from alexnet_jax import columns, hybrid
+from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
+from alexnet_jax.hybrid import Hybrid
 from alexnet_jax.model import activations, initialize, logits, loss_and_gradients
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import Conv, Dense, Dropout, MaxPool, ReLU, Table, shapes
@@ -65,9 +67,9 @@ def problem(compiled):
 )
 def test_loss_and_every_gradient_equal_a_plain_network(table, devices, batch, scheme, problem, compiled, float64):
     arguments, expected = problem(table, batch)
-    mesh = hybrid.make_mesh(devices)
-    found = compiled(functools.partial(loss_and_gradients, table, mesh, scheme=scheme))(*arguments)
-    reference.same_gradients(table, mesh, found, expected)
+    placement = Hybrid.over(devices, scheme)
+    found = compiled(functools.partial(loss_and_gradients, table, placement))(*arguments)
+    reference.same_gradients(table, placement, found, expected)
 
 
 @pytest.mark.parametrize(
@@ -77,19 +79,20 @@ def test_loss_and_every_gradient_equal_a_plain_network(table, devices, batch, sc
 def test_the_merged_networks_too(devices, scheme, narrow, problem, compiled, float64):
     table = narrow(columns=1, kernels="merged")
     arguments, expected = problem(table, 8)
-    mesh = hybrid.make_mesh(devices)
-    found = compiled(functools.partial(loss_and_gradients, table, mesh, scheme=scheme))(*arguments)
-    reference.same_gradients(table, mesh, found, expected)
+    placement = Hybrid.over(devices, scheme)
+    found = compiled(functools.partial(loss_and_gradients, table, placement))(*arguments)
+    reference.same_gradients(table, placement, found, expected)
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=LONG), 4])
 def test_logits_and_activations_of_every_kind_of_layer_are_the_references(devices, problem, float64):
     (parameters, images, _, _), _ = problem(SMALL, 8)
-    images, mesh = images.transpose(3, 1, 2, 0), hybrid.make_mesh(devices)
-    np.testing.assert_allclose(logits(SMALL, mesh, parameters, images, None), plain.logits(SMALL, parameters, images))
+    images, placement = images.transpose(3, 1, 2, 0), Hybrid.over(devices)
+    found = logits(SMALL, placement, parameters, images, None)
+    np.testing.assert_allclose(found, plain.logits(SMALL, parameters, images))
     for layer in ("conv2", "fc3"):
         expected = np.asarray(plain.logits(SMALL.until(layer), parameters, images)).reshape(8, -1)
-        np.testing.assert_allclose(activations(SMALL, mesh, parameters, images, layer), expected, atol=1e-9)
+        np.testing.assert_allclose(activations(SMALL, placement, parameters, images, layer), expected, atol=1e-9)
 
 
 # --- where they communicate ------------------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ def test_logits_and_activations_of_every_kind_of_layer_are_the_references(device
 
 def found(table, devices, batch=16, scheme="whole"):
     """{(layer, direction, primitive): how often} in one training step, but for the gradients of the convolutions."""
-    collectives = traced.step_collectives(table, hybrid.abstract_mesh(devices), batch, scheme=scheme)
+    collectives = traced.step_collectives(table, Hybrid(hybrid.abstract_mesh(devices), scheme), batch)
     return Counter((each.layer, each.direction, each.kind) for each in collectives)
 
 
@@ -136,7 +139,7 @@ usual_every_unit = hybrid.every_unit
 
 def test_each_device_holds_the_convolutions_and_its_own_units():
     mesh = hybrid.make_mesh(4)
-    parameters = initialize(SMALL, jax.random.key(0), mesh)
+    parameters = initialize(SMALL, jax.random.key(0), Hybrid(mesh))
     assert parameters["conv1"]["kernel"].is_fully_replicated and parameters["fc5"]["bias"].is_fully_replicated
     for layer, axis in {"fc3": 1, "fc4": 1, "fc5": 2}.items():
         kernel = parameters[layer]["kernel"]
@@ -144,7 +147,7 @@ def test_each_device_holds_the_convolutions_and_its_own_units():
         for i, device in enumerate(mesh.devices):
             (shard,) = [shard for shard in kernel.addressable_shards if shard.device == device]
             assert shard.data.shape[axis] == quarter and shard.index[axis] == slice(i * quarter, (i + 1) * quarter)
-    elsewhere = initialize(SMALL, jax.random.key(0), columns.make_mesh())
+    elsewhere = initialize(SMALL, jax.random.key(0), Columns.over())
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(parameters), jax.device_get(elsewhere))
 
 
@@ -166,7 +169,7 @@ def test_the_merged_network_has_its_papers_maps():
 )
 def test_a_table_that_does_not_fit_is_refused_with_the_numbers(table, devices, message):
     with pytest.raises(UsageError, match=message):
-        initialize(table, jax.random.key(0), hybrid.make_mesh(devices))
+        initialize(table, jax.random.key(0), Hybrid.over(devices))
 
 
 # --- in training -----------------------------------------------------------------------------------------------------
@@ -186,13 +189,13 @@ def test_its_checkpoints_come_back_on_other_meshes_and_in_the_other_placement(tr
     by_columns = trainer(columns=1, kernels="merged")
     saved = state(trained, on=by_columns)
     for devices in (2, 4):
-        hybrid_trainer = dataclasses.replace(by_columns, mesh=hybrid.make_mesh(devices))
+        hybrid_trainer = dataclasses.replace(by_columns, placement=Hybrid.over(devices))
         found = state(trained, on=hybrid_trainer)
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(saved))
-        for leaf, place in zip(
-            jax.tree.leaves(found[0]), jax.tree.leaves(hybrid_trainer.places.parameters), strict=True
+        for leaf, sharding in zip(
+            jax.tree.leaves(found[0]), jax.tree.leaves(hybrid_trainer.shardings.parameters), strict=True
         ):
-            assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
+            assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
 
 
 @pytest.mark.evidence

@@ -16,6 +16,7 @@ from flax import nnx
 import alexnet_jax
 import experiments
 from alexnet_jax import AlexNet, make_mesh
+from alexnet_jax.columns import Columns
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.sources import load
 from alexnet_jax.data.split import Split
@@ -73,15 +74,15 @@ def test_activations_of_a_layer_are_the_references(layer, mesh, narrow, compiled
     images, _ = reference.random_examples(table, 4)
     cut = dataclasses.replace(table, layers=table.layers[: [s.name for s in table.layers].index(layer) + 1])
     expected = np.asarray(compiled(functools.partial(plain.logits, cut))(parameters, images)).reshape(4, -1)
-    found = compiled(functools.partial(activations, table, make_mesh(*mesh), layer=layer))(parameters, images)
+    found = compiled(functools.partial(activations, table, Columns.over(*mesh), layer=layer))(parameters, images)
     assert found.shape == (4, {"conv3": 24 * 4 * 4, "fc7": 32}[layer])
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 def test_abstract_parameters_are_those_that_are_made(mesh):
-    mesh = make_mesh(*mesh)
-    made, described = initialize(TINY, jax.random.key(0), mesh), abstract(TINY, mesh)
+    placement = Columns.over(*mesh)
+    made, described = initialize(TINY, jax.random.key(0), placement), abstract(TINY, placement)
     assert jax.tree.structure(made) == jax.tree.structure(described)
     for leaf, like in zip(jax.tree.leaves(made), jax.tree.leaves(described), strict=True):
         assert (leaf.shape, leaf.dtype) == (like.shape, like.dtype)
@@ -100,7 +101,7 @@ def test_its_gradients_through_nnx_are_those_of_training(mesh, float64):
 
     through_nnx = nnx.to_pure_dict(jax.jit(nnx.grad(loss))(model))
     masks = dropout_masks(TINY, key, 4)
-    step = jax.jit(functools.partial(loss_and_gradients, TINY, mesh))
+    step = jax.jit(functools.partial(loss_and_gradients, TINY, Columns(mesh)))
     (value, _), training = step(model.parameters, images.transpose(3, 1, 2, 0), labels, masks)
     expected = jax.jit(jax.value_and_grad(functools.partial(plain.loss, TINY)))(model.parameters, images, labels, masks)
 
@@ -142,7 +143,7 @@ def test_split_and_merge_give_the_same_module_back():
 def test_parameters_are_the_dictionary_that_training_uses():
     key = nnx.Rngs(4).params()
     mesh = make_mesh(1, 2)
-    drawn = initialize(TINY, key, mesh)
+    drawn = initialize(TINY, key, Columns(mesh))
     parameters = AlexNet(TINY, mesh=mesh, rngs=nnx.Rngs(4)).parameters
     assert jax.tree.structure(parameters) == jax.tree.structure(drawn)
     jax.tree.map(np.testing.assert_array_equal, parameters, drawn)
@@ -255,14 +256,14 @@ def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds
     data = dataclasses.replace(DIGITS, crop_padding=0, scale=scale)
     optim = dataclasses.replace(optim, warmup=limit / 20, drops=(), schedule="constant")
     experiment = Experiment("by heart", data=data, optim=optim, train=Train(epochs=limit, batch=examples))
-    split, mesh = some_digits(examples, table), make_mesh()
+    split, placement = some_digits(examples, table), Columns.over()
     stats = measure(split, data)
-    trainer = Trainer(experiment, table, mesh, stats, 1)
-    evaluator = Evaluator(table, mesh, stats, train=Train(eval_batch=examples))
-    placed, whole = pipeline.put(split, mesh), pipeline.Whole(split, mesh)
+    trainer = Trainer(experiment, table, placement, stats, 1)
+    evaluator = Evaluator(table, placement, stats, train=Train(eval_batch=examples))
+    placed, whole = pipeline.put(split, placement), pipeline.Whole(split, placement)
     step, indices, needed = trainer.step(), np.arange(examples, dtype=np.int32), []
     for seed in seeds:
-        state = trainer.initial_state(initialize(table, jax.random.key(seed), mesh))
+        state = trainer.initial_state(initialize(table, jax.random.key(seed), placement))
         needed.append(None)
         for done in range(1, limit + 1):
             state, _ = step(state, placed, indices, np.uint32(0))
@@ -313,9 +314,9 @@ def test_the_mesh_does_not_change_what_is_learned_in_five_steps():
     losses = []
     for mesh in (make_mesh(1, 1), make_mesh(1, 2), make_mesh(2, 2)):
         rule = optax.sgd(0.01)
-        parameters = initialize(TINY, jax.random.key(0), mesh)
+        parameters = initialize(TINY, jax.random.key(0), Columns(mesh))
         images, labels = reference.random_examples(TINY, 16, dtype=np.float32)
-        state, step = rule.init(parameters), jax.jit(functools.partial(loss_and_gradients, TINY, mesh))
+        state, step = rule.init(parameters), jax.jit(functools.partial(loss_and_gradients, TINY, Columns(mesh)))
         losses.append([])
         for number in range(5):
             masks = dropout_masks(TINY, jax.random.fold_in(jax.random.key(1), number), 16)

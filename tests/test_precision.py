@@ -11,6 +11,7 @@ from reference import random_examples, random_parameters
 from running import command, main, numbers, result, train, trainer
 
 from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.model import dropout_masks, logits, loss_and_gradients
 from alexnet_jax.network import layers
@@ -42,12 +43,12 @@ def test_pooling_is_exact():
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 def test_loss_and_gradients_have_32_bits_and_are_nearly_those_of_float32(narrow, compiled, mesh):
-    table, mesh = narrow(), columns.make_mesh(*mesh)
+    table, placement = narrow(), Columns.over(*mesh)
     parameters = random_parameters(shapes(table), dtype=np.float32)
     images, labels = random_examples(table, 8, dtype=np.float32)
     images = images.transpose(3, 1, 2, 0) / 100
     masks = dropout_masks(table, jax.random.key(0), 8)
-    run = compiled(lambda images: loss_and_gradients(table, mesh, parameters, images, labels, masks))
+    run = compiled(lambda images: loss_and_gradients(table, placement, parameters, images, labels, masks))
     ((wide, _), exact), ((loss, error), gradients) = run(images), run(jnp.asarray(images, jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves((loss, error, gradients))} == {jnp.dtype("float32")}
     assert loss == pytest.approx(float(wide), rel=0.02)
@@ -58,17 +59,17 @@ def test_loss_and_gradients_have_32_bits_and_are_nearly_those_of_float32(narrow,
 
 def test_the_gradient_of_a_bias_is_summed_in_32_bits(narrow):
     """16 bits cannot count beyond 256: ones summed over all pixels of all images would stop there."""
-    table, mesh = narrow(image=(32, 32, 3)), columns.make_mesh(1, 1)
+    table, placement = narrow(image=(32, 32, 3)), Columns.over()
     alone = dataclasses.replace(table, layers=(dataclasses.replace(table.layers[0], after=()),))
     kernel = jnp.zeros((2, 3, 3, 5, 5))
     images = jnp.ones((3, 32, 32, 4), jnp.bfloat16)
 
     def total(bias):
         def run(parameters, images):
-            return columns.mean_over_data(columns.forward(alone, parameters, images).astype(jnp.float32).sum())[None]
+            return columns.mean_over_data(placement.forward(alone, parameters, images).astype(jnp.float32).sum())[None]
 
-        specs = (columns.parameter_specs(alone), columns.BATCH_LAST)
-        run = columns.split(run, mesh, specs, columns.COLUMNS)
+        specs = (placement.parameter_specs(alone), columns.BATCH_LAST)
+        run = placement.per_device(run, specs, columns.COLUMNS)
         return run({"conv1": {"kernel": kernel, "bias": bias}}, images).sum()
 
     np.testing.assert_array_equal(jax.jit(jax.grad(total))(jnp.zeros((2, 3))), np.full((2, 3), 32 * 32 * 4.0))
@@ -78,7 +79,7 @@ def test_logits_have_32_bits(narrow):
     table = narrow()
     parameters = random_parameters(shapes(table), dtype=np.float32)
     images = jnp.asarray(random_examples(table, 4)[0], jnp.bfloat16)
-    assert logits(table, columns.make_mesh(1, 1), parameters, images).dtype == jnp.float32
+    assert logits(table, Columns.over(), parameters, images).dtype == jnp.float32
 
 
 def test_products_are_taken_in_16_bits_and_the_state_keeps_32():

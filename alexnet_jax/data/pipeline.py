@@ -8,13 +8,14 @@ from typing import Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 
 from alexnet_jax import columns
 from alexnet_jax.data import loader
 from alexnet_jax.data.order import evaluation_batches, training_batch
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.errors import UsageError
+from alexnet_jax.network.placement import Placement
 from alexnet_jax.processes import distributed
 
 HELD_OUT = 2012
@@ -63,8 +64,8 @@ class Feed(Protocol):
 class Whole:
     """A small split, copied to every device once."""
 
-    def __init__(self, split: Split, mesh: Mesh):
-        self._examples = put(split, mesh)
+    def __init__(self, split: Split, placement: Placement):
+        self._examples = put(split, placement)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -87,9 +88,9 @@ AHEAD = 1
 class Streamed:
     """A large split, decoded batch by batch (loader.py); each process of a run decodes what its own devices need."""
 
-    def __init__(self, stream: Stream, mesh: Mesh, workers: int | None = None):
-        self._stream, self._place = stream, columns.place(mesh, columns.BATCH_FIRST)
-        accelerated = mesh.devices.flat[0].platform != "cpu"  # a CPU's cores are busy with the network
+    def __init__(self, stream: Stream, placement: Placement, workers: int | None = None):
+        self._stream, self._sharding = stream, placement.sharding(columns.BATCH_FIRST)
+        accelerated = placement.mesh.devices.flat[0].platform != "cpu"  # a CPU's cores are busy with the network
         self._workers = loader.cores() // 2 * accelerated if workers is None else workers
 
     def __len__(self) -> int:
@@ -97,13 +98,13 @@ class Streamed:
 
     def training(self, first: int, stop: int, batch: int, seed: int) -> TrainingBatches:
         """See `Feed`."""
-        source = loader.Training(self._stream, first, stop, batch, seed, rows_of(self._place, batch))
+        source = loader.Training(self._stream, first, stop, batch, seed, rows_of(self._sharding, batch))
         for examples in self._ahead(source):
             yield examples, None
 
     def evaluation(self, batch: int) -> EvaluationBatches:
         """See `Feed`."""
-        source = loader.Evaluation(self._stream, batch, rows_of(self._place, batch))
+        source = loader.Evaluation(self._stream, batch, rows_of(self._sharding, batch))
         for number, examples in enumerate(self._ahead(source)):
             yield examples, None, source.counted(number)
 
@@ -117,18 +118,18 @@ class Streamed:
             yield from waiting
 
     def _put(self, rows: np.ndarray, batch: int) -> jax.Array:
-        return jax.make_array_from_process_local_data(self._place, rows, (batch, *rows.shape[1:]))
+        return jax.make_array_from_process_local_data(self._sharding, rows, (batch, *rows.shape[1:]))
 
 
-def rows_of(place: NamedSharding, batch: int) -> np.ndarray:
+def rows_of(sharding: NamedSharding, batch: int) -> np.ndarray:
     """Rows of a batch, int64, that live on devices of this process."""
-    slices = place.addressable_devices_indices_map((batch,)).values()
+    slices = sharding.addressable_devices_indices_map((batch,)).values()
     return np.unique(np.concatenate([np.arange(batch)[index] for index in slices]))
 
 
-def feed(split: Split | Stream, mesh: Mesh, workers: int | None = None) -> Feed:
+def feed(split: Split | Stream, placement: Placement, workers: int | None = None) -> Feed:
     """The split for this mesh; `workers` processes decode what is read from disk (see `Data.workers`)."""
-    return Whole(split, mesh) if isinstance(split, Split) else Streamed(split, mesh, workers)
+    return Whole(split, placement) if isinstance(split, Split) else Streamed(split, placement, workers)
 
 
 def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tuple[Split | Stream, Split | Stream]:
@@ -147,7 +148,7 @@ def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tu
     return training, data_set.train.take(held)
 
 
-def put(split: Split, mesh: Mesh) -> OnDevice:
+def put(split: Split, placement: Placement) -> OnDevice:
     """Copy a split to every device of the mesh."""
-    whole = columns.place(mesh, columns.WHOLE)
+    whole = placement.sharding(columns.WHOLE)
     return OnDevice(distributed.put_whole(split.images, whole), distributed.put_whole(split.labels, whole))

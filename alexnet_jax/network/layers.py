@@ -13,10 +13,60 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.network.table import LRN, AvgPool, Dropout, MapNorm, MaxPool, Pool, pooled
+from alexnet_jax.network.table import (
+    LRN,
+    AvgPool,
+    Conv,
+    Dropout,
+    Layer,
+    MapNorm,
+    MaxPool,
+    Part,
+    Pool,
+    Tanh,
+    pooled,
+)
 from alexnet_jax.network.winograd import winograd
 
 CHWN = ("CHWN", "OIHW", "CHWN")
+
+
+def linear_columns(spec: Layer, x: jax.Array, kernel: jax.Array, shared: bool) -> jax.Array:
+    """Apply the kernels of several columns, [columns, out, in, ...]: [columns, out, ..., batch].
+
+    shared: every column sees the same x [in, ..., batch], so all are computed as one layer. Otherwise x is [columns, in, ...,
+    batch].
+    """
+    if not shared:
+        return jnp.stack([linear(spec, own, weights) for own, weights in zip(x, kernel, strict=True)])
+    columns, out, *rest = kernel.shape
+    sums = linear(spec, x, kernel.reshape(columns * out, *rest))
+    return sums.reshape(columns, out, *sums.shape[1:])
+
+
+def linear(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Apply one column's kernel [out, in, ...] to x [in, ..., batch], without bias: [out, ..., batch]."""
+    if isinstance(spec, Conv):
+        convolve = local if spec.local else conv
+        return convolve(x, kernel, spec.stride, spec.padding)
+    return dense(x.reshape(-1, x.shape[-1]), kernel)
+
+
+def apply_part(part: Part, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Apply one part that follows the sums of a layer to x [..., maps, height, width, batch] or [..., units, batch]."""
+    match part:
+        case MaxPool():
+            return max_pool(x, part)
+        case AvgPool():
+            return avg_pool(x, part)
+        case LRN() | MapNorm():
+            return lrn(x, part)
+        case Dropout():
+            return dropout(x, part, None if mask is None else mask.reshape(x.shape))
+        case Tanh():
+            return tanh(x)
+        case _:
+            return relu(x)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> jax.Array:

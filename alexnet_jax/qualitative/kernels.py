@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.experiment import CLASSES
 from alexnet_jax.formatting import text_table
 from alexnet_jax.model import abstract
@@ -48,7 +48,7 @@ def show(request: Request) -> None:
     experiment = request.experiment
     set_up_devices(experiment)
     table = networks.build(experiment.network, CLASSES[experiment.data.name])
-    expected = abstract(table, columns.make_mesh())
+    expected = abstract(table, Columns.over())
     checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)
     folder = output_folder(request.look.out, checkpoint, "figures")
     layer = table.layers[0].name
@@ -114,7 +114,9 @@ def _text(layer: str, found: list[ColumnKernels], comparison: Comparison | None)
 
 def _file(checkpoint: Path, layer: str, found: list[ColumnKernels], comparison: Comparison | None) -> KernelsFile:
     columns = [
-        ColumnEntry(mean=own.mean if len(own.selectivity) else None, dead=own.dead, selectivity=own.selectivity.tolist())
+        ColumnEntry(
+            mean=own.mean if len(own.selectivity) else None, dead=own.dead, selectivity=own.selectivity.tolist()
+        )
         for own in found
     ]
     return KernelsFile(

@@ -20,7 +20,7 @@ def batch_size(trained: Trained, examples: int) -> int:
 
     Powers of two limit the number of compiled programs. The result is a multiple of the data replicas.
     """
-    replicas = columns.data_replicas(trained.setup.mesh)
+    replicas = trained.setup.placement.replicas
     size = min(trained.setup.experiment.train.eval_batch, 1 << (examples - 1).bit_length())
     return -(-size // replicas) * replicas
 
@@ -30,11 +30,11 @@ def probabilities(trained: Trained) -> Callable[[np.ndarray], np.ndarray]:
 
     As in an evaluation, the softmax is averaged over the experiment's views of a test image.
     """
-    evaluator, place = trained.setup.evaluator(), columns.place(trained.setup.mesh, columns.BATCH_FIRST)
+    evaluator, sharding = trained.setup.evaluator(), trained.setup.placement.sharding(columns.BATCH_FIRST)
 
     def classify(images: np.ndarray) -> np.ndarray:
         unlabelled = np.zeros(len(images), np.int32)
-        examples = OnDevice(*(jax.device_put(part, place) for part in (images, unlabelled)))
+        examples = OnDevice(*(jax.device_put(part, sharding) for part in (images, unlabelled)))
         return np.asarray(jax.nn.softmax(evaluator.scores(trained.parameters, examples), axis=0).T, np.float32)
 
     return classify
@@ -50,11 +50,11 @@ def vectors(trained: Trained, layer: str) -> Callable[[np.ndarray], jax.Array]:
 
     @jax.jit
     def extract(parameters: Parameters, images: jax.Array) -> jax.Array:
-        images = jax.lax.with_sharding_constraint(images, columns.place(setup.mesh, columns.BATCH_FIRST))
+        images = jax.lax.with_sharding_constraint(images, setup.placement.sharding(columns.BATCH_FIRST))
         images = normalize(images, setup.stats).astype(setup.experiment.train.precision)
         (place,) = views(images.shape[1], centre)
         seen = view(images, place, centre)
-        return activations(setup.table, setup.mesh, parameters, seen, layer).astype("float32")
+        return activations(setup.table, setup.placement, parameters, seen, layer).astype("float32")
 
     return lambda images: extract(trained.parameters, images)
 

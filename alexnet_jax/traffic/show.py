@@ -2,11 +2,13 @@
 
 from collections import Counter
 
-from alexnet_jax import columns, hybrid, model
+from alexnet_jax import columns, hybrid
+from alexnet_jax.columns import Columns
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.formatting import megabytes, percent, text_table
+from alexnet_jax.hybrid import Hybrid
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table
@@ -91,11 +93,11 @@ def _giga(number: float) -> str:
 
 def _counted(table: Table, experiment: Experiment, partition: Partition) -> list[Move]:
     if partition.kind == "hybrid":
-        mesh = hybrid.abstract_mesh(partition.data)
+        placement = Hybrid(hybrid.abstract_mesh(partition.data), experiment.mesh.scheme)
     else:
-        mesh = columns.abstract_mesh(partition.data, partition.column)
-    model.placement(mesh).check_fits(mesh, table)
-    return traced.moves(table, mesh, experiment.train.batch, experiment.train.precision, experiment.mesh.scheme)
+        placement = Columns(columns.abstract_mesh(partition.data, partition.column))
+    placement.check_fits(table)
+    return traced.moves(table, placement, experiment.train.batch, experiment.train.precision)
 
 
 def _compare(found: list[Move], counted: list[Move]) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
-from jax.sharding import AbstractMesh, Mesh
 
 from alexnet_jax.model import dropout_masks, loss_and_gradients
+from alexnet_jax.network.placement import Placement
 from alexnet_jax.network.table import Table, shapes
 from alexnet_jax.traffic.moves import Move
 
@@ -36,16 +36,12 @@ class Collective:
     pairs: int  # senders of a ppermute, otherwise 0
 
 
-def moves(
-    table: Table, mesh: Mesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
-) -> list[Move]:
+def moves(table: Table, placement: Placement, batch: int, precision: str = "float32") -> list[Move]:
     """Return the moves of one step on `batch` images, counted over all devices, as `predicted.moves` predicts them."""
-    return [_move(each, dict(mesh.shape)) for each in step_collectives(table, mesh, batch, precision, scheme)]
+    return [_move(each, dict(placement.mesh.shape)) for each in step_collectives(table, placement, batch, precision)]
 
 
-def step_collectives(
-    table: Table, mesh: Mesh | AbstractMesh, batch: int, precision: str = "float32", scheme: str = "whole"
-) -> list[Collective]:
+def step_collectives(table: Table, placement: Placement, batch: int, precision: str = "float32") -> list[Collective]:
     """Return the collectives of loss and gradients of one step. The update does not communicate."""
     height, width, channels = table.image
     parameters = {
@@ -55,9 +51,9 @@ def step_collectives(
     masks = jax.eval_shape(lambda: dropout_masks(table, jax.random.key(0), batch))
     images = jax.ShapeDtypeStruct((channels, height, width, batch), precision)
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    step = functools.partial(loss_and_gradients, table, mesh, scheme=scheme)
+    step = functools.partial(loss_and_gradients, table, placement)
     program = jax.make_jaxpr(step)(parameters, images, labels, masks).jaxpr
-    return list(collectives(program, tuple(mesh.axis_names)))
+    return list(collectives(program, tuple(placement.mesh.axis_names)))
 
 
 def collectives(program: Any, axes: tuple[str, ...], scope: str = "") -> Iterator[Collective]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.data import statistics
 from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.statistics import Statistics
@@ -54,7 +54,7 @@ def export_weights(request: Request) -> None:
     """
     experiment, path = request.experiment, _path(request)
     table = networks.build(experiment.network, class_count(experiment.data))
-    step, parameters = restore_parameters(request.restore, request.workdir, abstract(table, columns.make_mesh()))
+    step, parameters = restore_parameters(request.restore, request.workdir, abstract(table, Columns.over()))
     parameters = jax.device_get(parameters)
     stats = statistics.restore(step.parents[1] / STATISTICS)
     layout = request.exchange.layout

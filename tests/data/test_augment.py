@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.data.augment import augment, normalize, view, views
 from alexnet_jax.data.split import Split
 from alexnet_jax.data.statistics import Statistics, measure
@@ -88,8 +89,8 @@ def test_the_padding_is_zero_and_all_channels_move_together():
 def test_draws_are_the_same_on_every_mesh():
     images, data = pixels(8), Data(crop_padding=2)
     results = []
-    for mesh in (columns.make_mesh(1, 1), columns.make_mesh(1, 2), columns.make_mesh(2, 1), columns.make_mesh(4, 1)):
-        spread = jax.device_put(images, columns.place(mesh, columns.BATCH_FIRST))
+    for mesh in ((1, 1), (1, 2), (2, 1), (4, 1)):
+        spread = jax.device_put(images, Columns.over(*mesh).sharding(columns.BATCH_FIRST))
         results.append(np.asarray(jax.jit(augment, static_argnums=(2, 3))(spread, jax.random.key(5), data, None)))
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])

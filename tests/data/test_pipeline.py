@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.data.order import evaluation_batches, steps_per_epoch, training_batch
 from alexnet_jax.data.pipeline import hold_out, put
 from alexnet_jax.data.split import DataSet, Split
@@ -117,7 +117,7 @@ def test_nothing_left_to_train_on_is_refused_with_both_numbers(validation):
 
 def test_a_split_is_put_whole_on_every_device():
     split = Split(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([1, 0], np.int32))
-    placed = put(split, columns.make_mesh(2, 2))
+    placed = put(split, Columns.over(2, 2))
     assert len(placed) == 2
     for leaf, values in ((placed.images, split.images), (placed.labels, split.labels)):
         assert len(leaf.addressable_shards) == 4 and leaf.dtype == values.dtype

@@ -10,6 +10,7 @@ import pytest
 from photographs import SIDE, write_folder
 
 from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.data import loader, pipeline, sources, statistics
 from alexnet_jax.data.split import Split
 from alexnet_jax.errors import RunError
@@ -51,23 +52,23 @@ def assert_equal(found, expected):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_those_of_the_same_split_in_memory(stream, whole, workers):
-    mesh = columns.make_mesh(2, 2)
-    expected = taken(pipeline.feed(whole, mesh).training(0, 6, 8, seed=3))
-    feed = pipeline.feed(stream, mesh, workers)
+    placement = Columns.over(2, 2)
+    expected = taken(pipeline.feed(whole, placement).training(0, 6, 8, seed=3))
+    feed = pipeline.feed(stream, placement, workers)
     assert_equal(taken(feed.training(0, 6, 8, seed=3)), expected)
     assert_equal(taken(feed.training(4, 6, 8, seed=3)), expected[4:])
 
 
 def test_batches_are_spread_over_the_data_axis(stream):
-    mesh = columns.make_mesh(2, 2)
-    with contextlib.closing(pipeline.feed(stream, mesh).training(0, 1, 8, seed=0)) as batches:
+    placement = Columns.over(2, 2)
+    with contextlib.closing(pipeline.feed(stream, placement).training(0, 1, 8, seed=0)) as batches:
         examples, _ = next(batches)
     assert {shard.data.shape for shard in examples.images.addressable_shards} == {(4, SIDE, SIDE, 3)}
 
 
 @pytest.mark.parametrize("batch", [4, 8, 32])
 def test_an_evaluation_sees_every_example_once_in_order(stream, whole, batch):
-    feed = pipeline.feed(stream, columns.make_mesh(2, 1))
+    feed = pipeline.feed(stream, Columns.over(2, 1))
     seen = []
     for examples, indices, counted in feed.evaluation(batch):
         assert indices is None and examples.images.shape[0] == len(counted) == batch
@@ -76,8 +77,8 @@ def test_an_evaluation_sees_every_example_once_in_order(stream, whole, batch):
 
 
 def test_each_process_reads_the_rows_of_its_own_devices(stream, whole):
-    place = columns.place(columns.make_mesh(4, 1), columns.BATCH_FIRST)
-    assert pipeline.rows_of(place, 8).tolist() == list(range(8))
+    sharding = Columns.over(4, 1).sharding(columns.BATCH_FIRST)
+    assert pipeline.rows_of(sharding, 8).tolist() == list(range(8))
 
     class OneOfTwo:
         """A sharding of which this process holds the second and the fourth quarter, as each of two processes might."""
@@ -88,7 +89,7 @@ def test_each_process_reads_the_rows_of_its_own_devices(stream, whole):
     rows = pipeline.rows_of(OneOfTwo(), 8)
     assert rows.tolist() == [2, 3, 6, 7]
     (mine,) = loader.batches(loader.Training(stream, 5, 6, 8, 0, rows), 0)
-    ((images, labels),) = taken(pipeline.feed(whole, columns.make_mesh()).training(5, 6, 8, seed=0))
+    ((images, labels),) = taken(pipeline.feed(whole, Columns.over()).training(5, 6, 8, seed=0))
     np.testing.assert_array_equal(mine["images"], images[rows])
     np.testing.assert_array_equal(mine["labels"], labels[rows])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 
-from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.model import loss_and_gradients
@@ -116,7 +116,7 @@ def test_loss_and_every_gradient_equal_a_plain_network(name, compiled, float64):
     found = table(name)
     parameters = reference.random_parameters(shapes(found))
     images, labels = reference.random_examples(found, 4)
-    run = compiled(functools.partial(loss_and_gradients, found, columns.make_mesh(data=2)))
+    run = compiled(functools.partial(loss_and_gradients, found, Columns.over(data=2)))
     (loss, error), gradients = run(parameters, images.transpose(3, 1, 2, 0), labels, {})
     expected = compiled(jax.value_and_grad(functools.partial(plain.loss, found)))(parameters, images, labels)
     np.testing.assert_allclose(loss, expected[0], rtol=1e-10)

@@ -11,6 +11,7 @@ import reference
 
 from alexnet_jax import columns
 from alexnet_jax.checks import check
+from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Experiment, Network
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
@@ -89,7 +90,7 @@ def test_loss_and_every_gradient_equal_a_plain_network(compiled, float64):
     parameters = reference.random_parameters(shapes(TINY))
     images, labels = reference.random_examples(TINY, 4)
     masks = dropout_masks(TINY, jax.random.key(3), 4)
-    step = compiled(functools.partial(loss_and_gradients, TINY, columns.make_mesh(2, 2)))
+    step = compiled(functools.partial(loss_and_gradients, TINY, Columns.over(2, 2)))
     (loss, _), gradients = step(parameters, images.transpose(3, 1, 2, 0), labels, masks)
     plain_step = compiled(jax.value_and_grad(functools.partial(plain.loss, TINY)))
     expected_loss, expected = plain_step(parameters, images, labels, masks)
@@ -103,9 +104,7 @@ def test_loss_and_every_gradient_equal_a_plain_network(compiled, float64):
 @pytest.mark.parametrize("devices", [1, 2])
 def test_bordered_maps_are_those_of_the_columns_beside(devices):
     h = jnp.arange(2 * 3 * 4.0).reshape(2, 3, 4)
-    run = columns.split(
-        lambda h: columns.bordered(h, 2), columns.make_mesh(1, devices), columns.COLUMNS, columns.COLUMNS
-    )
+    run = Columns.over(1, devices).per_device(lambda h: columns.bordered(h, 2), columns.COLUMNS, columns.COLUMNS)
     nothing = np.zeros((2, 4))
     first = np.concatenate([nothing, h[0], h[1, :2]])
     second = np.concatenate([h[0, 1:], h[1], nothing])
@@ -121,6 +120,6 @@ def test_dropout_of_maps_is_one_draw_for_each_pixel():
 
 def test_they_can_be_trained_from_nothing_too():
     table = other_programs.narrowed(FOREIGN["caffe_alexnet"](7))
-    drawn = initialize(table, jax.random.key(0), columns.make_mesh())
+    drawn = initialize(table, jax.random.key(0), Columns.over())
     assert set(np.unique(drawn["conv2"]["bias"])) == {np.float32(0.1)}
     assert abs(np.std(drawn["fc6"]["kernel"]) - 0.005) < 0.001

@@ -12,6 +12,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.model import dropout_masks
 from alexnet_jax.network import layers, networks
 from alexnet_jax.network.layers import convolution_form
@@ -325,8 +326,9 @@ def test_the_papers_relu_comes_before_its_lrn():
     conv1 = dataclasses.replace(networks.ALEXNET.layers[0], maps=2, kernel=1, stride=1, padding=(0, 0))
     table = Table("two pixels", (1, 1, 2), 1, (conv1,))
     parameters = {"conv1": {"kernel": np.eye(2).reshape(1, 2, 2, 1, 1), "bias": np.zeros((1, 2))}}
-    specs, out = (columns.parameter_specs(table), columns.BATCH_LAST), P("column", None, None, None, "data")
-    run = columns.split(functools.partial(columns.forward, table), columns.make_mesh(), specs, out)
+    placement = Columns.over()
+    specs, out = (placement.parameter_specs(table), columns.BATCH_LAST), P("column", None, None, None, "data")
+    run = placement.per_device(functools.partial(placement.forward, table), specs, out)
     y = run(parameters, np.array([-100.0, 1.0]).reshape(2, 1, 1, 1))
     assert round(float(y.ravel()[1]), 4) == 0.5946
 

@@ -34,9 +34,9 @@ def test_a_single_processs_errors_stay_what_they_are():
 
 
 def test_whole_arrays_are_put_on_every_device():
-    mesh = columns.make_mesh(2, 2)
+    placement = columns.Columns.over(2, 2)
     array = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    there = distributed.put_whole(array, columns.place(mesh, columns.WHOLE))
+    there = distributed.put_whole(array, placement.sharding(columns.WHOLE))
     assert there.is_fully_replicated and len(there.sharding.device_set) == 4
     np.testing.assert_array_equal(jax.device_get(there), array)
 

@@ -21,7 +21,7 @@ from benchmarks import plain
 def parameters(compile_cache):
     """Return the initial parameters of the untrained run."""
     own = trainer()
-    return initialize(own.table, stream(own.experiment.train.seed, INIT), own.mesh)
+    return initialize(own.table, stream(own.experiment.train.seed, INIT), own.placement)
 
 
 @pytest.fixture(scope="session")

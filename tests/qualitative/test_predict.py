@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from running import command, main
 
-from alexnet_jax import columns
 from alexnet_jax.assembly import Setup, Trained
+from alexnet_jax.columns import Columns, abstract_mesh
 from alexnet_jax.data.augment import view, views
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import DIGITS, Data, Experiment
@@ -92,16 +92,16 @@ SMALL = Table(
 )
 
 
-def small(mesh=None, data=DIGITS, stats=None):
-    """The small network on a mesh, as far as it is read here."""
-    return Setup(Experiment("small", data=data), SMALL, mesh, stats, None, None, None)
+def small(placement=None, data=DIGITS, stats=None):
+    """The small network in a placement, as far as it is read here."""
+    return Setup(Experiment("small", data=data), SMALL, placement, stats, None, None, None)
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 def test_probabilities_are_averaged_over_the_views(mesh):
     data, stats = Data(crop=6, views=10), Statistics(np.float32([[[90]]]), 60.0)
-    setup = small(columns.make_mesh(*mesh), data, stats)
-    parameters = initialize(SMALL, jax.random.key(0), setup.mesh)
+    setup = small(Columns.over(*mesh), data, stats)
+    parameters = initialize(SMALL, jax.random.key(0), setup.placement)
     images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3)).astype(np.uint8)
     found = probabilities(Trained(setup, Path(), parameters))(images)
     reference, host = jax.jit(functools.partial(plain.logits, SMALL)), jax.device_get(parameters)
@@ -112,7 +112,6 @@ def test_probabilities_are_averaged_over_the_views(mesh):
 
 
 @pytest.mark.parametrize(("examples", "replicas", "expected"), [(1, 1, 1), (5, 1, 8), (5, 3, 9), (9000, 4, 500)])
-def test_batches_are_no_larger_than_needed(examples, replicas, expected, monkeypatch):
-    setup = small()
-    monkeypatch.setattr(columns, "data_replicas", lambda mesh: replicas)
+def test_batches_are_no_larger_than_needed(examples, replicas, expected):
+    setup = small(Columns(abstract_mesh(replicas)))
     assert batch_size(Trained(setup, Path(), {}), examples) == expected

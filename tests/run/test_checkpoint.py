@@ -23,8 +23,8 @@ def tree(value=1.0):
 
 
 def abstract(tree):
-    place = columns.place(columns.make_mesh(), columns.WHOLE)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
+    sharding = columns.Columns.over().sharding(columns.WHOLE)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def equal(a, b):

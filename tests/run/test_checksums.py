@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.run import checksums
 
 TYPES = ["float32", "bfloat16", "float16", "int32", "uint32", "int8", "uint8", "bool"]
@@ -71,7 +72,7 @@ def test_float64_is_seen_whole(float64):
 def test_it_is_the_same_on_every_mesh_and_gathers_nothing(mesh):
     x = numbers("float32", (2, 8, 3))
     for spec in (columns.WHOLE, PartitionSpec("column"), PartitionSpec("column", "data"), PartitionSpec(None, "data")):
-        placed = jax.device_put(x, columns.place(columns.make_mesh(*mesh), spec))
+        placed = jax.device_put(x, Columns.over(*mesh).sharding(spec))
         assert of(placed) == by_hand(x), spec
         program = jax.jit(checksums.checksum).lower(placed).compile().as_text()
         assert "all-gather" not in program and "all-to-all" not in program

@@ -12,8 +12,10 @@ import other_programs
 import pytest
 
 from alexnet_jax import columns, hybrid
+from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
+from alexnet_jax.hybrid import Hybrid
 from alexnet_jax.model import abstract
 from alexnet_jax.network import networks
 from alexnet_jax.network.foreign import FOREIGN
@@ -40,10 +42,11 @@ MIXED = Table(
 """A layer after a sum, whose input gradient the columns sum, and a normalization across the columns."""
 
 
-def mesh_of(partition):
+def placement_of(partition):
     if partition.kind == "hybrid":
-        return hybrid.abstract_mesh(partition.data)
-    return columns.abstract_mesh(partition.data, partition.column)
+        scheme = "slices" if partition.slices > 1 else "whole"
+        return Hybrid(hybrid.abstract_mesh(partition.data), scheme)
+    return Columns(columns.abstract_mesh(partition.data, partition.column))
 
 
 def split_everywhere(table, devices):
@@ -58,9 +61,8 @@ def split_everywhere(table, devices):
 
 
 def agree(table, partition, batch=16, precision="float32", traced_table=None):
-    mesh = mesh_of(dataclasses.replace(partition, kind="columns") if partition.kind == "model" else partition)
-    scheme = "slices" if partition.slices > 1 else "whole"
-    counted = traced.moves(traced_table or table, mesh, batch, precision, scheme)
+    placement = placement_of(dataclasses.replace(partition, kind="columns") if partition.kind == "model" else partition)
+    counted = traced.moves(traced_table or table, placement, batch, precision)
     assert Counter(predicted.moves(table, partition, batch, precision)) == Counter(counted)
 
 
@@ -161,9 +163,9 @@ def test_devices_share_the_operations(partition):
 @pytest.mark.parametrize(
     ("partition", "make"),
     [
-        (Partition("columns", 4, 2), lambda: columns.make_mesh(4, 2)),
-        (Partition("columns", 2), lambda: columns.make_mesh(2)),
-        (Partition("hybrid", 8), lambda: hybrid.make_mesh(8)),
+        (Partition("columns", 4, 2), lambda: Columns.over(4, 2)),
+        (Partition("columns", 2), lambda: Columns.over(2)),
+        (Partition("hybrid", 8), lambda: Hybrid.over(8)),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )

@@ -11,7 +11,8 @@ from running import command, main, state
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from alexnet_jax import columns, model
+from alexnet_jax import model
+from alexnet_jax.columns import Columns
 from alexnet_jax.data import statistics
 from alexnet_jax.data.augment import normalize
 from alexnet_jax.experiment import Experiment
@@ -66,13 +67,12 @@ def logits(compiled):
 
     @functools.cache
     def program(table):
-        mesh = columns.make_mesh(1, table.columns)
-        return compiled(functools.partial(model.logits, table, mesh))
+        return compiled(functools.partial(model.logits, table, Columns.over(1, table.columns)))
 
     def compute(name, run, images):
         table = networks.build(Workdir(run).experiment().network, CLASSES)
         assert table.name == name
-        parameters = restore_tree(find_step(str(run), run), PARAMETERS, model.abstract(table, columns.make_mesh()))
+        parameters = restore_tree(find_step(str(run), run), PARAMETERS, model.abstract(table, Columns.over()))
         stats = statistics.restore(run / "statistics.npz")
         return np.asarray(program(table)(jax.device_get(parameters), normalize(images, stats)))
 
@@ -158,7 +158,7 @@ def test_a_run_without_statistics_exports_none(copied, tmp_path, capsys):
 
 
 def parameters_of(run):
-    expected = model.abstract(networks.build(Workdir(run).experiment().network, 10), columns.make_mesh())
+    expected = model.abstract(networks.build(Workdir(run).experiment().network, 10), Columns.over())
     return restore_tree(find_step(str(run), run), PARAMETERS, expected)
 
 

@@ -11,6 +11,7 @@ import reference
 from jax.sharding import PartitionSpec as P
 
 from alexnet_jax import columns
+from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.network import networks
@@ -46,13 +47,14 @@ def ours(compiled):
     @functools.cache
     def program(table, shape):
         upto = {s.name: dataclasses.replace(table, layers=table.layers[: i + 1]) for i, s in enumerate(table.layers)}
-        places = {
+        outputs = {
             s.name: columns.LOGITS if s.crossing == "sum" else columns.MASKS if isinstance(s, Dense) else MAPS
             for s in table.layers
         }
-        run = lambda parameters, images: {n: columns.forward(t, parameters, images) for n, t in upto.items()}  # noqa: E731
-        specs = (columns.parameter_specs(table), columns.BATCH_LAST)
-        return compiled(columns.split(run, columns.make_mesh(*shape), specs, places))
+        placement = Columns.over(*shape)
+        run = lambda parameters, images: {n: placement.forward(t, parameters, images) for n, t in upto.items()}  # noqa: E731
+        specs = (placement.parameter_specs(table), columns.BATCH_LAST)
+        return compiled(placement.per_device(run, specs, outputs))
 
     def outputs(table, parameters, images, mesh=(1, 1)):
         found = jax.device_get(program(table, mesh)(parameters, images.transpose(3, 1, 2, 0)))

@@ -9,7 +9,8 @@ import pytest
 import reference
 from running import ROOT
 
-from alexnet_jax import columns, model
+from alexnet_jax import model
+from alexnet_jax.columns import Columns
 from alexnet_jax.command_line import read
 from alexnet_jax.network.table import shapes
 from alexnet_jax.weights import formats, layouts
@@ -27,7 +28,7 @@ def test_the_torch_program_gives_the_same_logits(narrow, compiled, tmp_path, mon
     names = {}
     exec(re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)[1], names)
     found = names["logits"](torch.from_numpy(images.transpose(0, 3, 1, 2))).numpy()
-    run = compiled(functools.partial(model.logits, table, columns.make_mesh()))
+    run = compiled(functools.partial(model.logits, table, Columns.over()))
     expected = np.asarray(run(parameters, images))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
