@@ -1,6 +1,6 @@
-"""Whether the options of an experiment fit together; the first that does not is named with its value and what was expected.
+"""Checks that the options of an experiment fit together. An error names the option, its value and what was expected.
 
-Like experiment.py it knows no jax: a wrong option is answered at once.
+Like experiment.py, this file does not import jax, so that a wrong option is answered at once.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from alexnet_jax.modes import Traffic
 
 
 def check(experiment: Experiment) -> None:
-    """Raise UsageError for the first field whose value cannot work, naming value, expectation and option."""
+    """Raise UsageError for the first option whose value cannot work."""
     _check_network(experiment.network)
     _check_data(experiment.data)
     _check_optim(experiment.optim, experiment.train)
@@ -22,7 +22,7 @@ def check(experiment: Experiment) -> None:
 
 
 def check_width(network: Network) -> None:
-    """Raise UsageError unless the width is a positive number; `networks.build` asks too, for those who call it themselves."""
+    """Raise UsageError unless the width is a positive number. `networks.build` calls this too, for users of the library."""
     positive = math.isfinite(network.width) and network.width > 0
     _require("network.width", network.width, positive, "a positive number")
 
@@ -42,7 +42,7 @@ def _check_network(n: Network) -> None:
 
 
 def _check_fixed(n: Network) -> None:
-    """A fixed network is what its table says: an option that changed nothing would lie."""
+    """Refuse every option of a network whose table is fixed, since it would change nothing."""
     fixed = Network(n.name, columns=2 if n.name == "caffe_alexnet" else 1)
     for field in dataclasses.fields(n):
         value, only = getattr(n, field.name), getattr(fixed, field.name)
@@ -107,7 +107,7 @@ def _check_mesh(m: MeshOptions, n: Network, t: Train) -> None:
 
 
 def check_traffic(traffic: Traffic, mode: str) -> None:
-    """Raise UsageError for a rate that the mode does not read, that stands alone, or that is none."""
+    """Raise UsageError for a number that the mode does not read, that is not positive, or that lacks its counterpart."""
     for name, other in (("link", traffic.compute), ("compute", traffic.link)):
         value = getattr(traffic, name)
         if value is not None:

@@ -1,6 +1,6 @@
-"""What an experiment is: five small frozen records, and their JSON form; checks.py has the checks across their fields.
+"""What an experiment is: five small frozen records and their JSON form. checks.py checks that their fields fit together.
 
-This file knows no jax, so that a misspelt option is answered at once and a finished run can be read without a device.
+This file does not import jax: a mistyped option is answered at once, and a finished run can be read without a device.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from alexnet_jax.errors import UsageError
 
 @dataclass(frozen=True)
 class Network:
-    """Which table of layers to build (networks.py). The table itself never appears on the command line."""
+    """The network to build (network/networks.py). Its table of layers itself is not an option."""
 
     name: Literal[
         "alexnet",
@@ -28,170 +28,181 @@ class Network:
         "caffe_alexnet",
         "torchvision_alexnet",
     ] = "alexnet_cifar"
-    """alexnet: the paper's, 224x224. alexnet_cifar: the same, 32x32. The others are fixed tables (baselines.py, foreign.py),
-    which no other option changes; all but caffe_alexnet have one column."""
+    """alexnet: the paper's network for 224x224 images. alexnet_cifar: the same layers for 32x32 images. The others are fixed
+    tables (baselines.py, foreign.py) that no other option changes; all but caffe_alexnet have one column."""
     width: float = 1.0
-    """Factor on the maps of conv1 to conv5; 1 is the paper's 96-256-384-384-256."""
+    """Factor on the number of maps of conv1 to conv5; 1 gives the paper's 96-256-384-384-256."""
     fc_units: int = 4096
     """Units of fc6 and of fc7, over all columns."""
     columns: Literal[1, 2] = 2
-    """2: the two-GPU network. 1: the same maps in one column, every kernel seeing all of them."""
+    """2: the two-GPU network. 1: the same maps in one column, where every kernel sees all maps."""
     kernels: Literal["paper", "half", "merged"] = "paper"
-    """half: half as many in conv1 to conv4; with one column the paper's one-GPU net (section 3.2, net 145-half). merged: 64,
-    192, 384, 384 and 256 in one column, the network of "One weird trick"."""
+    """half: half as many kernels in conv1 to conv4; with one column, the paper's one-GPU network (section 3.2, net 145-half).
+    merged: 64, 192, 384, 384 and 256 kernels in one column, the network of "One weird trick"."""
     order: Literal["paper", "tutorial", "original"] = "paper"
-    """Where LRN, pooling and ReLU stand: the paper's text, the tutorial's, or the original program's net 145."""
+    """The order of LRN, pooling and ReLU: that of the paper's text, of the tutorial, or of the original program's net 145."""
     init: Literal["paper", "original", "he"] = "paper"
-    """Initial weights: N(0, 0.01) and ones in some biases; the original program's 0.03 in conv3-5; or He's, for 32x32."""
+    """Initial weights. paper: N(0, 0.01), and ones in some biases. original: 0.03 in conv3 to conv5. he: He's, for 32x32
+    images."""
     dropout: float = 0.5
     """Probability that a unit of fc6 or fc7 is dropped in training; 0 turns dropout off."""
     pooling: Literal["overlapping", "non_overlapping"] = "overlapping"
-    """3x3 windows every 2 pixels (section 3.4), or 2x2 every 2, as in net 147."""
+    """overlapping: 3x3 windows with stride 2 (section 3.4). non_overlapping: 2x2 windows with stride 2, as in net 147."""
     lrn: Literal["paper", "divided", "pixel_scale", "not_conv2", "none"] = "paper"
-    """paper: where and as order has it. divided: alpha / 5. pixel_scale: alpha * 64^2, which acts on images scaled to a
-    deviation of one as the paper's does on 0..255. not_conv2: none after conv2. none: no normalization at all."""
+    """paper: as `order` defines it. divided: alpha / 5. pixel_scale: alpha * 64^2, which acts on images scaled to a deviation
+    of one as the paper's alpha does on 0..255. not_conv2: none after conv2. none: no normalization."""
     activation: Literal["relu", "tanh"] = "relu"
-    """After every layer but the last (section 3.1)."""
+    """Activation of every layer but the last (section 3.1)."""
     crossings: Literal["paper", "none_before_fc8", "none_at_conv3", "conv4_for_conv3", "everywhere"] = "paper"
-    """Where the columns talk: conv3, fc6, fc7, fc8; or fc8 alone (net 150, conv2 and fc6 wider); or not at conv3 (net 127,
-    conv3 wider); or at conv4 instead of conv3 (net 132); or everywhere, at conv2, conv4 and conv5 too."""
+    """Layers at which the columns communicate. paper: conv3, fc6, fc7 and fc8. none_before_fc8: fc8 alone (net 150, with conv2
+    and fc6 wider). none_at_conv3: not at conv3 (net 127, with conv3 wider). conv4_for_conv3: at conv4 instead of conv3 (net
+    132). everywhere: at conv2, conv4 and conv5 too."""
     without: Literal["none", "conv3", "conv4", "conv5", "fc7"] = "none"
-    """A layer to leave out (section 7); its pooling moves to the layer before, its crossing to the one after."""
+    """A layer to remove (section 7). Its pooling moves to the layer before it, its crossing to the layer after it."""
     biases: Literal["init", "ones", "zeros"] = "init"
-    """Initial biases: as init has them; ones in conv2, conv4, conv5, fc6 and fc7; or zeros."""
+    """Initial biases. init: as `init` defines them. ones: ones in conv2, conv4, conv5, fc6 and fc7. zeros: zeros."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Which images, and what is done to them on their way into the network."""
+    """The images, and how they are processed before they reach the network."""
 
     name: Literal["cifar10", "digits", "imagenet2012", "folder"] = "cifar10"
-    """cifar10 and imagenet2012 come through tensorflow-datasets; digits ships with scikit-learn; folder: your own pictures, a
-    sub-folder of data.dir for each class, or in train/ and val/ of it; or any set of labelled images in a version folder of
+    """cifar10 and imagenet2012 are read through tensorflow-datasets; digits ships with scikit-learn. folder: your own pictures,
+    in one sub-folder of data.dir for each class, or of its train/ and val/; or any labelled images in a version folder of
     tensorflow-datasets."""
     dir: str | None = None
-    """tensorflow-datasets folder. Default: TFDS_DATA_DIR, then ~/tensorflow_datasets. With data.name=folder: that folder."""
+    """The folder of tensorflow-datasets. Default: TFDS_DATA_DIR, then ~/tensorflow_datasets. With data.name=folder: the folder
+    of pictures."""
     prepared: str | None = None
-    """Folder of what --mode=prepare made of imagenet2012 or folder; none: the pictures as they are. Default: a folder in
-    ~/.cache/alexnet_jax, if it is there."""
+    """The folder that --mode=prepare wrote for imagenet2012 or folder; none: read the pictures themselves. Default: the folder
+    in ~/.cache/alexnet_jax, if it exists."""
     side: int = 256
-    """Of imagenet2012 and folder: the shorter side of a picture is scaled to so many pixels and the central square cut out."""
+    """imagenet2012, folder: the shorter side of a picture is scaled to this many pixels, and its central square is cut out."""
     workers: int | None = None
-    """Of the same: processes that read and decode; 0: threads of this one. Default: 0 on CPUs, else half of the cores."""
+    """imagenet2012, folder: processes that read and decode pictures; 0: threads of this process. Default: 0 on CPUs, half of
+    the cores elsewhere."""
     fallback: Literal["digits", "error"] = "digits"
-    """When the data is neither there nor downloadable: go on with the digits (plain first trainings only), or stop."""
+    """When the data set can neither be found nor downloaded. digits: a plain first training continues on the digits. error:
+    stop."""
     validation: int = 5000
-    """Training images held out, the same ones in every run; schedules and best checkpoints look only at them."""
+    """Number of training images held out for validation, the same ones in every run. Schedules and the choice of the best
+    checkpoint use only them."""
     crop_padding: int = 4
-    """Training images are padded by this many zero pixels (after the mean) on each side and cropped at random; 0 turns it off."""
+    """Training images are padded by this many zero pixels on each side (after the mean is subtracted) and cropped at random; 0
+    turns it off."""
     mirror: bool = True
     """Mirror training images left to right with probability 1/2."""
     mean: Literal["pixel", "channel"] = "pixel"
-    """Subtract the training split's mean image (the paper's way) or its mean colour."""
+    """What to subtract. pixel: the mean image of the training split, as the paper does. channel: its mean colour."""
     scale: Literal["none", "std"] = "none"
-    """none: the original 0..255 scale. std: divide by the training split's standard deviation (one number)."""
+    """none: keep the scale 0..255. std: divide by the standard deviation of the training split (one number)."""
     crop: int = 0
-    """Side of what is cut out of each image at random, after any padding; 0: as large as the image."""
+    """Side of the random crop of each image, after any padding; 0: the side of the image."""
     views: Literal[1, 9, 10] = 1
-    """Views of a test image whose softmax is averaged. 1: the centre. 9: a grid of 3x3. 10: corners, centre and mirrors."""
+    """Number of views of a test image whose softmax outputs are averaged. 1: the centre. 9: a grid of 3x3. 10: the corners, the
+    centre, and their mirror images."""
     colour: Literal["none", "paper", "original"] = "none"
-    """Noise along the principal components of the colours (section 4.1), one draw per image and use. original: a tenth of each
-    component's standard deviation, the image then divided by 1.1. paper: a tenth of the eigenvalue, as the text has it, on
-    colours of 0..1, where eigenvalues are below one (on 0..255 they run to thousands)."""
+    """Noise along the principal components of the colours (section 4.1), drawn once for each use of an image. original: a tenth
+    of each component's standard deviation, after which the image is divided by 1.1. paper: a tenth of each eigenvalue, as the
+    text has it, for colours in 0..1, where eigenvalues are below one (for 0..255 they are in the thousands)."""
     colour_epochs: float | None = None
-    """Epochs with colour noise; the original program did without in its last ones. Left out: all."""
+    """Number of epochs with colour noise; the original program used none in its last epochs. Default: all epochs."""
     fold_in: bool = False
-    """Train on the held-out images too, as the author's last runs did; the validation error then says nothing of new images."""
+    """Train on the held-out images too, as the author's last runs did. The validation error is then measured on training
+    images."""
 
 
 CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
-"""Classes of each data set that are known without looking at it."""
+"""Number of classes of each data set for which it is known without reading the data."""
 
 IMAGES = {"cifar10": (50_000, 10_000), "digits": (1_437, 360), "imagenet2012": (1_281_167, 50_000)}
-"""Training images, those held out for validation among them, and test images of the same, which may not be here yet."""
+"""Number of training images (with those held out for validation) and of test images of the same data sets."""
 
 DIGITS = Data(name="digits", validation=180, crop_padding=2, mirror=False, mean="pixel", scale="std")
-"""The embedded data set: 1,797 handwritten digits, never mirrored, shifted by at most two pixels."""
+"""Options of the data set that needs no download: 1,797 handwritten digits, never mirrored, shifted by at most two pixels."""
 
 
 @dataclass(frozen=True)
 class Optim:
-    """SGD with momentum, and how its rate moves. Times are in epochs."""
+    """SGD with momentum and the schedule of its learning rate. Times are in epochs."""
 
     rule: Literal["paper", "original", "sgd"] = "paper"
-    """paper: v <- m v - decay lr w - lr g; w <- w + v. original: biases have no decay and a constant rate of their own. sgd: the
-    paper's with the rate outside the velocity, as in optax.sgd and most libraries."""
+    """paper: v <- m v - decay lr w - lr g; w <- w + v. original: the same, but biases have no decay and a constant rate of
+    their own. sgd: the rate multiplies the velocity, as in optax.sgd and most libraries."""
     learning_rate: float = 0.01
-    """Peak rate (of the weights alone under the original rule)."""
+    """Peak learning rate; with the rule `original`, of the weights alone."""
     bias_learning_rate: float = 0.02
-    """Constant rate of the biases; used by the original rule only."""
+    """Constant learning rate of the biases; only the rule `original` uses it."""
     momentum: float = 0.9
-    """Fraction of the velocity kept at each step."""
+    """Fraction of the velocity that is kept at each step."""
     weight_decay: float = 0.0005
-    """Multiplies the rate and the weight inside the velocity."""
+    """Multiplies the learning rate and the weight in the velocity."""
     schedule: Literal["constant", "drops", "plateau", "original", "linear", "cosine"] = "drops"
-    """drops: times drop_factor at each epoch of drops. plateau: the same, three times at most, when `patience` validations
-    in a row were no better than the best (section 5). original: as net 145's author lowered it by hand, a tenth at epochs 25,
-    51 and 79, conv1 another tenth at 67 and zero from 72. linear, cosine: from the peak to zero at the last step."""
+    """drops: multiply the rate by drop_factor at each epoch in drops. plateau: multiply it by drop_factor, at most three times,
+    when `patience` validations in a row did not improve on the best (section 5). original: as the author of net 145 lowered it
+    by hand, by ten at epochs 25, 51 and 79, in conv1 again by ten at 67 and to zero at 72. linear, cosine: from the peak to
+    zero at the last step."""
     warmup: float = 0.0
     """Epochs over which the rate first rises from zero to its peak."""
     drops: tuple[float, ...] = ()
-    """Epochs at which the rate is multiplied by drop_factor."""
+    """drops: the epochs at which the rate is multiplied by drop_factor."""
     drop_factor: float = 0.1
-    """Of the schedules drops and plateau."""
+    """drops, plateau: the factor."""
     patience: int = 5
-    """Of the schedule plateau: validations, one per epoch, without a lower error before the rate drops."""
+    """plateau: validations (one per epoch) without a lower error before the rate drops."""
     new_rate: float = 1.0
-    """Factor on the rate of the layers that --restore_skip starts anew."""
+    """Factor on the learning rate of the layers that --restore_skip initializes afresh."""
 
 
 @dataclass(frozen=True)
 class Train:
-    """How long, how many at a time, from which seed, and what is written down."""
+    """Length, batches and seed of a training, and what it writes."""
 
     epochs: float = 90
     """Passes over the training split. A larger number continues a finished run."""
     batch: int = 128
-    """Images per step over all devices; the last incomplete batch of an epoch's order is left out."""
+    """Images per step, over all devices. The last incomplete batch of an epoch is dropped."""
     eval_batch: int = 500
-    """Images per evaluation step; any size gives the same numbers."""
+    """Images per evaluation step; the results do not depend on it."""
     seed: int = 0
-    """Everything random is a function of this, the step and the layer or example."""
+    """Everything random is a function of the seed, the step and the layer or example."""
     log_every: int = 50
     """Steps between two lines of metrics.jsonl."""
     save_every: int = 0
-    """Steps between two checkpoints beside the one at each epoch's end; 0: none."""
+    """Steps between two checkpoints, in addition to the one at the end of each epoch; 0: none."""
     keep: int = 2
-    """Latest checkpoints kept; the best by validation error is kept beside them."""
+    """Number of latest checkpoints to keep; the best by validation error is kept too."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: activations and products; parameters, velocities, LRN and the loss keep 32 bits. For GPUs."""
+    """bfloat16: the type of activations and products; parameters, velocities, LRN and the loss stay float32. For GPUs."""
     deterministic: bool = False
-    """On a GPU: bit-exact repeats, slower. A CPU is always bit-exact."""
+    """On a GPU: use deterministic, slower operations, so that repeats are bit-exact. CPUs are always bit-exact."""
     tune_allocator: bool = True
-    """On a CPU under Linux with glibc: keep freed memory in the process, several times faster (allocator.py)."""
+    """On a CPU with Linux and glibc: keep freed memory in the process, which is several times faster
+    (processes/allocator.py)."""
     compile_cache: bool = True
-    """Keep compiled programs in ~/.cache/alexnet_jax, or where JAX_COMPILATION_CACHE_DIR says, for a faster start."""
+    """Keep compiled programs in ~/.cache/alexnet_jax, or in JAX_COMPILATION_CACHE_DIR, for a faster start."""
 
 
 @dataclass(frozen=True)
 class MeshOptions:
-    """Devices: data replicas times columns. Left out: all devices, columns first; in traffic mode two."""
+    """Devices: data replicas times columns. By default all devices, columns first; in traffic mode, two devices."""
 
     data: int | None = None
-    """Data-parallel replicas; of the hybrid placement all devices."""
+    """Number of data-parallel replicas; with the placement `hybrid`, of devices."""
     column: int | None = None
-    """Devices the columns are spread over: 1 (all columns on one device) or the number of columns."""
+    """Number of devices that the columns are spread over: 1 (all columns on one device) or the number of columns."""
     placement: Literal["columns", "hybrid"] = "columns"
-    """hybrid: for networks of one column, as in "One weird trick": over all devices, convolutions are spread by images and
-    fully connected layers by units (hybrid.py)."""
+    """hybrid: the placement of "One weird trick", for networks with one column. Convolutions are data-parallel and fully
+    connected layers are split by units, over the same devices (hybrid.py)."""
     scheme: Literal["whole", "slices"] = "whole"
-    """Of the hybrid placement in training: the fully connected layers get all images at once, or in as many slices as there
-    are devices (the schemes (a) and (c) of its paper)."""
+    """hybrid, in training: the fully connected layers process all images at once (whole, its scheme (a)), or in as many slices
+    as there are devices (slices, its scheme (c))."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training, from data to report."""
+    """One training, from its data to its report."""
 
     name: str
     network: Network = field(default_factory=Network)
@@ -203,28 +214,22 @@ class Experiment:
 
 MAY_DIFFER = frozenset(
     {
-        "data.dir",
-        "data.prepared",
-        "data.workers",
-        "data.fallback",
-        "train.eval_batch",
-        "train.log_every",
-        "train.save_every",
-        "train.keep",
+        *("data.dir", "data.prepared", "data.workers", "data.fallback"),
+        *("train.eval_batch", "train.log_every", "train.save_every", "train.keep"),
+        *("train.deterministic", "train.tune_allocator", "train.compile_cache"),
+        *("mesh.data", "mesh.column", "mesh.placement", "mesh.scheme"),
     }
-    | {"train.deterministic", "train.tune_allocator", "train.compile_cache", "mesh.data", "mesh.column"}
-    | {"mesh.placement", "mesh.scheme"}
 )
-"""Fields a continued run may change: none of them touches the mathematics. train.epochs may grow (see `differences`)."""
+"""Options that may change when a run continues: none of them changes the mathematics. See `differences` for train.epochs."""
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as nested dictionaries of JSON values (tuples become lists)."""
+    """Return the experiment as nested dictionaries of JSON values; tuples become lists."""
     return json.loads(json.dumps(dataclasses.asdict(experiment)))
 
 
 def from_json(values: dict[str, Any]) -> Experiment:
-    """The inverse of `to_json`. Raises UsageError naming a section or field this version does not know."""
+    """Invert `to_json`. Raises UsageError naming a section, field or value that this version does not know."""
     sections: dict[str, Any] = {"network": Network, "data": Data, "optim": Optim, "train": Train, "mesh": MeshOptions}
     built: dict[str, Any] = {"name": values.get("name")}
     if not isinstance(built["name"], str):
@@ -265,7 +270,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def flatten(experiment: Experiment) -> dict[str, Any]:
-    """{'optim.learning_rate': 0.01, ...}: every field under its command-line name."""
+    """Return every field under its name on the command line: {'optim.learning_rate': 0.01, ...}."""
     flat = {}
     for section, fields in to_json(experiment).items():
         if isinstance(fields, dict):
@@ -273,14 +278,14 @@ def flatten(experiment: Experiment) -> dict[str, Any]:
     return flat
 
 
-def differences(saved: Experiment, asked: Experiment) -> dict[str, tuple[Any, Any]]:
-    """Fields that forbid continuing `saved` as `asked`: {option: (saved value, asked value)}; empty when it may go on.
+def differences(saved: Experiment, requested: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Return {option: (saved, requested)} for the options that forbid continuing `saved` as `requested`.
 
-    The number of epochs may grow unless the schedule is stretched over it (linear and cosine end at the last epoch).
+    The number of epochs may grow, except under the schedules linear and cosine, which end at the last epoch.
     """
-    old, new = flatten(saved), flatten(asked)
+    old, new = flatten(saved), flatten(requested)
     differing = {k: (old[k], new[k]) for k in old if old[k] != new[k] and k not in MAY_DIFFER}
-    stretched = asked.optim.schedule in ("linear", "cosine")
-    if asked.train.epochs > saved.train.epochs and not stretched:
+    stretched = requested.optim.schedule in ("linear", "cosine")
+    if requested.train.epochs > saved.train.epochs and not stretched:
         differing.pop("train.epochs", None)
     return differing
