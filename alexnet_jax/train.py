@@ -1,4 +1,4 @@
-"""The train step and the loop around it."""
+"""The training step, and the loop that repeats it, logs, validates and saves."""
 
 import contextlib
 import functools
@@ -30,32 +30,32 @@ from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.metrics import Metrics
 
 INIT, AUGMENT, DROPOUT = 0, 1, 2
-"""Streams of random numbers; each draw is a function of (seed, stream, step, layer or example)."""
+"""Streams of random numbers. Each draw is a function of (seed, stream, step, layer or example)."""
 
 
 @dataclass(frozen=True)
 class State:
-    """All that training changes. Together with the seed and the data it determines everything that follows.
+    """Everything that training changes. With the seed and the data it determines all later states.
 
-    The same record of places or of shapes describes a state, so its fields are trees of anything.
+    A record of shardings or of abstract arrays has the same form, so the fields are trees of any leaves.
     """
 
     parameters: Any  # {layer: {'kernel', 'bias'}}
-    optimizer: Any  # velocities and the step count its rate is computed from
-    step: Any  # int32 []: steps done
+    optimizer: Any  # velocities, and the step count that the learning rate is computed from
+    step: Any  # int32 []: number of steps done
 
 
 jax.tree_util.register_dataclass(State, ["parameters", "optimizer", "step"], [])
 
 
 def stream(seed: int | jax.Array, name: int) -> jax.Array:
-    """The key of one stream of random numbers."""
+    """Return the key of one stream of random numbers."""
     return jax.random.fold_in(jax.random.key(seed), name)
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """One experiment on one mesh: how its state is made and what a step does to it."""
+    """An experiment on a mesh: how its state is initialized, and what a step does to it."""
 
     experiment: Experiment
     table: Table
@@ -65,11 +65,11 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return max(1, round(self.experiment.train.epochs * self.steps_per_epoch))
 
     def optimizer(self) -> optax.GradientTransformationExtraArgs:
-        """The update rule with its schedule."""
+        """Return the update rule with its schedule."""
         return optim.optimizer(self.experiment.optim, self.table, self.steps_per_epoch, self.total_steps)
 
     @functools.cached_property
@@ -80,16 +80,16 @@ class Trainer:
         rule = self.optimizer()
         abstract = jax.eval_shape(lambda: rule.init(initialize(self.table, jax.random.key(0), self.placement)))
 
-        def beside(path: tuple, _: Any) -> Any:
-            match path:  # a velocity's ends as its parameter's does, under either rule
+        def sharding(path: tuple, _: Any) -> Any:
+            match path:  # the path of a velocity ends as that of its parameter, under every rule
                 case (*_, DictKey(layer), DictKey(kind)):
                     return parameters[layer][kind]
             return whole
 
-        return State(parameters, jax.tree.map_with_path(beside, abstract), whole)
+        return State(parameters, jax.tree.map_with_path(sharding, abstract), whole)
 
     def initial_state(self, parameters: Parameters | None = None) -> State:
-        """Step 0, from given parameters; layers that are not among them start fresh."""
+        """Return the state of step 0. Layers that `parameters` does not contain are initialized at random."""
         parameters = parameters or {}
         if len(parameters) < len(self.table.layers):
             parameters = initialize(self.table, stream(self.experiment.train.seed, INIT), self.placement) | parameters
@@ -98,25 +98,27 @@ class Trainer:
         return State(parameters, velocities, jax.device_put(np.int32(0), shardings.step))
 
     def abstract_state(self) -> State:
-        """Shapes, dtypes and places of the state, for restoring."""
-        shapes = jax.eval_shape(self.initial_state)
-        place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)  # noqa: E731
-        return jax.tree.map(place, shapes, self.shardings)
+        """Return the shapes, dtypes and shardings of the state, for restoring it."""
+
+        def leaf(shape: jax.ShapeDtypeStruct, sharding: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+        return jax.tree.map(leaf, jax.eval_shape(self.initial_state), self.shardings)
 
     def images(self, batch: jax.Array, key: jax.Array, step: jax.Array) -> jax.Array:
-        """What a step sees of images uint8 [batch, height, width, 3]: [channels, height, width, batch], normalized, augmented."""
+        """Normalize and augment a batch uint8 [batch, height, width, 3]; return [channels, height, width, batch]."""
         options, batch_first = self.experiment, self.placement.sharding(columns.BATCH_FIRST)
         images = augment.normalize(jax.lax.with_sharding_constraint(batch, batch_first), self.stats)
-        last = options.data.colour_epochs
-        recoloured = True if last is None else step < round(last * self.steps_per_epoch)
-        images = augment.augment(images, key, options.data, self.stats, recoloured)
+        epochs = options.data.colour_epochs
+        recolour = True if epochs is None else step < round(epochs * self.steps_per_epoch)
+        images = augment.augment(images, key, options.data, self.stats, recolour)
         return images.transpose(3, 1, 2, 0).astype(options.train.precision)
 
     def step(self) -> Callable[[State, OnDevice, np.ndarray | None, np.uint32], tuple[State, dict[str, Any]]]:
-        """The compiled step: (state, examples, indices, seed) -> (next state, {'loss', 'error', 'rate'}).
+        """Return the compiled step: (state, examples, indices, seed) -> (next state, {'loss', 'error', 'rate'}).
 
-        Examples and indices are what a feed's `training` gives. The old state's memory is reused for the new one. The seed is
-        no constant of the program: seeds share one.
+        `examples` and `indices` are what `Feed.training` yields. The memory of the old state is reused for the new one. The
+        seed is an argument of the program, so that trainings with different seeds share one compiled program.
         """
         rule, shardings = self.optimizer(), self.shardings
         schedule = optim.schedule(self.experiment.optim, self.steps_per_epoch, self.total_steps)
@@ -141,17 +143,17 @@ class Trainer:
 
 
 IN_FLIGHT = 2
-"""Steps handed to the devices ahead of the one they work at: they never wait for us, nor we long for them."""
+"""Number of steps dispatched ahead of the device."""
 
 AT_LEAST = 50
-"""Steps before a network is said not to learn, however short its epochs."""
+"""Smallest number of steps after which a network can be reported not to learn, however short its epochs."""
 
 READ_EVERY = 1.0
-"""Seconds after which losses are fetched although no line is due, so that the bar moves."""
+"""Seconds after which losses are fetched although no line is due, so that the progress bar moves."""
 
 
 class Loop:
-    """Trains a state from its step to the end: step, log, validate, save."""
+    """The loop of a training: step, log, validate, save."""
 
     def __init__(
         self,
@@ -169,9 +171,15 @@ class Loop:
         self.last_read = time.monotonic()
 
     def run(self, state: State, *, validate: bool = False) -> State:
-        """Train from a state that is saved; `validate`: it was not validated, and shall be if that was due.
+        """Train from a state to the last step, and return the final state.
 
-        Raises Diverged naming the step when a loss is not finite, Interrupted after a signal, once all is saved.
+        Args:
+          state: The state, which is saved already or is that of step 0.
+          validate: Whether to validate the state first if it is at the end of an epoch.
+
+        Raises:
+          Diverged: A loss is not finite; the message names the step.
+          Interrupted: A signal was received, and the state was saved.
         """
         options, per_epoch = self.trainer.experiment.train, self.trainer.steps_per_epoch
         step, total = self.trainer.step(), self.trainer.total_steps
@@ -212,7 +220,7 @@ class Loop:
         raise Interrupted(signals.received, step)
 
     def _keep_pace(self, done: int) -> None:
-        """Wait for the devices when they are too far behind. Losses are fetched in bulk: a step is too short to wait for one."""
+        """Wait for devices that are too far behind. Losses are fetched in bulk, since a step is too short to wait for each."""
         if len(self.pending) > IN_FLIGHT:
             jax.block_until_ready(self.pending[-1 - IN_FLIGHT])
         due = done % self.trainer.experiment.train.log_every == 0
@@ -220,7 +228,7 @@ class Loop:
             self._read(IN_FLIGHT)
 
     def _read(self, left: int) -> None:
-        """Read losses until only `left` are in flight."""
+        """Fetch and log losses until only those of `left` steps are in flight."""
         ready = [self.pending.popleft() for _ in range(len(self.pending) - left)]
         self.last_read = time.monotonic()
         results = jax.device_get(ready)
@@ -243,7 +251,7 @@ class Loop:
         return f"the checkpoint of step {steps[-1]} is intact." if steps else "no checkpoint had been saved yet."
 
     def _watch_for_a_stall(self, step: int, loss: float) -> None:
-        """A network that answers ln(classes) after a whole epoch at full rate has not begun to learn; some starts never do."""
+        """Warn when the loss is still ln(classes) after a whole epoch at the full rate: some initial weights never learn."""
         options = self.trainer.experiment.optim
         last = max(math.ceil((1 + options.warmup) * self.trainer.steps_per_epoch), AT_LEAST)
         if step > last:
@@ -261,7 +269,7 @@ class Loop:
             )
 
     def _end_of_epoch(self, state: State, step: int, signals: Signals) -> State:
-        """Validate and save. A signal meanwhile: saved without; when the run goes on it begins with the validation."""
+        """Validate and save. After a signal save without validating; the resumed run then begins with the validation."""
         self._read(0)
         started = time.monotonic()
         try:
@@ -269,7 +277,7 @@ class Loop:
                 scores: Scores = self.evaluator(state.parameters, self.validation, signals.interrupted)
         except Stopped:
             self._leave(state, step, signals)
-        # Written before the save: a run killed between the two goes on from the step before, and writes this line again.
+        # Written before the checkpoint: a run killed between the two resumes at an earlier step and writes this line again.
         self.metrics.validation(
             step,
             loss=scores.loss,
@@ -277,7 +285,7 @@ class Loop:
             top5_error=scores.top5_error,
             seconds=time.monotonic() - started,
         )
-        if step % self.trainer.steps_per_epoch == 0:  # what a training cut short sees beside, a longer one does not
+        if step % self.trainer.steps_per_epoch == 0:  # a longer training would not validate where a shorter one ends
             optimizer = optim.after_validation(self.trainer.experiment.optim, state.optimizer, scores.top1_error)
             state = State(state.parameters, optimizer, state.step)
         with self.metrics.pause():
@@ -285,7 +293,7 @@ class Loop:
         return state
 
     def _save(self, state: State, step: int) -> None:
-        """Nothing is saved before its losses were seen to be finite."""
+        """Save a state, after checking that the losses up to it are finite."""
         self._read(0)
         with self.metrics.pause():
             self.checkpoints.save(step, state.parameters, state.optimizer)
