@@ -20,11 +20,9 @@ import jax
 import numpy as np
 
 from alexnet_jax import assembly
-from alexnet_jax.data.classes import class_count
 from alexnet_jax.errors import RunError
 from alexnet_jax.model import Parameters, abstract, dropout_masks, initialize, loss_and_gradients
 from alexnet_jax.modes import Request
-from alexnet_jax.network import networks
 from alexnet_jax.network.placement import Placement
 from alexnet_jax.network.table import Table
 from alexnet_jax.processes.devices import set_up_devices
@@ -73,7 +71,7 @@ def check(request: Request) -> None:
     """
     experiment = request.experiment
     set_up_devices(experiment)
-    table = networks.build(experiment.network, class_count(experiment.data))
+    table = assembly.build_table(experiment)
     placement = assembly.make_placement(experiment)
     seed, deviation = experiment.train.seed, PIXELS[experiment.data.scale]
     if request.restore is None:

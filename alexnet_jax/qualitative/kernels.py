@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax import files
+from alexnet_jax.assembly import build_table
 from alexnet_jax.columns import Columns
-from alexnet_jax.experiment import CLASSES
 from alexnet_jax.formatting import text_table
 from alexnet_jax.model import abstract
 from alexnet_jax.modes import Request
-from alexnet_jax.network import networks
 from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.qualitative import paper_figures
 from alexnet_jax.qualitative.examples import output_folder
 from alexnet_jax.qualitative.results import ColumnEntry, ColumnKernels, Comparison, KernelsFile
 from alexnet_jax.run.restore import restore_parameters
-from alexnet_jax.run.workdir import Workdir
 
 DEAD = 0.01
 """A kernel is dead if its norm is at most this fraction of the median norm: weight decay has removed it."""
@@ -47,7 +46,7 @@ def show(request: Request) -> None:
     """
     experiment = request.experiment
     set_up_devices(experiment)
-    table = networks.build(experiment.network, CLASSES[experiment.data.name])
+    table = build_table(experiment)
     expected = abstract(table, Columns.over())
     checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)
     folder = output_folder(request.look.out, checkpoint, "figures")
@@ -60,7 +59,7 @@ def show(request: Request) -> None:
     if experiment.data.name == "digits":
         print(GREY_NOTE)
     paper_figures.kernels(kernels, alive, found, folder / "kernels.png", f"{experiment.name}: the kernels of {layer}")
-    Workdir(folder).write("kernels.json", dict(_file(checkpoint, layer, found, comparison)))
+    files.write_json(folder / "kernels.json", _file(checkpoint, layer, found, comparison))
     print(f"\n{folder / 'kernels.png'}\n{folder / 'kernels.json'}")
 
 

@@ -52,9 +52,9 @@ def vectors(trained: Trained, layer: str) -> Callable[[np.ndarray], jax.Array]:
     def extract(parameters: Parameters, images: jax.Array) -> jax.Array:
         images = jax.lax.with_sharding_constraint(images, setup.placement.sharding(columns.BATCH_FIRST))
         images = normalize(images, setup.stats).astype(setup.experiment.train.precision)
-        (place,) = views(images.shape[1], centre)
-        seen = view(images, place, centre)
-        return activations(setup.table, setup.placement, parameters, seen, layer).astype("float32")
+        (offset,) = views(images.shape[1], centre)
+        crop = view(images, offset, centre)
+        return activations(setup.table, setup.placement, parameters, crop, layer).astype("float32")
 
     return lambda images: extract(trained.parameters, images)
 

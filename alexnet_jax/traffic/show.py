@@ -3,14 +3,11 @@
 from collections import Counter
 
 from alexnet_jax import columns, hybrid
-from alexnet_jax.columns import Columns
-from alexnet_jax.data.classes import class_count
+from alexnet_jax.assembly import build_table
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.formatting import megabytes, percent, text_table
-from alexnet_jax.hybrid import Hybrid
 from alexnet_jax.modes import Request
-from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table
 from alexnet_jax.traffic import traced
 from alexnet_jax.traffic.moves import Move, sent
@@ -24,7 +21,7 @@ def show(request: Request) -> None:
     Raises UsageError if network, batch and devices do not fit, RunError if the traced step differs from the prediction.
     """
     experiment, asked = request.experiment, request.traffic
-    table = networks.build(experiment.network, class_count(experiment.data))
+    table = build_table(experiment)
     partition = partition_of(experiment)
     options = experiment.train
     counted = _counted(table, experiment, partition)
@@ -93,9 +90,9 @@ def _giga(number: float) -> str:
 
 def _counted(table: Table, experiment: Experiment, partition: Partition) -> list[Move]:
     if partition.kind == "hybrid":
-        placement = Hybrid(hybrid.abstract_mesh(partition.data), experiment.mesh.scheme)
+        placement = hybrid.Hybrid(hybrid.abstract_mesh(partition.data), experiment.mesh.scheme)
     else:
-        placement = Columns(columns.abstract_mesh(partition.data, partition.column))
+        placement = columns.Columns(columns.abstract_mesh(partition.data, partition.column))
     placement.check_fits(table)
     return traced.moves(table, placement, experiment.train.batch, experiment.train.precision)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from alexnet_jax.assembly import build_table
 from alexnet_jax.columns import Columns
 from alexnet_jax.data import statistics
-from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import to_json
@@ -33,8 +33,8 @@ def import_weights(request: Request) -> None:
     """
     file, source = formats.read(_path(request)), f"--weights={request.exchange.weights}"
     tensors, found = inputs.separate_statistics(file.tensors, source)
-    expected = class_count(request.experiment.data)
-    table = networks.build(request.experiment.network, expected)
+    table = build_table(request.experiment)
+    expected = table.classes
     table = networks.build(request.experiment.network, layouts.classes(table, tensors))
     _check_network(request, file, source)
     _check_order(table, file, source)
@@ -53,7 +53,7 @@ def export_weights(request: Request) -> None:
     Raises UsageError if the checkpoint belongs to another network or the file exists, RunError if it cannot be written.
     """
     experiment, path = request.experiment, _path(request)
-    table = networks.build(experiment.network, class_count(experiment.data))
+    table = build_table(experiment)
     step, parameters = restore_parameters(request.restore, request.workdir, abstract(table, Columns.over()))
     parameters = jax.device_get(parameters)
     stats = statistics.restore(step.parents[1] / STATISTICS)
