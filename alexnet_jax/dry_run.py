@@ -1,4 +1,4 @@
-"""`--dry_run`: what a training would need and how long it would take, measured on a few steps; nothing is written."""
+"""`--dry_run`: what a training would need and how long it would take, measured on a few steps. `--mode=summary`."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,6 @@ import numpy as np
 from alexnet_jax import assembly, columns
 from alexnet_jax.data import pipeline, sources
 from alexnet_jax.data.cifar10 import SHAPE
-from alexnet_jax.data.classes import class_count
 from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
@@ -23,7 +22,6 @@ from alexnet_jax.errors import DataNotFoundError
 from alexnet_jax.experiment import CLASSES, IMAGES, Data
 from alexnet_jax.formatting import estimated_duration, size
 from alexnet_jax.modes import Request
-from alexnet_jax.network import networks
 from alexnet_jax.network.summary import summary
 from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.run.restore import step_folders
@@ -32,28 +30,28 @@ from alexnet_jax.train import Trainer
 from alexnet_jax.training import check_request
 
 STEPS = 4
-"""Taken to measure the time of one; the first, which may still wait for memory, is left out."""
+"""Number of steps whose time is measured; the first, which may still wait for memory, is left out."""
 
 EVALUATION = 1 / 3
-"""Cost of an image's forward pass, in training steps per image."""
+"""Time of the forward pass of an image, relative to that of a training step."""
 
 
 def show(request: Request) -> None:
-    """Print shapes, devices, data, memory, disk and hours of a training. No folder is made, nothing downloaded.
+    """Print the shapes, devices, data, memory, disk space and time of a training. Nothing is written or downloaded.
 
-    Raises UsageError and RunError for what can be told to be wrong with the command without reading the data.
+    Raises UsageError and RunError for every fault of the command that can be found without reading the data.
     """
     experiment = dataclasses.replace(
         request.experiment, train=dataclasses.replace(request.experiment.train, compile_cache=False)
     )
     request = dataclasses.replace(request, experiment=experiment)
     set_up_devices(experiment)
-    restored_from = check_request(request)
+    origin = check_request(request)
     found, data_set = _data(experiment.data)
     stats = _statistics(data_set.train.image)
     setup = assembly.assemble_training(experiment, data_set, stats)
     trainer, training, validation = setup.trainer(), setup.training, setup.validation
-    done, folder = _folder(request, restored_from, trainer.total_steps)
+    done, folder = _folder(request, origin, trainer.total_steps)
     print(folder)
     summarize(request)
     print(f"\nDevices: {_devices(trainer)}")
@@ -65,14 +63,14 @@ def show(request: Request) -> None:
     print(_time(measured, trainer, done, len(validation), len(data_set.test)))
 
 
-# --- what is there ---------------------------------------------------------------------------------------------------
+# --- the folder and the data -----------------------------------------------------------------------------------------
 
 
-def _folder(request: Request, restored_from: str | None, total: int) -> tuple[int, str]:
-    """(steps that are done, what is in the folder)."""
+def _folder(request: Request, origin: str | None, total: int) -> tuple[int, str]:
+    """Return (number of steps done, a line about the folder)."""
     workdir = Workdir(request.workdir)
     if workdir.record() is None or request.overwrite:
-        start = f" from the parameters of {restored_from}" if restored_from else ""
+        start = f" from the parameters of {origin}" if origin else ""
         return 0, f"Folder: {workdir.path}, a new run{start}"
     result = workdir.result()
     if result is not None and result.steps >= total:
@@ -82,7 +80,10 @@ def _folder(request: Request, restored_from: str | None, total: int) -> tuple[in
 
 
 def _data(data: Data) -> tuple[str, DataSet]:
-    """(what was found, a set of that size): CIFAR-10 is noise, since reading it would fill the cache, and it may be missing."""
+    """Return (what was found, a data set of the right size).
+
+    CIFAR-10 is replaced by noise, since reading it would fill the cache; a data set that is missing by empty records.
+    """
     if data.name == "cifar10":
         folder = version_folder(CIFAR10, data_folder(CIFAR10, data.dir))
         found = "CIFAR-10 is not here; a start would download it (162 MiB)"
@@ -90,8 +91,8 @@ def _data(data: Data) -> tuple[str, DataSet]:
             found = f"CIFAR-10 {describe(CIFAR10, folder).version} in {folder}"
         return found, _stand_in(data, [_noise(count) for count in IMAGES[data.name]])
     try:
-        there = sources.load(data)
-        return there.title, there
+        data_set = sources.load(data)
+        return data_set.title, data_set
     except DataNotFoundError as problem:
         return str(problem).splitlines()[0], _stand_in(data, [_absent(count, data) for count in IMAGES[data.name]])
 
@@ -106,36 +107,36 @@ def _noise(count: int) -> Split:
 
 
 def _absent(count: int, data: Data) -> Stream:
-    nothing: Any = range(count)  # as long as the records that are not here, and never read
-    return Stream(nothing, data.side, CLASSES[data.name], np.arange(count), "")
+    records: Any = range(count)  # has the length of the missing records, and is never read
+    return Stream(records, data.side, CLASSES[data.name], np.arange(count), "")
 
 
 def _statistics(image: tuple[int, ...]) -> Statistics:
-    """In place of those that a start would measure: of noise."""
+    """Return statistics in place of those that a training would measure."""
     return Statistics(np.full(image, 127.5, np.float32), 74.0, np.eye(3, dtype=np.float32))
 
 
-# --- what it takes ---------------------------------------------------------------------------------------------------
+# --- measurements ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of the compiled step."""
+    """Measurements of the compiled step."""
 
     compilation: float
-    """Seconds, without a compiled program of an earlier start."""
+    """Seconds of compilation, without the cache of compiled programs."""
     step: float
-    """Seconds."""
+    """Seconds of a step."""
     reading: float
-    """Seconds in which the pictures of a step are read and decoded; 0 for sets in memory, and where there are none."""
+    """Seconds in which the pictures of a step are read and decoded; 0 for data sets in memory or missing ones."""
     memory: int
-    """Bytes on each device."""
+    """Bytes that the step needs on each device."""
     state: int
     """Bytes of parameters and velocities, over all devices."""
 
 
 def _measure(trainer: Trainer, training: Split | Stream, found: bool) -> Measured:
-    """Compile the step of a training and take a few, on random images."""
+    """Compile the training step and time a few steps on random images."""
     options, state = trainer.experiment.train, trainer.initial_state()
     examples, indices = _examples(trainer, training)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.parameters, state.optimizer)))
@@ -156,7 +157,7 @@ def _measure(trainer: Trainer, training: Split | Stream, found: bool) -> Measure
 
 
 def _examples(trainer: Trainer, training: Split | Stream) -> tuple[pipeline.OnDevice, np.ndarray | None]:
-    """As a feed's `training` gives them."""
+    """Return (examples, indices) as `Feed.training` yields them."""
     batch = trainer.experiment.train.batch
     if isinstance(training, Split):
         return pipeline.put(training, trainer.placement), np.arange(batch, dtype=np.int32)
@@ -175,7 +176,7 @@ def _reading(trainer: Trainer, training: Stream) -> float:
         return (time.perf_counter() - start) / STEPS
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- text ------------------------------------------------------------------------------------------------------------
 
 
 def _devices(trainer: Trainer) -> str:
@@ -183,13 +184,13 @@ def _devices(trainer: Trainer) -> str:
 
 
 def _memory(measured: Measured) -> str:
-    there = _memory_there()
-    beside = "" if there is None else f" of {size(there)}"
-    warning = "" if there is None or measured.memory < there else "; TOO LITTLE, try a smaller --train.batch"
-    return f"Memory of each device: {size(measured.memory)}{beside} for a step, as XLA plans it{warning}"
+    available = _available_memory()
+    total = "" if available is None else f" of {size(available)}"
+    warning = "" if available is None or measured.memory < available else "; TOO LITTLE, try a smaller --train.batch"
+    return f"Memory of each device: {size(measured.memory)}{total} for a step, as XLA plans it{warning}"
 
 
-def _memory_there() -> int | None:
+def _available_memory() -> int | None:
     limits = jax.devices()[0].memory_stats()
     if limits is not None:
         return limits.get("bytes_limit")
@@ -197,7 +198,7 @@ def _memory_there() -> int | None:
 
 
 def _disk(measured: Measured, request: Request) -> str:
-    kept = request.experiment.train.keep + 2  # the best, and one that is being written
+    kept = request.experiment.train.keep + 2  # with the best, and the one that is being written
     folder = next(path for path in (request.workdir.absolute(), *request.workdir.absolute().parents) if path.is_dir())
     needed, free = kept * measured.state, shutil.disk_usage(folder).free
     warning = "; TOO LITTLE, choose another --workdir" if free < needed else ""
@@ -205,15 +206,15 @@ def _disk(measured: Measured, request: Request) -> str:
 
 
 def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test: int) -> str:
-    """A CPU reads and computes with the same cores; an accelerator computes while the CPU reads."""
-    options, together = trainer.experiment.train, measured.step + measured.reading
+    """A CPU reads and computes with the same cores, while an accelerator computes as the CPU reads."""
+    options, step = trainer.experiment.train, measured.step + measured.reading
     if trainer.placement.mesh.devices.flat[0].platform != "cpu":
-        together = max(measured.step, measured.reading)
+        step = max(measured.step, measured.reading)
     views = trainer.experiment.data.views
     left = trainer.total_steps - done
     epochs = math.ceil(options.epochs * left / trainer.total_steps)
     evaluated = (epochs * validation + test) * views * EVALUATION / options.batch
-    total = left * together + evaluated * measured.step
+    total = left * step + evaluated * measured.step
     read = f", {measured.reading:.3g} s to read its pictures" if measured.reading else ""
     return (
         f"Time: {left:,} steps of {options.batch} images, {measured.step:.3g} s each{read}: about "
@@ -223,6 +224,5 @@ def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test
 
 
 def summarize(request: Request) -> None:
-    """Print the table of layers."""
-    experiment = request.experiment
-    print(summary(networks.build(experiment.network, class_count(experiment.data))))
+    """Print the table of layers of an experiment."""
+    print(summary(assembly.build_table(request.experiment)))

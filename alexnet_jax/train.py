@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -46,6 +46,17 @@ class State:
 
 
 jax.tree_util.register_dataclass(State, ["parameters", "optimizer", "step"], [])
+
+
+class StepResult(NamedTuple):
+    """What a training step reports, each float32 []."""
+
+    loss: jax.Array
+    """Mean cross-entropy of the batch, in nats."""
+    error: jax.Array
+    """Fraction of wrong answers on the batch, with augmentation and dropout."""
+    rate: jax.Array
+    """Learning rate of the step."""
 
 
 def stream(seed: int | jax.Array, name: int) -> jax.Array:
@@ -114,8 +125,8 @@ class Trainer:
         images = augment.augment(images, key, options.data, self.stats, recolour)
         return images.transpose(3, 1, 2, 0).astype(options.train.precision)
 
-    def step(self) -> Callable[[State, OnDevice, np.ndarray | None, np.uint32], tuple[State, dict[str, Any]]]:
-        """Return the compiled step: (state, examples, indices, seed) -> (next state, {'loss', 'error', 'rate'}).
+    def step(self) -> Callable[[State, OnDevice, np.ndarray | None, np.uint32], tuple[State, StepResult]]:
+        """Return the compiled step: (state, examples, indices, seed) -> (next state, result).
 
         `examples` and `indices` are what `Feed.training` yields. The memory of the old state is reused for the new one. The
         seed is an argument of the program, so that trainings with different seeds share one compiled program.
@@ -125,7 +136,7 @@ class Trainer:
 
         def step(
             state: State, examples: OnDevice, indices: jax.Array | None, seed: jax.Array
-        ) -> tuple[State, dict[str, Any]]:
+        ) -> tuple[State, StepResult]:
             draw = lambda name: jax.random.fold_in(stream(seed, name), state.step)  # noqa: E731
             batch = examples.take(indices)
             images = self.images(batch.images, draw(AUGMENT), state.step)
@@ -136,8 +147,8 @@ class Trainer:
             with jax.named_scope("update"):
                 updates, velocities = rule.update(gradients, state.optimizer, state.parameters)
                 parameters = optax.apply_updates(state.parameters, updates)
-            result = {"loss": loss, "error": error, "rate": schedule(state.step) * optim.plateau_scale(state.optimizer)}
-            return State(parameters, velocities, state.step + 1), result
+            rate = schedule(state.step) * optim.plateau_scale(state.optimizer)
+            return State(parameters, velocities, state.step + 1), StepResult(loss, error, rate)
 
         return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
@@ -166,7 +177,7 @@ class Loop:
     ):
         self.trainer, self.train, self.validation = trainer, train, validation
         self.evaluator, self.metrics, self.checkpoints = evaluator, metrics, checkpoints
-        self.pending: deque[tuple[int, dict[str, jax.Array]]] = deque()
+        self.pending: deque[tuple[int, StepResult]] = deque()
         self.first_losses: list[float] = []
         self.last_read = time.monotonic()
 
@@ -235,13 +246,13 @@ class Loop:
         if results:
             self.metrics.share(len(results))
         for step, result in results:
-            loss = float(result["loss"])
+            loss = float(result.loss)
             if not math.isfinite(loss):
                 raise Diverged(
                     f"The loss of step {step} is {loss}. Training stopped; {self._last_good()} "
                     f"Try a smaller --optim.learning_rate (now {self.trainer.experiment.optim.learning_rate:g}) or a warm-up."
                 )
-            rate, error = float(result["rate"]), float(result["error"])
+            rate, error = float(result.rate), float(result.error)
             self.metrics.train(step, loss=loss, error=error, rate=rate, images=self.trainer.experiment.train.batch)
             self._watch_for_a_stall(step, loss)
 

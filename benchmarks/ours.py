@@ -51,7 +51,7 @@ class TrainingStep:
         """Dispatch a step and return its loss without waiting."""
         self.state, result = self.program(self.state, self.split, self.batches[self.steps % 16], SEED)
         self.steps += 1
-        return result["loss"]
+        return result.loss
 
     def shares(self) -> dict[str, float]:
         """Return {layer, 'update' or 'rest': fraction of the time of a step}."""

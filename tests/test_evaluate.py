@@ -152,7 +152,7 @@ def test_two_epochs_with_evaluations_compile_each_step_once(split, stats):
         state, result = step(state, examples, indices, np.uint32(number))
         if (number + 1) % per_epoch == 0:
             evaluator(state.parameters, feed)  # five whole batches and 60 examples more
-    assert np.isfinite(result["loss"]) and int(state.step) == 10
+    assert np.isfinite(result.loss) and int(state.step) == 10
     assert step._cache_size() == 1
     assert evaluator._see._cache_size() == evaluator._judge._cache_size() == 1
 
