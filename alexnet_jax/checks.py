@@ -9,7 +9,6 @@ from typing import Any
 
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
-from alexnet_jax.modes import Traffic
 
 
 def check(experiment: Experiment) -> None:
@@ -24,7 +23,7 @@ def check(experiment: Experiment) -> None:
 def check_width(network: Network) -> None:
     """Raise UsageError unless the width is a positive number. `networks.build` calls this too, for users of the library."""
     positive = math.isfinite(network.width) and network.width > 0
-    _require("network.width", network.width, positive, "a positive number")
+    require("network.width", network.width, positive, "a positive number")
 
 
 def _check_network(n: Network) -> None:
@@ -33,12 +32,12 @@ def _check_network(n: Network) -> None:
         _check_fixed(n)
         return
     divides = n.fc_units >= 2 and n.fc_units % n.columns == 0
-    _require("network.fc_units", n.fc_units, divides, "a positive multiple of network.columns")
-    _require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
+    require("network.fc_units", n.fc_units, divides, "a positive multiple of network.columns")
+    require("network.dropout", n.dropout, 0 <= n.dropout < 1, "at least 0 and below 1")
     crossed = n.crossings == "paper" or n.columns == 2
-    _require("network.crossings", n.crossings, crossed, f"paper with network.columns={n.columns}")
+    require("network.crossings", n.crossings, crossed, f"paper with network.columns={n.columns}")
     merged = n.kernels != "merged" or n.columns == 1
-    _require("network.kernels", n.kernels, merged, "paper or half, or network.columns=1 with merged")
+    require("network.kernels", n.kernels, merged, "paper or half, or network.columns=1 with merged")
 
 
 def _check_fixed(n: Network) -> None:
@@ -46,76 +45,67 @@ def _check_fixed(n: Network) -> None:
     fixed = Network(n.name, columns=2 if n.name == "caffe_alexnet" else 1)
     for field in dataclasses.fields(n):
         value, only = getattr(n, field.name), getattr(fixed, field.name)
-        _require(f"network.{field.name}", value, value == only, f"{only} for {n.name}, whose table is fixed")
+        require(f"network.{field.name}", value, value == only, f"{only} for {n.name}, whose table is fixed")
 
 
 def _check_data(d: Data) -> None:
-    _require("data.validation", d.validation, d.validation >= 1, "at least 1 image")
-    _require("data.crop_padding", d.crop_padding, d.crop_padding >= 0, "0 or more pixels")
-    _require("data.crop", d.crop, d.crop >= 0, "0 (the image's own side) or more pixels")
-    _require("data.side", d.side, d.side >= 8, "at least 8 pixels")
-    _require("data.workers", d.workers, d.workers is None or d.workers >= 0, "0 or more processes")
+    require("data.validation", d.validation, d.validation >= 1, "at least 1 image")
+    require("data.crop_padding", d.crop_padding, d.crop_padding >= 0, "0 or more pixels")
+    require("data.crop", d.crop, d.crop >= 0, "0 (the image's own side) or more pixels")
+    require("data.side", d.side, d.side >= 8, "at least 8 pixels")
+    require("data.workers", d.workers, d.workers is None or d.workers >= 0, "0 or more processes")
     some = d.colour_epochs is None or (d.colour_epochs >= 0 and d.colour != "none")
-    _require("data.colour_epochs", d.colour_epochs, some, "0 or more epochs, with data.colour=original or paper")
-    _require("data.views", d.views, d.views == 1 or d.crop > 0, "1 unless data.crop says how large a view is")
+    require("data.colour_epochs", d.colour_epochs, some, "0 or more epochs, with data.colour=original or paper")
+    require("data.views", d.views, d.views == 1 or d.crop > 0, "1 unless data.crop says how large a view is")
 
 
 def _check_optim(o: Optim, t: Train) -> None:
     for name in ("learning_rate", "bias_learning_rate", "new_rate"):
         value = getattr(o, name)
-        _require(f"optim.{name}", value, math.isfinite(value) and value > 0, "a positive number")
-    _require("optim.momentum", o.momentum, 0 <= o.momentum < 1, "at least 0 and below 1")
-    _require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
-    _require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
-    _require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
+        require(f"optim.{name}", value, math.isfinite(value) and value > 0, "a positive number")
+    require("optim.momentum", o.momentum, 0 <= o.momentum < 1, "at least 0 and below 1")
+    require("optim.weight_decay", o.weight_decay, math.isfinite(o.weight_decay) and o.weight_decay >= 0, "0 or more")
+    require("train.epochs", t.epochs, math.isfinite(t.epochs) and t.epochs > 0, "a positive number")
+    require("optim.warmup", o.warmup, 0 <= o.warmup < t.epochs, f"at least 0 and below train.epochs={t.epochs:g}")
     falls = o.schedule != "plateau" or 0 < o.drop_factor < 1
-    _require("optim.drop_factor", o.drop_factor, falls, "above 0 and below 1 with optim.schedule=plateau")
-    _require("optim.patience", o.patience, o.patience >= 1, "1 or more validations")
+    require("optim.drop_factor", o.drop_factor, falls, "above 0 and below 1 with optim.schedule=plateau")
+    require("optim.patience", o.patience, o.patience >= 1, "1 or more validations")
     by_hand = o.schedule != "original" or o.rule == "original"  # its biases keep their rate
-    _require("optim.schedule", o.schedule, by_hand, "another one unless optim.rule=original")
+    require("optim.schedule", o.schedule, by_hand, "another one unless optim.rule=original")
     drops_rise = all(a < b for a, b in zip((0.0, *o.drops), o.drops, strict=False))
-    _require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
+    require("optim.drops", o.drops, drops_rise, "rising epochs above 0")
     none_lost = o.schedule == "drops" or not o.drops
     only = f"empty with optim.schedule={o.schedule}: only the schedule `drops` reads it"
-    _require("optim.drops", o.drops, none_lost, only)
-    _require("optim.drop_factor", o.drop_factor, 0 < o.drop_factor <= 1, "above 0 and at most 1")
+    require("optim.drops", o.drops, none_lost, only)
+    require("optim.drop_factor", o.drop_factor, 0 < o.drop_factor <= 1, "above 0 and at most 1")
 
 
 def _check_train(t: Train) -> None:
     for name in ("batch", "eval_batch", "log_every", "keep"):
         value = getattr(t, name)
-        _require(f"train.{name}", value, value >= 1, "1 or more")
-    _require("train.save_every", t.save_every, t.save_every >= 0, "0 or more")
-    _require("train.seed", t.seed, 0 <= t.seed < 2**32, "0 or more and below 2**32")
+        require(f"train.{name}", value, value >= 1, "1 or more")
+    require("train.save_every", t.save_every, t.save_every >= 0, "0 or more")
+    require("train.seed", t.seed, 0 <= t.seed < 2**32, "0 or more and below 2**32")
 
 
 def _check_mesh(m: MeshOptions, n: Network, t: Train) -> None:
     for name in ("data", "column"):
         value = getattr(m, name)
-        _require(f"mesh.{name}", value, value is None or value >= 1, "1 or more")
+        require(f"mesh.{name}", value, value is None or value >= 1, "1 or more")
     data = m.data or 1
     expected = f"a multiple of the {data} data-parallel devices of --mesh.data={data}"
-    _require("train.batch", t.batch, t.batch % data == 0, expected)
+    require("train.batch", t.batch, t.batch % data == 0, expected)
     fits = m.column is None or n.columns % m.column == 0
-    _require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
+    require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
     hybrid = m.placement == "hybrid"
     one = "columns, unless network.columns=1 (network.kernels=merged is the network of One weird trick)"
-    _require("mesh.placement", m.placement, not hybrid or n.columns == 1, one)
-    _require("mesh.scheme", m.scheme, m.scheme == "whole" or hybrid, "whole, unless mesh.placement=hybrid")
+    require("mesh.placement", m.placement, not hybrid or n.columns == 1, one)
+    require("mesh.scheme", m.scheme, m.scheme == "whole" or hybrid, "whole, unless mesh.placement=hybrid")
     split = not hybrid or not n.name.startswith("alexnet") or n.fc_units % data == 0
-    _require("network.fc_units", n.fc_units, split, f"a multiple of the {data} devices of --mesh.data={data}")
+    require("network.fc_units", n.fc_units, split, f"a multiple of the {data} devices of --mesh.data={data}")
 
 
-def check_traffic(traffic: Traffic, mode: str) -> None:
-    """Raise UsageError for a number that the mode does not read, that is not positive, or that lacks its counterpart."""
-    for name, other in (("link", traffic.compute), ("compute", traffic.link)):
-        value = getattr(traffic, name)
-        if value is not None:
-            _require(f"traffic.{name}", value, mode == "traffic", f"only with --mode=traffic, not {mode}")
-            _require(f"traffic.{name}", value, math.isfinite(value) and value > 0, "a positive number")
-            _require(f"traffic.{name}", value, other is not None, "both --traffic.link and --traffic.compute, or neither")
-
-
-def _require(option: str, value: Any, holds: bool, expected: str) -> None:
+def require(option: str, value: Any, holds: bool, expected: str) -> None:
+    """Raise UsageError with the option, its value and what was expected unless the condition holds."""
     if not holds:
         raise UsageError(f"--{option}={value}: expected {expected}.")

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 import experiments
-from alexnet_jax.checks import check, check_traffic
+from alexnet_jax.checks import check, require
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
 from alexnet_jax.modes import MODES, Exchange, Look, Request, Traffic, readers
@@ -200,7 +201,7 @@ def _check_unread(line: CommandLine) -> None:
         if modes and value != usual[option] and line.mode not in modes:
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise UsageError(f"--{option}={shown}: expected only with --mode={', '.join(modes)}, not {line.mode}.")
-    check_traffic(line.traffic, line.mode)
+    _check_traffic(line.traffic, line.mode)
     if line.look.image and line.look.split:
         raise UsageError(f"--split={line.look.split}: expected without --image, which names other images.")
     if line.restore_skip and line.restore is None:
@@ -211,6 +212,16 @@ def _check_unread(line: CommandLine) -> None:
         raise UsageError(
             f"--optim.new_rate={line.optim.new_rate:g}: expected only with --restore_skip, the layers whose rate it is."
         )
+
+
+def _check_traffic(traffic: Traffic, mode: str) -> None:
+    """Raise UsageError for a number that the mode does not read, that is not positive, or that lacks its counterpart."""
+    for name, other in (("link", traffic.compute), ("compute", traffic.link)):
+        value = getattr(traffic, name)
+        if value is not None:
+            require(f"traffic.{name}", value, mode == "traffic", f"only with --mode=traffic, not {mode}")
+            require(f"traffic.{name}", value, math.isfinite(value) and value > 0, "a positive number")
+            require(f"traffic.{name}", value, other is not None, "both --traffic.link and --traffic.compute, or neither")
 
 
 def _check_words(arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -141,9 +141,8 @@ class Trainer:
             batch = examples.take(indices)
             images = self.images(batch.images, draw(AUGMENT), state.step)
             masks = dropout_masks(self.table, draw(DROPOUT), len(batch))
-            (loss, error), gradients = loss_and_gradients(
-                self.table, self.placement, state.parameters, images, batch.labels, masks
-            )
+            network = self.table, self.placement, state.parameters
+            (loss, error), gradients = loss_and_gradients(*network, images, batch.labels, masks)
             with jax.named_scope("update"):
                 updates, velocities = rule.update(gradients, state.optimizer, state.parameters)
                 parameters = optax.apply_updates(state.parameters, updates)
@@ -163,23 +162,19 @@ READ_EVERY = 1.0
 """Seconds after which losses are fetched although no line is due, so that the progress bar moves."""
 
 
+@dataclass
 class Loop:
     """The loop of a training: step, log, validate, save."""
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        train: Feed,
-        validation: Feed,
-        evaluator: Evaluator,
-        metrics: Metrics,
-        checkpoints: Checkpoints,
-    ):
-        self.trainer, self.train, self.validation = trainer, train, validation
-        self.evaluator, self.metrics, self.checkpoints = evaluator, metrics, checkpoints
-        self.pending: deque[tuple[int, StepResult]] = deque()
-        self.first_losses: list[float] = []
-        self.last_read = time.monotonic()
+    trainer: Trainer
+    train: Feed
+    validation: Feed
+    evaluator: Evaluator
+    metrics: Metrics
+    checkpoints: Checkpoints
+    _pending: deque[tuple[int, StepResult]] = field(default_factory=deque, init=False)
+    _first_losses: list[float] = field(default_factory=list, init=False)
+    _last_read: float = field(default_factory=time.monotonic, init=False)
 
     def run(self, state: State, *, validate: bool = False) -> State:
         """Train from a state to the last step, and return the final state.
@@ -213,7 +208,7 @@ class Loop:
                     self._leave(state, done - 1, signals)
                 state, result = step(state, examples, indices, seed)
                 beginning.close()
-                self.pending.append((done, result))
+                self._pending.append((done, result))
                 self._keep_pace(done)
                 if done % per_epoch == 0 or done == total:
                     state = self._end_of_epoch(state, done, signals)
@@ -232,16 +227,16 @@ class Loop:
 
     def _keep_pace(self, done: int) -> None:
         """Wait for devices that are too far behind. Losses are fetched in bulk, since a step is too short to wait for each."""
-        if len(self.pending) > IN_FLIGHT:
-            jax.block_until_ready(self.pending[-1 - IN_FLIGHT])
+        if len(self._pending) > IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT])
         due = done % self.trainer.experiment.train.log_every == 0
-        if due or time.monotonic() - self.last_read > READ_EVERY:
+        if due or time.monotonic() - self._last_read > READ_EVERY:
             self._read(IN_FLIGHT)
 
     def _read(self, left: int) -> None:
         """Fetch and log losses until only those of `left` steps are in flight."""
-        ready = [self.pending.popleft() for _ in range(len(self.pending) - left)]
-        self.last_read = time.monotonic()
+        ready = [self._pending.popleft() for _ in range(len(self._pending) - left)]
+        self._last_read = time.monotonic()
         results = jax.device_get(ready)
         if results:
             self.metrics.share(len(results))
@@ -267,9 +262,9 @@ class Loop:
         last = max(math.ceil((1 + options.warmup) * self.trainer.steps_per_epoch), AT_LEAST)
         if step > last:
             return
-        self.first_losses.append(loss)
+        self._first_losses.append(loss)
         chance = math.log(self.trainer.table.classes)
-        late = self.first_losses[-max(1, last // 4) :]
+        late = self._first_losses[-max(1, last // 4) :]
         if step == last and abs(sum(late) / len(late) - chance) < 0.01 * chance:
             warmup = "a longer --optim.warmup" if options.warmup else "--optim.warmup=1"
             init = "" if self.trainer.experiment.network.init == "he" else "--network.init=he, "
@@ -289,13 +284,8 @@ class Loop:
         except Stopped:
             self._leave(state, step, signals)
         # Written before the checkpoint: a run killed between the two resumes at an earlier step and writes this line again.
-        self.metrics.validation(
-            step,
-            loss=scores.loss,
-            top1_error=scores.top1_error,
-            top5_error=scores.top5_error,
-            seconds=time.monotonic() - started,
-        )
+        seconds, errors = time.monotonic() - started, {"top1_error": scores.top1_error, "top5_error": scores.top5_error}
+        self.metrics.validation(step, loss=scores.loss, **errors, seconds=seconds)
         if step % self.trainer.steps_per_epoch == 0:  # a longer training would not validate where a shorter one ends
             optimizer = optim.after_validation(self.trainer.experiment.optim, state.optimizer, scores.top1_error)
             state = State(state.parameters, optimizer, state.step)

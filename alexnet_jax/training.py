@@ -12,7 +12,6 @@ With several processes all of them execute this file in step; the leader alone d
 import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import math
 import os
@@ -38,8 +37,8 @@ from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.processes.signals import Signals
 from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
 from alexnet_jax.run.environment import current_environment
-from alexnet_jax.run.metrics import Line, Metrics, Unwritten, read_metrics
-from alexnet_jax.run.report import result_line, write_report
+from alexnet_jax.run.metrics import Metrics, Unwritten, read_metrics
+from alexnet_jax.run.report import result_line, training_seconds, write_report
 from alexnet_jax.run.restore import PARAMETERS, find_step, restore_tree
 from alexnet_jax.run.workdir import RANKS, STATISTICS, DataIdentity, RunRecord, RunResult, Workdir
 from alexnet_jax.train import Loop, State, Trainer
@@ -107,14 +106,11 @@ def check_request(request: Request) -> str | None:
     names = [spec.name for spec in build_table(request.experiment).layers]
     for name in request.restore_skip:
         if name not in names:
-            raise UsageError(
-                f"--restore_skip={name}: {request.experiment.network.name} has no such layer. Its layers are "
-                f"{', '.join(names)}."
-            )
+            network = request.experiment.network.name
+            raise UsageError(f"--restore_skip={name}: {network} has no such layer. Its layers are {', '.join(names)}.")
     origin = _origin(request)
-    Workdir(request.workdir).check_continues(
-        request.experiment, origin, request.restore_skip, overwrite=request.overwrite
-    )
+    workdir = Workdir(request.workdir)
+    workdir.check_continues(request.experiment, origin, request.restore_skip, overwrite=request.overwrite)
     return origin
 
 
@@ -145,9 +141,8 @@ def _load_data(request: Request) -> tuple[Request, DataSet]:
     # The folder follows the name unless --workdir chose it.
     folder = request.workdir
     folder = folder.with_name(name) if folder.name == experiment.name else folder
-    request = dataclasses.replace(
-        request, experiment=dataclasses.replace(experiment, name=name, data=DIGITS), workdir=folder
-    )
+    experiment = dataclasses.replace(experiment, name=name, data=DIGITS)
+    request = dataclasses.replace(request, experiment=experiment, workdir=folder)
     check_request(request)
     return request, sources.load(DIGITS)
 
@@ -278,20 +273,13 @@ def finish(run: Run, steps: int, scores: Scores) -> None:
         best_step=best["step"],
         steps=steps,
         epochs=run.request.experiment.train.epochs,
-        seconds=_training_seconds(lines),
+        seconds=training_seconds(lines),
     )
     record = workdir.record()
     assert record is not None  # `write_record` wrote it
     path = write_report(workdir.path, record, lines, result, run.request.shipped)
     workdir.write_result(result)
     print(f"{result_line(result.top1_error, result.top5_error, result.examples)}\n{path}")
-
-
-def _training_seconds(lines: list[Line]) -> float:
-    """Return the wall time between the lines of the run, without the gaps between two processes of it."""
-    gaps = [b["time"] - a["time"] for a, b in itertools.pairwise(lines)]
-    usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
-    return sum(gap for gap in gaps if gap < 60 + 20 * usual)
 
 
 # --- evaluation ------------------------------------------------------------------------------------------------------

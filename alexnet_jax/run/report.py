@@ -1,5 +1,6 @@
 """report.md: what a run reached, on which data, in which environment, and the command that repeats it."""
 
+import itertools
 import re
 import shlex
 import statistics
@@ -158,6 +159,13 @@ def write_report_again(request: Request) -> None:
             f"The files of {workdir.path} are damaged ({type(problem).__name__}: {problem}). Restore them from a copy."
         ) from problem
     print(f"{result_line(result.top1_error, result.top5_error, result.examples)}\n{path}")
+
+
+def training_seconds(lines: Sequence[Line]) -> float:
+    """Return the wall time between the lines of metrics.jsonl, without the gaps between two processes of the run."""
+    gaps = [after["time"] - before["time"] for before, after in itertools.pairwise(lines)]
+    usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
+    return sum(gap for gap in gaps if gap < 60 + 20 * usual)
 
 
 def result_line(top1_error: float, top5_error: float, examples: int) -> str:
