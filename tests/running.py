@@ -68,11 +68,14 @@ def train(workdir, **options):
     return main(command(workdir, **options))
 
 
-def start(arguments, cache, log, *python_options):
-    """launch.py in a process of its own, which takes compiled programs from `cache` and writes all it says to `log`."""
+def start(arguments, cache, log, *python_options, devices=None):
+    """Start launch.py in a process of its own, which reads compiled programs from `cache` and writes its output to `log`.
+
+    It has `devices` virtual devices, by default as many as this process.
+    """
     variables = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     # XLA sizes its thread pool by the number of devices, and on some processors the order of its sums by that of threads.
-    variables["JAX_NUM_CPU_DEVICES"] = str(len(jax.devices()))
+    variables["JAX_NUM_CPU_DEVICES"] = str(devices or len(jax.devices()))
     command = [sys.executable, *python_options, "launch.py", *map(str, arguments)]
     with log.open("w") as output:
         return subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=output, stderr=subprocess.STDOUT)
