@@ -11,7 +11,7 @@ from alexnet_jax.command_line import read
 from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
 from alexnet_jax.modes import MODES, SWEEP_MODES, Request
 from alexnet_jax.processes.allocator import keep_memory
-from alexnet_jax.processes.identity import ProcessIdentity, speak_alone
+from alexnet_jax.processes.identity import ProcessIdentity, restrict_output
 from alexnet_jax.processes.outcome import INTERRUPTED, Cause, Outcome, leave
 from alexnet_jax.processes.start import devices_per_process, start
 from alexnet_jax.sweeps.plan import SweepRequest
@@ -44,7 +44,7 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
             process = process or request.process
             request = dataclasses.replace(request, process=process)
             if process is not None:
-                speak_alone(process)
+                restrict_output(process)
         run(mode, request)
     except (UsageError, RunError) as problem:
         cause = Cause.PEER_LOST if isinstance(problem, PeerLost) else Cause.FAILED

@@ -16,7 +16,7 @@ from absl import flags
 from alexnet_jax.data.order import training_batch
 from alexnet_jax.data.split import Stream
 from alexnet_jax.errors import RunError
-from alexnet_jax.processes.workers import begin, open_many_files
+from alexnet_jax.processes.workers import initialize_worker, open_many_files
 
 MOST_THREADS = 16
 
@@ -84,7 +84,7 @@ def batches(source: Training | Evaluation, workers: int) -> Generator[Batch]:
     random_access: Any = source  # len() and [] are all grain needs
     dataset: Any = grain.MapDataset.source(random_access).to_iter_dataset(ahead)
     if workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=1), begin)
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=1), initialize_worker)
     iterator = iter(dataset)
     try:
         yield from iterator

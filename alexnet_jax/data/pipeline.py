@@ -151,4 +151,4 @@ def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tu
 def put(split: Split, placement: Placement) -> OnDevice:
     """Copy a split to every device of the mesh."""
     whole = placement.sharding(columns.WHOLE)
-    return OnDevice(distributed.put_whole(split.images, whole), distributed.put_whole(split.labels, whole))
+    return OnDevice(distributed.to_global_array(split.images, whole), distributed.to_global_array(split.labels, whole))

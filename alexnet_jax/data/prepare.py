@@ -25,7 +25,7 @@ from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data
 from alexnet_jax.formatting import size
 from alexnet_jax.modes import Request
-from alexnet_jax.processes.workers import begin
+from alexnet_jax.processes.workers import initialize_worker
 from alexnet_jax.run.workdir import Workdir
 
 JOURNAL = "parts.jsonl"
@@ -186,7 +186,7 @@ def _verify(folder: Path, parts: list[Part], done: dict[str, int], workers: int)
 def _each(task: Any, folder: Path, parts: list[Part], workers: int, title: str) -> Iterable[tuple[Part, Any]]:
     """(part, what `task` makes of it) in the order in which worker processes finish."""
     context = multiprocessing.get_context("spawn")  # no thread of this process is copied half-way
-    executor = ProcessPoolExecutor(min(workers, len(parts) or 1), context, begin)
+    executor = ProcessPoolExecutor(min(workers, len(parts) or 1), context, initialize_worker)
     with tqdm(total=sum(map(len, parts)), desc=title, unit=" images", disable=None, leave=False) as bar:
         try:
             running = {executor.submit(task, folder, part): part for part in parts}

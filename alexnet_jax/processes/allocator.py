@@ -1,7 +1,7 @@
-"""Keep freed memory in the process: on a CPU a large gain in speed, and it costs one call.
+"""Keep freed memory in the process: one call that makes training on a CPU much faster.
 
-XLA takes fresh large buffers in every step. glibc returns such buffers to the kernel when they are freed, so each step
-pays a page fault for every page again. Once `keep_memory` was called the process keeps its peak memory until it ends.
+XLA allocates large buffers afresh in every step. glibc returns freed buffers to the kernel, so that every step pays a page
+fault for each page again. After `keep_memory` the process keeps its peak memory until it ends.
 """
 
 import ctypes
@@ -16,23 +16,25 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # <malloc
 SETTINGS = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 256 * 2**20}
 
 ACCELERATORS = {"/dev/nvidiactl": "jax_plugins", "/dev/kfd": "jax_plugins", "/dev/accel0": "libtpu"}
-"""{device: the module without which jax does not use it}"""
+"""{device file: module without which jax does not use the device}"""
 
 
 def keep_memory() -> bool:
-    """Set glibc's allocator through mallopt. True if it took; nothing is done but on Linux with glibc, computing on the CPU.
+    """Tune glibc's allocator with mallopt and return whether it accepted all settings.
 
-    Call it before numpy or jax is imported: their threads create arenas of their own, and from such an arena glibc maps
-    and unmaps every request above 64 MiB, whatever it was told.
+    Do nothing, and return False, on other platforms and if jax will use an accelerator.
+
+    Call this before numpy or jax is imported: their threads create arenas of their own, in which glibc maps and unmaps every
+    request above 64 MiB, whatever the settings.
     """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or accelerated():
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or has_accelerator():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all(mallopt(option, value) == 1 for option, value in SETTINGS.items())
 
 
-def accelerated() -> bool:
-    """Whether jax will compute elsewhere than on the CPU; it cannot be asked itself before its first use."""
+def has_accelerator() -> bool:
+    """Return whether jax will compute on anything but the CPU, without importing jax."""
     platforms = os.environ.get("JAX_PLATFORMS")
     if platforms:
         return platforms != "cpu"

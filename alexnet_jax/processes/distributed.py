@@ -1,6 +1,6 @@
-"""What the processes of one run do together, through jax.distributed; each function works for a single process too.
+"""What the processes of one run do together, through jax.distributed. Every function also works in a single process.
 
-Process 0 decides and writes. Nothing here is needed, and nothing is slower, where there is one process.
+Process 0, the leader, decides, writes and prints. All processes must make the calls of this module in the same order.
 """
 
 import contextlib
@@ -24,20 +24,21 @@ from orbax.checkpoint import multihost
 from alexnet_jax.errors import PeerLost, RunError, UsageError, first_line
 from alexnet_jax.processes.identity import LOCAL, ProcessIdentity
 
-MEETING = 300
+START_TIMEOUT = 300
 """Seconds that the processes of a run wait for each other at its start."""
+
+LEADER_TIMEOUT = 7 * 24 * 3600
+"""Seconds that the other processes wait for process 0 in `broadcast`: measuring a large data set may take hours."""
 
 T = TypeVar("T")
 
 
-def join(process: ProcessIdentity) -> None:
-    """Meet the other processes of the run, before jax's first use of a device.
+def join(process: ProcessIdentity, timeout: float = START_TIMEOUT) -> None:
+    """Connect this process to the other processes of the run. Call it before jax first uses a device.
 
-    Raises RunError when process 0 cannot listen or does not answer. jax itself ends process 0 (SIGABRT) when others are
-    missing after MEETING seconds.
+    Raise RunError if process 0 cannot listen or does not answer within `timeout` seconds. If other processes are missing by
+    then, jax itself ends process 0 (SIGABRT).
     """
-    # jax's own handler of SIGTERM would keep it from whoever is to be told: before training the process itself.
-    jax.config.update("jax_enable_preemption_service", False)
     options = {}
     if process.address is not None:
         host, port = process.address.rsplit(":", 1)
@@ -50,24 +51,27 @@ def join(process: ProcessIdentity) -> None:
             "coordinator_bind_address": process.address if host in LOCAL else None,
         }
         if process.index:
-            _wait_for(process.address)
+            _wait_for(process.address, timeout)
         else:
             _check_free(process.address, host.strip("[]") if host in LOCAL else "", int(port))
     if process.index == 0 and process.devices is None:
-        print(f"Process 0 of {process.count or 'several'} waits for the others, for at most {MEETING} s.", flush=True)
+        total = f" of {process.count}" if process.count else ""
+        print(f"Process 0{total} waits at most {timeout:g} s for the other processes.", flush=True)
+    # jax's own handler of SIGTERM would withhold the signal from this process and, before training, from everyone.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(initialization_timeout=MEETING, **options)
+        jax.distributed.initialize(initialization_timeout=int(timeout), **options)
     except Exception as problem:  # of several types: a port in use, a cluster that does not answer
-        what = "in the cluster" if process.address is None else f"at {process.address}"
+        where = "in the cluster" if process.address is None else f"at {process.address}"
         raise RunError(
-            f"Process {process.index} could not meet the others {what} ({first_line(problem)}). Say by hand where process 0 "
-            "listens: --distributed=HOST:PORT,N,I."
+            f"Process {process.index} could not connect to the other processes {where} ({first_line(problem)}). Give the "
+            "address of process 0 explicitly: --distributed=HOST:PORT,N,I."
         ) from problem
-    broadcast(lambda: None)  # the first exchange between all devices; see `connect`
+    broadcast(lambda: None)  # the first exchange between all devices, see `connect`
 
 
 def _check_free(address: str, host: str, port: int) -> None:
-    """jax would crash where it cannot listen."""
+    """Raise RunError if process 0 cannot listen at its address, where jax would crash."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as problem:
@@ -76,10 +80,10 @@ def _check_free(address: str, host: str, port: int) -> None:
         ) from problem
 
 
-def _wait_for(address: str) -> None:
-    """Until process 0 listens: jax would end this process without a word that helps."""
+def _wait_for(address: str, timeout: float) -> None:
+    """Wait until process 0 listens. jax would end this process without a message that helps."""
     host, port = address.rsplit(":", 1)
-    end = time.monotonic() + MEETING
+    end = time.monotonic() + timeout
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -87,41 +91,41 @@ def _wait_for(address: str) -> None:
         except OSError as problem:
             if time.monotonic() > end:
                 raise RunError(
-                    f"Process 0 did not answer at {address} within {MEETING} s ({problem}). Was it started, with this address "
-                    "and on that host? Is the port open?"
+                    f"Process 0 did not answer at {address} within {timeout:g} s ({problem}). Was it started on that host, "
+                    "with the same address? Is the port open?"
                 ) from problem
             time.sleep(0.2)
 
 
 def is_multiprocess() -> bool:
-    """Whether this run has more than one process."""
+    """Return whether this run has more than one process."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_leader() -> bool:
-    """Whether this is the process that decides, writes and prints: process 0, or the only one."""
+    """Return whether this process decides, writes and prints: process 0, or the only one."""
     return not is_multiprocess() or jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def detect_peer_loss() -> Iterator[None]:
-    """Within it what jax raises when another process is lost becomes a PeerLost; of a single process nothing is changed."""
+    """Raise PeerLost instead of what jax raises when another process is lost. A single process raises what it raises."""
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as problem:  # gloo's failures come as either
-        if not is_multiprocess() or (isinstance(problem, ValueError) and "loo" not in str(problem)):
+    except (jax.errors.JaxRuntimeError, ValueError) as problem:  # failures of gloo have either type
+        if not is_multiprocess() or (isinstance(problem, ValueError) and "gloo" not in str(problem).lower()):
             raise
         raise PeerLost(
             f"Process {jax.process_index()} stopped: another process of this run was lost, or the devices failed "
-            f"({first_line(problem)}). What had been saved is safe; started again, all go on from there."
+            f"({first_line(problem)}). What had been saved is safe; started again, all processes continue from there."
         ) from problem
 
 
 def connect(mesh: Mesh) -> None:
-    """Let all devices along each axis of the mesh, and all together, talk to each other for the first time; all at once.
+    """Make the devices along each axis of the mesh, and all of its devices, exchange data for the first time.
 
-    gloo gives up on a group whose processes come to its first exchange more than 30 s apart, and of the step that would be
-    their first one the compilation may take one of them so much longer. Later it waits.
+    gloo gives up a new group of devices if its processes begin their first exchange more than 30 s apart, which happens when
+    one of them compiles the first step longer than another. In later exchanges it waits.
     """
     if not is_multiprocess():
         return
@@ -132,11 +136,9 @@ def connect(mesh: Mesh) -> None:
         total = jax.shard_map(
             lambda x, axes=axes: jax.lax.psum(x.sum(), axes)[None], mesh=mesh, in_specs=P(names), out_specs=kept
         )
-        jax.block_until_ready(jax.jit(total)(put_whole(np.ones(mesh.size, np.float32), NamedSharding(mesh, P(names)))))
+        ones = to_global_array(np.ones(mesh.size, np.float32), NamedSharding(mesh, P(names)))
+        jax.block_until_ready(jax.jit(total)(ones))
 
-
-WORKING = 7 * 24 * 3600
-"""Seconds that the other processes wait for process 0 in `broadcast`: measuring a large data set may take hours."""
 
 _calls = itertools.count()
 
@@ -148,18 +150,18 @@ def broadcast(work: Callable[[], T]) -> T:
     """
     if not is_multiprocess():
         return work()
-    message, problem = b"", None  # the message stays empty if `work` fails: no pickle is
+    message, problem = b"", None  # an empty message says that `work` failed: no pickle is empty
     if is_leader():
         try:
             message = pickle.dumps(work())
         except Exception as caught:  # noqa: BLE001 - raised again below, after the other processes were informed
             problem = caught
-    multihost.get_barrier_sync_fn()(key=f"broadcast-{next(_calls)}", timeout_ms=1000 * WORKING)
+    multihost.get_barrier_sync_fn()(key=f"broadcast-{next(_calls)}", timeout_ms=1000 * LEADER_TIMEOUT)
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(message))))
     if problem is not None:
         raise problem
     if length == 0:
-        raise PeerLost(f"Process {jax.process_index()} stopped, since process 0 did; its message says why.")
+        raise PeerLost(f"Process {jax.process_index()} stopped because process 0 did; the message of process 0 says why.")
     padded = np.frombuffer(message.ljust(length, b"\0"), np.uint8)
     return pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
@@ -172,7 +174,7 @@ def leader_first(work: Callable[[], T]) -> T:
 
 
 def check_same(values: dict[str, str]) -> None:
-    """Raise UsageError, in all processes, unless each of the values {name: value} is the same in all."""
+    """Raise UsageError on all processes unless each of the values {name: value} is the same on all of them."""
     if not is_multiprocess():
         return
     digests = np.array([list(hashlib.sha256(value.encode()).digest()) for value in values.values()], np.uint8)
@@ -186,7 +188,7 @@ def check_same(values: dict[str, str]) -> None:
 
 
 def check_mesh(mesh: Mesh) -> None:
-    """Raise UsageError unless the mesh has all devices of all processes: one without a part in it could only wait."""
+    """Raise UsageError unless the mesh contains all devices of all processes: a process without one could only wait."""
     if is_multiprocess() and mesh.size != jax.device_count():
         shape = " ".join(f"--mesh.{name}={size}" for name, size in mesh.shape.items())
         raise UsageError(
@@ -195,32 +197,32 @@ def check_mesh(mesh: Mesh) -> None:
         )
 
 
-def put_whole(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """An array that every process has, on the devices of all."""
+def to_global_array(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """Return `array`, of which every process holds all elements, as an array on the devices of all processes."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 class Agreement:
-    """A number that one process has, such as a signal it received, and that all must act on at the same step.
+    """Agree on a number, such as that of a received signal, on which all processes must act at the same step.
 
-    Called by all processes once a step with their own numbers, it gives all of them the largest one of the call `LAG` steps
-    before: known by then, so that nobody waits. A single process has its own number back at once.
+    All processes call this once a step with their own numbers, and all get the largest number of the call `LAG` steps earlier,
+    which is known by then, so that none of them waits. A single process gets its own number at once.
     """
 
     LAG = 2
 
     def __init__(self, mesh: Mesh):
-        self._asked: deque[jax.Array] = deque()
-        self._several = is_multiprocess()
-        if self._several:
+        self._pending: deque[jax.Array] = deque()
+        self._multiprocess = is_multiprocess()
+        if self._multiprocess:
             every = Mesh(mesh.devices.reshape(-1), "every")
             self._own, self._devices = NamedSharding(every, P("every")), len(every.local_devices)
             self._largest = jax.jit(jnp.max, out_shardings=NamedSharding(every, P()))
 
     def __call__(self, number: int | None) -> int | None:
-        """The number agreed on, None where there is none (as 0)."""
-        if not self._several:
+        """Return the number agreed on; None, which is exchanged as 0, if no process has one."""
+        if not self._multiprocess:
             return number
         own = np.full(self._devices, number or 0, np.int32)
-        self._asked.append(self._largest(jax.make_array_from_process_local_data(self._own, own)))
-        return (int(self._asked.popleft()) or None) if len(self._asked) > self.LAG else None
+        self._pending.append(self._largest(jax.make_array_from_process_local_data(self._own, own)))
+        return (int(self._pending.popleft()) or None) if len(self._pending) > self.LAG else None

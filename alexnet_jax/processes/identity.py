@@ -1,4 +1,4 @@
-"""Which process of a run this one is, as --distributed or the cluster says. No jax: it is known before jax is imported."""
+"""Which process of a run this one is, from --distributed or from the cluster's variables. Known before jax is imported."""
 
 import os
 import sys
@@ -8,85 +8,86 @@ from dataclasses import dataclass
 from alexnet_jax.errors import UsageError
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
-"""Hosts whose processes are all on this machine."""
+"""Hosts at which process 0 is reached only from its own machine."""
 
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One process among those of a run."""
+    """One of the processes of a run."""
 
     index: int
-    """From 0; process 0 writes and prints."""
+    """Index of the process, from 0. Process 0 writes and prints."""
     count: int | None
-    """None: only the cluster knows."""
+    """Number of processes; None if only the cluster knows it."""
     address: str | None = None
-    """HOST:PORT at which process 0 is met; None: jax asks the cluster."""
+    """HOST:PORT at which process 0 listens; None: jax asks the cluster."""
     devices: tuple[int, ...] | None = None
-    """Of this machine's accelerators those that are this process's own; None: what jax makes of it."""
+    """Indices of this machine's accelerators that the process uses; None: jax decides."""
 
 
 def identify(distributed: str, environment: Mapping[str, str] = os.environ) -> ProcessIdentity | None:
-    """What --distributed=auto, off or HOST:PORT,N,I says of this process; None: it is the only one.
+    """Return which process this one is according to --distributed=auto, off or HOST:PORT,N,I; None if it is the only one.
 
-    Raises UsageError for anything else.
+    Raise UsageError for any other value, and for invalid variables of a cluster.
     """
     if distributed == "off":
         return None
     if distributed == "auto":
         return _in_cluster(environment)
-    return _given(distributed, f"--distributed={distributed}", "auto, off or HOST:PORT,N,I, such as node1:4000,2,0")
+    return _parse(distributed, f"--distributed={distributed}", "auto, off or HOST:PORT,N,I, such as node1:4000,2,0")
 
 
-def _given(text: str, source: str, expected: str) -> ProcessIdentity:
+def _parse(text: str, source: str, expected: str) -> ProcessIdentity:
+    """Parse HOST:PORT,N,I; `source` and `expected` are for the error message."""
     try:
         address, count, index = text.split(",")
         host, port = address.rsplit(":", 1)
-        found = ProcessIdentity(int(index), int(count), address)
-        fits = bool(host) and 0 < int(port) < 2**16 and 0 <= found.index < int(count)
+        process = ProcessIdentity(int(index), int(count), address)
+        valid = bool(host) and 0 < int(port) < 2**16 and 0 <= process.index < int(count)
     except ValueError:
-        fits = False
-    if not fits:
+        valid = False
+    if not valid:
         raise UsageError(
             f"{source}: expected {expected}, where process 0 of N listens at HOST:PORT and this is process I of 0 to N-1."
         )
-    return found
+    return process
 
 
 KUBEFLOW = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 OPEN_MPI = ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 KUBERNETES = ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")
-"""Variables that are set in every process of such a cluster; jax reads the same."""
+"""Variables that are set in every process of such a cluster, as jax reads them."""
 
 
 def _in_cluster(variables: Mapping[str, str]) -> ProcessIdentity | None:
-    """The place that a cluster gave this process; None for a job of one task, and anywhere else."""
-    there = lambda names: all(variables.get(name) for name in names)  # noqa: E731
-    found = None
+    """Return which process of the cluster's job this one is; None outside a cluster and for a job of one task."""
+    has = lambda names: all(variables.get(name) for name in names)  # noqa: E731
+    process = None
     try:
-        if there(KUBEFLOW):
+        if has(KUBEFLOW):
             text = ",".join(variables[name] for name in KUBEFLOW)
-            found = _given(text, f"{', '.join(KUBEFLOW)} are {text}", "HOST:PORT, N and I")
-        elif there(OPEN_MPI):
-            found = ProcessIdentity(int(variables[OPEN_MPI[2]]), int(variables[OPEN_MPI[1]]))
-        elif there(SLURM):
-            # An interactive shell has the tasks of its whole job in SLURM_NTASKS, and is one task.
+            process = _parse(text, f"{', '.join(KUBEFLOW)} are {text}", "HOST:PORT, N and I")
+        elif has(OPEN_MPI):
+            process = ProcessIdentity(int(variables[OPEN_MPI[2]]), int(variables[OPEN_MPI[1]]))
+        elif has(SLURM):
+            # An interactive shell is a single task, although its SLURM_NTASKS counts the tasks of the job.
             alone = variables.get("SLURM_STEP_NUM_TASKS") == "1"
-            found = None if alone else ProcessIdentity(int(variables["SLURM_PROCID"]), int(variables["SLURM_NTASKS"]))
-        elif there(KUBERNETES):
-            found = ProcessIdentity(int(variables["JOB_COMPLETION_INDEX"]), None)
+            process = None if alone else ProcessIdentity(int(variables["SLURM_PROCID"]), int(variables["SLURM_NTASKS"]))
+        elif has(KUBERNETES):
+            process = ProcessIdentity(int(variables["JOB_COMPLETION_INDEX"]), None)
     except ValueError as problem:
         raise UsageError(
-            f"The cluster's variables make no sense ({problem}). Try --distributed=off or HOST:PORT,N,I."
+            f"The cluster's environment variables are invalid ({problem}). Use --distributed=off or HOST:PORT,N,I."
         ) from problem
-    return None if found is None or found.count == 1 else found
+    return None if process is None or process.count == 1 else process
 
 
-def speak_alone(process: ProcessIdentity) -> None:
-    """Let only process 0 print, and no library write lines of its own to the standard output, as gloo does."""
+def restrict_output(process: ProcessIdentity) -> None:
+    """Let only process 0 print, and keep lines of libraries such as gloo from standard output."""
     sys.stdout.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)
     if process.index == 0:
         sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    os.dup2(null, 1)
+    os.close(null)

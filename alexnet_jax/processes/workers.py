@@ -1,4 +1,4 @@
-"""What worker processes have in common: they end with the process that started them, and leave signals to it."""
+"""What all worker processes do: they end with the process that started them, and leave signals to it."""
 
 import contextlib
 import multiprocessing
@@ -9,8 +9,8 @@ import threading
 from multiprocessing.connection import wait
 
 
-def begin(*_: int) -> None:
-    """First thing in a worker. Ctrl-C, and SIGTERM to a group, reach all its processes: the one that trains decides."""
+def initialize_worker(*_: int) -> None:
+    """Prepare a worker process. It ignores Ctrl-C, and SIGTERM sent to the group: the process that trains decides."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     open_many_files()
@@ -18,7 +18,7 @@ def begin(*_: int) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that started it has ended: killed, it could not tell us to stop."""
+    """End this process as soon as the process that started it has ended, which may have been killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True, name="parent").start()
@@ -30,7 +30,7 @@ def _end_with(sentinel: int) -> None:
 
 
 def open_many_files() -> None:
-    """ImageNet has 1,088 record files, all of them open in a shuffled epoch; many systems allow 1,024 unless asked."""
+    """Raise the limit on open files: a shuffled epoch of ImageNet reads 1,088 files, many systems allow 1,024 by default."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):  # macOS names a limit that it does not grant

@@ -1,4 +1,4 @@
-"""Freed memory stays in the process, where the platform has the means."""
+"""Freed memory stays in the process, on Linux with glibc."""
 
 import os
 import platform
@@ -34,9 +34,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def page_faults(how):
+def page_faults(mode):
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, how],
+        [sys.executable, "-c", PROGRAM, mode],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -48,9 +48,9 @@ def page_faults(how):
 
 
 @pytest.mark.skipif(not GLIBC, reason="needs glibc")
-def test_freed_memory_is_used_again_without_page_faults():
+def test_freed_memory_is_reused_without_page_faults():
     assert page_faults("keep") < 100
-    assert page_faults("as usual") > 500  # five times 64 MiB, in huge pages or small ones
+    assert page_faults("release") > 500  # five times 64 MiB, in huge pages or small ones
 
 
 @pytest.mark.parametrize(
@@ -58,32 +58,32 @@ def test_freed_memory_is_used_again_without_page_faults():
     [
         ("cuda", "/nowhere", "nothing", True),
         ("", sys.executable, "json", True),
-        ("", sys.executable, "no_such_module", False),  # a GPU, and a jax that knows only CPUs
+        ("", sys.executable, "no_such_module", False),  # a GPU, and jax without the plugin for it
         ("", "/nowhere", "json", False),
         ("cpu", sys.executable, "json", False),
     ],
 )
-def test_an_accelerator_needs_a_device_and_a_jax_that_knows_it(monkeypatch, platforms, device, module, found):
+def test_an_accelerator_needs_a_device_and_a_plugin(monkeypatch, platforms, device, module, found):
     monkeypatch.setenv("JAX_PLATFORMS", platforms)
     monkeypatch.setattr(allocator, "ACCELERATORS", {device: module})
-    assert allocator.accelerated() is found
+    assert allocator.has_accelerator() is found
 
 
-def test_nothing_is_done_where_an_accelerator_computes(monkeypatch):
-    monkeypatch.setattr(allocator, "accelerated", lambda: True)
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was looked for"))
+def test_nothing_is_done_with_an_accelerator(monkeypatch):
+    monkeypatch.setattr(allocator, "has_accelerator", lambda: True)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was called"))
     assert allocator.keep_memory() is False
 
 
 @pytest.mark.parametrize(("system", "libc"), [("darwin", ""), ("win32", ""), ("linux", "musl")])
-def test_nothing_is_done_elsewhere(monkeypatch, system, libc):
+def test_nothing_is_done_without_glibc(monkeypatch, system, libc):
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "libc_ver", lambda: (libc, "1"))
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was looked for"))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("mallopt was called"))
     assert allocator.keep_memory() is False
 
 
-def test_a_setting_that_does_not_take_is_told(monkeypatch):
+def test_a_refused_setting_is_reported(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
 
     class Library:

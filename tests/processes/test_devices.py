@@ -1,4 +1,4 @@
-"""Compiled programs are kept where the processor can run them, unless the user chose a folder."""
+"""Compiled programs are kept in a folder per processor, unless the user chose one; flags of XLA are added."""
 
 import os
 
@@ -20,26 +20,26 @@ def settings(monkeypatch, tmp_path):
         jax.config.update(name, value)
 
 
-def test_they_are_kept_in_the_cache_folder(tmp_path):
-    folder = devices.keep_compiled()
+def test_compiled_programs_are_kept_in_the_cache_folder(tmp_path):
+    folder = devices.enable_compile_cache()
     assert folder.parent == tmp_path / "alexnet_jax"
     assert jax.config.jax_compilation_cache_dir == str(folder)
-    assert devices.keep_compiled() == folder
+    assert devices.enable_compile_cache() == folder
 
 
-def test_the_option_turns_it_off(monkeypatch):
+def test_the_option_controls_the_cache(monkeypatch):
     called = []
-    monkeypatch.setattr(devices, "keep_compiled", lambda: called.append(True))
+    monkeypatch.setattr(devices, "enable_compile_cache", lambda: called.append(True))
     for wanted in (False, True):
         devices.set_up_devices(Experiment("one", train=Train(compile_cache=wanted)))
         assert called == [True] * wanted
 
 
 @pytest.mark.parametrize("before", ["", "--xla_gpu_enable_latency_hiding_scheduler=false --xla_dump_to=x"])
-def test_flags_of_xla_are_added_to_those_of_the_user(monkeypatch, before):
+def test_flags_are_added_to_those_of_the_user(monkeypatch, before):
     monkeypatch.setenv("XLA_FLAGS", before)
-    monkeypatch.setattr(devices, "accelerated", lambda: True)
-    monkeypatch.setattr(devices, "keep_compiled", lambda: None)
+    monkeypatch.setattr(devices, "has_accelerator", lambda: True)
+    monkeypatch.setattr(devices, "enable_compile_cache", lambda: None)
     devices.set_up_devices(Experiment("one", train=Train(deterministic=True)))
     devices.set_up_devices(Experiment("one", train=Train(deterministic=True)))
     flags = os.environ["XLA_FLAGS"].split()
@@ -48,19 +48,19 @@ def test_flags_of_xla_are_added_to_those_of_the_user(monkeypatch, before):
     assert any(flag.startswith("--xla_gpu_enable_latency_hiding_scheduler") for flag in flags)
 
 
-def test_a_folder_the_user_gave_stays(tmp_path):
+def test_a_folder_that_the_user_chose_is_kept(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    assert devices.keep_compiled() == tmp_path / "own"
+    assert devices.enable_compile_cache() == tmp_path / "own"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
 
 
 @pytest.mark.parametrize("flags", ["flags\t\t: fpu avx2", "Features\t: fp asimd"])
-def test_another_processor_has_another_folder(tmp_path, monkeypatch, flags):
+def test_each_kind_of_processor_has_its_folder(tmp_path, monkeypatch, flags):
     cpuinfo = tmp_path / "cpuinfo"
     monkeypatch.setattr(devices, "CPU_INFORMATION", cpuinfo)
     names = set()
     for text in (f"processor : 0\n{flags}\ncpu MHz : 1", f"processor : 0\n{flags}\ncpu MHz : 2", f"{flags} more\n", ""):
         cpuinfo.write_text(text)
         jax.config.update("jax_compilation_cache_dir", None)
-        names.add(devices.keep_compiled())
-    assert len(names) == 3  # the clock makes no difference
+        names.add(devices.enable_compile_cache())
+    assert len(names) == 3  # the clock frequency does not matter

@@ -1,11 +1,11 @@
-"""Which process of a run this one is: what --distributed says, and what the variables of a cluster say as jax reads them."""
+"""Which process of a run this one is, from --distributed and from a cluster's variables, as jax reads them."""
 
 import os
 import subprocess
 import sys
 
 import pytest
-from jax._src import clusters  # the reference: what jax itself makes of the same variables
+from jax._src import clusters  # the reference: how jax itself reads the variables
 
 from alexnet_jax.errors import UsageError
 from alexnet_jax.processes.identity import ProcessIdentity, identify
@@ -33,10 +33,10 @@ KUBEFLOW = {
 }
 
 
-def test_off_and_a_machine_of_ones_own_are_one_process():
+def test_off_and_a_single_machine_mean_one_process():
     assert identify("off", SLURM) is None
     assert identify("auto", {}) is None
-    assert identify("auto", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) is None  # a notebook's pod, say
+    assert identify("auto", {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) is None  # such as the pod of a notebook
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_off_and_a_machine_of_ones_own_are_one_process():
         ("[::1]:4000,2,1", ProcessIdentity(1, 2, "[::1]:4000")),
     ],
 )
-def test_an_address(given, process):
+def test_an_address_identifies_the_process(given, process):
     assert identify(given) == process
 
 
@@ -68,14 +68,14 @@ def test_an_address(given, process):
         "node1:4000,2,0,0",
     ],
 )
-def test_anything_else_is_refused(given):
+def test_any_other_value_is_refused(given):
     with pytest.raises(UsageError, match="expected auto, off or HOST:PORT,N,I") as refused:
         identify(given)
     assert f"--distributed={given}:" in str(refused.value)
 
 
 @pytest.mark.parametrize(("variables", "cluster"), [(SLURM, "slurm"), (OPEN_MPI, "ompi")])
-def test_slurm_and_open_mpi_are_recognized_as_jax_does(variables, cluster, monkeypatch):
+def test_slurm_and_open_mpi_are_read_as_jax_reads_them(variables, cluster, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     jax = next(kind for kind in clusters.ClusterEnv._cluster_types if kind.name == cluster)
@@ -86,7 +86,7 @@ def test_slurm_and_open_mpi_are_recognized_as_jax_does(variables, cluster, monke
             assert identify("auto", {k: v for k, v in variables.items() if k != name}) is None
 
 
-def test_kubernetes():
+def test_kubeflow_and_indexed_jobs_of_kubernetes():
     assert identify("auto", KUBEFLOW) == ProcessIdentity(1, 2, "alexnet-node-0-0.alexnet:6666")
     indexed = {name: KUBEFLOW[name] for name in ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")}
     assert identify("auto", indexed) == ProcessIdentity(1, None)
@@ -94,26 +94,25 @@ def test_kubernetes():
 
 def test_a_job_of_one_task_is_one_process():
     assert identify("auto", SLURM | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
-    assert (
-        identify("auto", SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
-    )  # an interactive shell in one
+    shell = SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}
+    assert identify("auto", shell) is None
     assert identify("auto", OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}) is None
     assert identify("auto", KUBEFLOW | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}) is None
 
 
-def test_variables_that_make_no_sense_are_told():
-    with pytest.raises(UsageError, match="make no sense"):
+def test_invalid_variables_of_a_cluster_are_reported():
+    with pytest.raises(UsageError, match="environment variables are invalid"):
         identify("auto", SLURM | {"SLURM_NTASKS": "4(x2)"})
     with pytest.raises(UsageError, match="JAX_COORDINATOR_ADDRESS"):
         identify("auto", KUBEFLOW | {"JAX_COORDINATOR_ADDRESS": "alexnet-node-0-0"})
 
 
 @pytest.mark.parametrize(("index", "printed"), [(0, "mine\n"), (1, "")])
-def test_one_process_prints_and_libraries_do_not(index, printed):
+def test_only_process_0_prints_and_no_library(index, printed):
     program = (
         "import os, sys\n"
-        "from alexnet_jax.processes.identity import ProcessIdentity, speak_alone\n"
-        f"speak_alone(ProcessIdentity({index}, 2))\n"
+        "from alexnet_jax.processes.identity import ProcessIdentity, restrict_output\n"
+        f"restrict_output(ProcessIdentity({index}, 2))\n"
         "print('mine', flush=True)\n"
         "os.write(1, b'a library\\n')\n"
     )
