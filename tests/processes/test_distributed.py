@@ -34,21 +34,12 @@ def test_errors_of_a_single_process_are_unchanged():
         raise ValueError("Gloo, in the message of a defect")
 
 
-<<<<<<< HEAD
-def test_whole_arrays_are_put_on_every_device():
+def test_a_replicated_array_is_on_every_device():
     placement = columns.Columns.over(2, 2)
     array = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    there = distributed.put_whole(array, placement.sharding(columns.WHOLE))
-    assert there.is_fully_replicated and len(there.sharding.device_set) == 4
-    np.testing.assert_array_equal(jax.device_get(there), array)
-=======
-def test_a_replicated_array_is_on_every_device():
-    mesh = columns.make_mesh(2, 2)
-    array = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    replicated = distributed.to_global_array(array, columns.place(mesh, columns.WHOLE))
+    replicated = distributed.to_global_array(array, placement.sharding(columns.WHOLE))
     assert replicated.is_fully_replicated and len(replicated.sharding.device_set) == 4
     np.testing.assert_array_equal(jax.device_get(replicated), array)
->>>>>>> 736d98e (processes/: plain English and plain names (to_global_array, restrict_output, initialize_worker, has_accelerator, enable_compile_cache))
 
 
 def test_a_process_0_that_does_not_answer_is_reported():
