@@ -1,7 +1,8 @@
-"""What AlexNet is compared with on 32x32 images: LeNet-5, a simple CNN, and the same author's CIFAR-10 networks.
+"""Baselines for 32x32 images: LeNet-5, a simple CNN, and the CIFAR-10 networks of AlexNet's author.
 
-The latter are those of cuda-convnet and cuda-convnet2, named by their test error there; images stay on the 0..255 scale
-minus the training mean. All have one column. Weights' decays stand in the table, the rates in the experiments.
+The latter are those of cuda-convnet and cuda-convnet2, named by their test errors in those programs; their inputs are pixels
+from 0 to 255 minus the training mean. All baselines have one column. Weight decays are in the tables, learning rates in the
+experiments. To add a network, write a function here, register it in `BASELINES` and add its name to `experiment.Network`.
 """
 
 from alexnet_jax.network.table import LRN, AvgPool, Conv, Dense, MapNorm, MaxPool, Pool, ReLU, Table
@@ -10,7 +11,7 @@ HALVED = MaxPool(2, 2)
 
 
 def _lenet5(classes: int) -> Table:
-    """LeNet-5 (LeCun et al. 1998) for three channels, with ReLU and max-pooling as one would write it today, and C3 whole."""
+    """LeNet-5 (LeCun et al. 1998) with today's usual changes: three channels, ReLU, max-pooling, and a fully connected C3."""
     layers = (
         Conv("conv1", 6, 5, after=(ReLU(), HALVED), weight_std="he"),
         Conv("conv2", 16, 5, after=(ReLU(), HALVED), weight_std="he"),
@@ -22,7 +23,7 @@ def _lenet5(classes: int) -> Table:
 
 
 def _simple_cnn(classes: int) -> Table:
-    """Two 3x3 convolutions and two fully connected layers: what a first lesson writes by hand."""
+    """Two 3x3 convolutions and two fully connected layers, as in introductory tutorials."""
     layers = (
         Conv("conv1", 32, 3, padding=(1, 1), after=(ReLU(), HALVED), weight_std="he"),
         Conv("conv2", 64, 3, padding=(1, 1), after=(ReLU(), HALVED), weight_std="he"),
@@ -41,7 +42,7 @@ def _local(name: str, maps: int) -> Conv:
 
 
 def _cuda_convnet_26pct(classes: int) -> Table:
-    """26 % without augmentation, after what took its author 80 seconds."""
+    """26 % without augmentation, which its author trained in 80 seconds."""
     layers = (
         _conv("conv1", 32, 1e-4, 0.004, ReLU(), MaxPool()),
         _conv("conv2", 32, 0.01, 0.004, ReLU(), AvgPool()),
@@ -53,7 +54,7 @@ def _cuda_convnet_26pct(classes: int) -> Table:
 
 
 def _cuda_convnet_18pct(classes: int) -> Table:
-    """18 % without augmentation; conv1 pools before its ReLU, and the normalization looks within each map."""
+    """18 % without augmentation; conv1 pools before its ReLU, and normalization is within each map."""
     norm = MapNorm(size=3, k=1.0, alpha=5e-5 / 9)
     layers = (
         _conv("conv1", 32, 1e-4, 0.004, MaxPool(), ReLU(), norm),
@@ -65,7 +66,7 @@ def _cuda_convnet_18pct(classes: int) -> Table:
 
 
 def _cuda_convnet_13pct(classes: int) -> Table:
-    """13 % with 24x24 crops and mirrors; two layers of local, unshared weights."""
+    """13 % with 24x24 crops and mirroring; two locally connected layers, whose weights are not shared."""
     layers = (
         _conv("conv1", 64, 1e-4, 0.0, ReLU(), MaxPool()),
         _conv("conv2", 64, 0.01, 0.0, ReLU(), MaxPool()),
@@ -77,7 +78,7 @@ def _cuda_convnet_13pct(classes: int) -> Table:
 
 
 def _cuda_convnet_11pct(classes: int) -> Table:
-    """11 % with nine views; LRN across nine maps after the first pool and before the second, more local maps."""
+    """11 % with nine views; LRN across nine maps after the first pool and before the second, and more local maps."""
     lrn = LRN(size=9, k=1.0, alpha=1e-3 / 9)
     layers = (
         _conv("conv1", 64, 1e-4, 0.0, ReLU(), MaxPool(), lrn),
@@ -97,4 +98,4 @@ BASELINES = {
     "cuda_convnet_13pct": _cuda_convnet_13pct,
     "cuda_convnet_11pct": _cuda_convnet_11pct,
 }
-"""{network: its table for a number of classes}."""
+"""{network: function from a number of classes to its table}."""

@@ -1,9 +1,9 @@
-"""AlexNet as two other programs have it, for weights that were trained there: Caffe's bvlc_alexnet, torchvision's alexnet.
+"""AlexNet as defined by two other programs, for weights trained there: Caffe's bvlc_alexnet and torchvision's alexnet.
 
 Neither is the paper's. Caffe has the paper's layers in two groups, which are our columns, but its normalization divides
-alpha by n, has k = 1 and looks over the border between the groups. torchvision follows "One weird trick" (2014): one
-column, no normalization, fewer maps, dropout before fc6 and fc7. Both scale what dropout keeps in training. docs/weights.md
-says how the weights come in.
+alpha by n, has k = 1 and crosses the border between the groups. torchvision follows "One weird trick" (2014): one column, no
+normalization, fewer maps, dropout before fc6 and fc7. Both use inverted dropout. docs/weights.md describes how to import
+their weights.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def _caffe(classes: int) -> Table:
 
 
 def _torchvision(classes: int) -> Table:
-    """torchvision/models/alexnet.py. At 224x224 its pools, in floor mode, end where ours do: 55, 27, 13, 6."""
+    """torchvision/models/alexnet.py. At 224x224 its pooling in floor mode gives the same sizes as ours: 55, 27, 13, 6."""
     pooled = (ReLU(), MaxPool())
     layers = (
         Conv("conv1", 64, 11, stride=4, padding=(2, 2), weight_std="he", after=pooled),
@@ -47,7 +47,7 @@ def _torchvision(classes: int) -> Table:
 
 
 FOREIGN = {"caffe_alexnet": _caffe, "torchvision_alexnet": _torchvision}
-"""{network: its table for a number of classes}."""
+"""{network: function from a number of classes to its table}."""
 
 NAMES = {
     "torchvision_alexnet": {
@@ -61,21 +61,21 @@ NAMES = {
         "fc8": "classifier.6",
     }
 }
-"""{network: {layer: its name in that program}}; Caffe's names are the paper's."""
+"""{network: {layer: its name in that program}}. Caffe uses the paper's names."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network was trained to see: (pixel - mean) / scale by channel, RGB, pixels 0..255."""
+    """The inputs that a network was trained on: (pixel - mean) / scale per channel, RGB, for pixels from 0 to 255."""
 
     mean: tuple[float, float, float]
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 INPUTS = {
-    # The mean over the pixels of imagenet_mean.binaryproto, as in Caffe's classification example.
+    # The mean of imagenet_mean.binaryproto over its pixels, as in Caffe's classification example.
     "caffe_alexnet": Inputs((122.6789143406786, 116.66876761696767, 104.0069879317889)),
-    # What torchvision's transforms subtract and divide by, times 255.
+    # Mean and standard deviation of torchvision's transforms, times 255.
     "torchvision_alexnet": Inputs((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
 """{network: its inputs}."""

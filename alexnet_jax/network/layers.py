@@ -1,8 +1,7 @@
-"""What ONE column computes, layer kind by layer kind. Nothing here knows of columns, devices or parameters' places.
+"""The computation of each kind of layer and part on one device; nothing here depends on meshes or shardings.
 
-Activations are [maps, height, width, batch], kernels [out, in, kh, kw], the original program's own layout. Each function has
-one plain definition in its docstring; where a CPU needs another form to be fast, the choice is made in `convolution_form`,
-and custom gradients stand beside the layer they belong to.
+Activations are [maps, height, width, batch], kernels [out, in, kh, kw], the layout of the original program. Docstrings define
+what is computed; `convolution_form` chooses how, and custom gradients follow their layer.
 """
 
 import functools
@@ -13,19 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.network.table import (
-    LRN,
-    AvgPool,
-    Conv,
-    Dropout,
-    Layer,
-    MapNorm,
-    MaxPool,
-    Part,
-    Pool,
-    Tanh,
-    pooled,
-)
+from alexnet_jax.network import table
+from alexnet_jax.network.table import LRN, AvgPool, Conv, Dropout, Layer, MapNorm, MaxPool, Pool, pooled
 from alexnet_jax.network.winograd import winograd
 
 CHWN = ("CHWN", "OIHW", "CHWN")
@@ -52,7 +40,7 @@ def linear(spec: Layer, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return dense(x.reshape(-1, x.shape[-1]), kernel)
 
 
-def apply_part(part: Part, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def apply_part(part: table.Part, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Apply one part that follows the sums of a layer to x [..., maps, height, width, batch] or [..., units, batch]."""
     match part:
         case MaxPool():
@@ -63,14 +51,14 @@ def apply_part(part: Part, x: jax.Array, mask: jax.Array | None) -> jax.Array:
             return lrn(x, part)
         case Dropout():
             return dropout(x, part, None if mask is None else mask.reshape(x.shape))
-        case Tanh():
+        case table.Tanh():
             return tanh(x)
         case _:
             return relu(x)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> jax.Array:
-    """Cross-correlation of x [in, height, width, batch] with kernel [out, in, k, k]; padding (before, after) on both axes."""
+    """Cross-correlate x [in, height, width, batch] with kernel [out, in, k, k]; padding (before, after) on both axes."""
     bits = jnp.finfo(x.dtype).bits
     form = convolution_form(jax.default_backend(), x.shape, kernel.shape, stride, padding, bits)
     if form == "winograd":
@@ -83,12 +71,12 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: tuple[int, i
 def convolution_form(
     backend: str, x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: tuple[int, int], bits: int = 32
 ) -> Literal["lax", "im2col", "winograd"]:
-    """The one place where a form of convolution is chosen, from shapes x [in, h, w, batch] and kernel [out, in, k, k].
+    """Return the fastest form of a convolution with the shapes x [in, height, width, batch] and kernel [out, in, k, k].
 
-    Off the CPU always lax: cuDNN knows all of this. On a CPU, XLA's forward convolution runs at the speed of a matrix
-    product but its gradients far below it. An image's three channels make im2col cheap. Elsewhere Winograd takes a third
-    to a tenth of the time of lax, at every width that is trained; a handful of maps stays plain, to compile sooner. Winograd
-    is for 32 bits and more: transformed bfloat16 numbers would have lost most of their eight bits.
+    On accelerators always lax, since cuDNN chooses among the forms itself. On a CPU, XLA's forward convolution is as fast as a
+    matrix product, but its gradients are far slower. im2col is cheap for the three channels of an image. Elsewhere Winograd
+    takes a third to a tenth of the time of lax at every width that is trained. Few maps use lax, which compiles faster, and so
+    do 16-bit types, because the Winograd transforms would lose most of the eight bits of bfloat16.
     """
     out_maps, in_maps, size, _ = kernel
     if backend != "cpu":
@@ -96,22 +84,22 @@ def convolution_form(
     if in_maps <= 4:
         return "im2col"
     same = stride == 1 and size in (3, 5) and padding == (size // 2, size // 2) and min(x[1:3]) > 1
-    # Multiplications per tap and image; conv2 and conv5 of alexnet_digits just have so many.
+    # Multiplications per tap and image; conv2 and conv5 of alexnet_digits are just above this number.
     worth_compiling = in_maps * out_maps * x[1] * x[2] >= 24_000
     return "winograd" if same and worth_compiling and bits >= 32 else "lax"
 
 
 def im2col(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """The same convolution as one matrix product: kernel [out, k*k*in] times patches [k*k*in, height*width*batch]."""
+    """Compute `conv` as one matrix product: kernel [out, k*k*in] times patches [k*k*in, height*width*batch]."""
     patches = _patches(x, kernel.shape[-1], stride, padding)
     flat = kernel.transpose(0, 2, 3, 1).reshape(len(kernel), -1)
     return (flat @ patches.reshape(flat.shape[1], -1)).reshape(len(kernel), *patches.shape[1:])
 
 
 def local(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """A convolution with unshared weights (the original program's "local" layers): [out, height, width, batch].
+    """Convolve with unshared weights (the original program's "local" layers), as one matrix product per output pixel.
 
-    x [in, height, width, batch], kernel [out, in, k, k, output height, output width]: one matrix product per output pixel.
+    x [in, height, width, batch], kernel [out, in, k, k, output height, output width] -> [out, height, width, batch].
     """
     patches = _patches(x, kernel.shape[2], stride, padding)
     flat = kernel.transpose(0, 2, 3, 1, 4, 5).reshape(len(kernel), -1, *kernel.shape[4:])
@@ -119,7 +107,7 @@ def local(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]
 
 
 def _patches(x: jax.Array, size: int, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """What the kernel sees at each output pixel: [k*k*in, height, width, batch], rows of the kernel first."""
+    """Return the inputs of each output pixel: [k*k*in, height, width, batch], in the order kernel row, kernel column, map."""
     x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
     height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
     rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
@@ -129,10 +117,10 @@ def _patches(x: jax.Array, size: int, stride: int, padding: tuple[int, int]) -> 
 
 @jax.custom_vjp
 def dense(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """weights [out, in] times x [in, batch], in at least 32 bits.
+    """Return weights [out, in] @ x [in, batch], accumulated in at least 32 bits.
 
-    The gradient by x is taken as (g^T weights)^T: weights^T g is the same, but on a CPU XLA multiplies by the transpose of a
-    large matrix at half the speed.
+    The gradient with respect to x is computed as (g^T weights)^T instead of weights^T g, because on a CPU XLA multiplies by
+    the transpose of a large matrix at half the speed.
     """
     return _dense_forward(x, weights)[0]
 
@@ -144,7 +132,7 @@ def _dense_forward(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple[j
 def _dense_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weights = saved
     g = g.astype(x.dtype)
-    turned = lax.optimization_barrier(g.T)  # or XLA would turn the product around again
+    turned = lax.optimization_barrier(g.T)  # otherwise XLA undoes the transposition
     return lax.optimization_barrier(turned @ weights).T, g @ x.T
 
 
@@ -152,7 +140,7 @@ dense.defvjp(_dense_forward, _dense_backward)
 
 
 def widened(x: jax.Array) -> jax.Array:
-    """x in at least 32 bits."""
+    """Cast x to at least 32 bits."""
     return x.astype(_wide_type(x))
 
 
@@ -161,19 +149,19 @@ def _wide_type(x: jax.Array) -> jnp.dtype:
 
 
 def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), with gradient 0 at 0."""
+    """Return max(x, 0), with gradient 0 at 0."""
     return jax.nn.relu(x)
 
 
 def tanh(x: jax.Array) -> jax.Array:
-    """The hyperbolic tangent of x."""
+    """Return the hyperbolic tangent of x."""
     return jnp.tanh(x)
 
 
 def dropout(x: jax.Array, part: Dropout, mask: jax.Array | None) -> jax.Array:
-    """Paper, section 4.2. With a mask (training): x where it is true, else 0. Without (test): x * (1 - probability).
+    """Apply dropout (section 4.2): in training x where the mask is True, else 0; at test (no mask) x * (1 - probability).
 
-    inverted: the former divided by 1 - probability, and the latter x itself.
+    Inverted dropout divides by 1 - probability in training and returns x at test.
     """
     kept = 1 - part.probability
     if mask is None:
@@ -185,17 +173,17 @@ def dropout(x: jax.Array, part: Dropout, mask: jax.Array | None) -> jax.Array:
 
 
 def max_pool(x: jax.Array, part: MaxPool) -> jax.Array:
-    """Maximum over window x window every stride pixels of x [..., height, width, batch], in ceil mode.
+    """Return the maximum over window x window every stride pixels of x [..., height, width, batch], in ceil mode.
 
-    Taken along the rows, then over the rows of the result. Of equal values the first, row by row, gets the gradient.
+    Rows are reduced first. Among equal values the first in row-major order receives the gradient.
     """
     return _max_along(_max_along(x, -2, part), -3, part)
 
 
 def avg_pool(x: jax.Array, part: AvgPool) -> jax.Array:
-    """Mean over window x window every stride pixels of x [..., height, width, batch], in ceil mode.
+    """Return the mean over window x window every stride pixels of x [..., height, width, batch], in ceil mode.
 
-    A window that hangs over the edge is divided by its pixels inside, as in the original program.
+    The sum of a window is divided by the number of its pixels inside the image, as in the original program.
     """
     for axis in (-2, -3):
         x = _mean_along(x, axis % x.ndim, part)
@@ -213,10 +201,10 @@ def _mean_along(x: jax.Array, axis: int, part: AvgPool) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _max_along(x: jax.Array, axis: int, part: MaxPool) -> jax.Array:
-    """Pooling along one axis, counted from the end.
+    """Pool along one axis, counted from the end.
 
-    The gradient that XLA derives for `reduce_window` searches every window; written out as comparisons with the known
-    maximum it takes a CPU a seventh of the time.
+    XLA's gradient of `reduce_window` searches every window again; comparing with the known maximum takes a CPU a seventh of
+    the time.
     """
     axis += x.ndim
     along = lambda number, otherwise: tuple(number if i == axis else otherwise for i in range(x.ndim))  # noqa: E731
@@ -225,7 +213,7 @@ def _max_along(x: jax.Array, axis: int, part: MaxPool) -> jax.Array:
 
 
 def _overhang(size: int, part: Pool) -> int:
-    """Pixels by which the last window hangs over the edge."""
+    """Return the number of pixels by which the last window overhangs the edge."""
     return max(0, part.stride * (pooled(size, part) - 1) + part.window - size)
 
 
@@ -235,23 +223,23 @@ def _max_forward(x: jax.Array, axis: int, part: MaxPool) -> tuple[jax.Array, tup
 
 
 def _max_backward(axis: int, part: MaxPool, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
-    """Pixels of equal place modulo stride form one plane, to which every place in the window adds, shifted; then interleaved."""
+    """Add up gradients in one plane per offset modulo the stride, for each offset in the window; then interleave the planes."""
     x, y = saved
     axis += x.ndim
     size, out, stride = x.shape[axis], y.shape[axis], part.stride
     reach = -(-max(size, stride * (out - 1) + part.window) // stride)
     planes = [jnp.zeros((*y.shape[:axis], reach, *y.shape[axis + 1 :]), g.dtype)] * stride
     taken = jnp.zeros(y.shape, bool)
-    for place in range(min(part.window, size)):
-        inside = min(out, -(-(size - place) // stride))  # windows in which this place is not over the edge
+    for offset in range(min(part.window, size)):
+        inside = min(out, -(-(size - offset) // stride))  # windows whose pixel at this offset is inside the image
         first = functools.partial(lax.slice_in_dim, start_index=0, limit_index=inside, axis=axis)
-        pixels = lax.slice_in_dim(x, place, place + stride * (inside - 1) + 1, stride, axis)
+        pixels = lax.slice_in_dim(x, offset, offset + stride * (inside - 1) + 1, stride, axis)
         hit = (pixels == first(y)) & ~first(taken)
         taken |= _pad(hit, axis, 0, out - inside, False)
-        shift = place // stride
-        planes[place % stride] += _pad(jnp.where(hit, first(g), 0), axis, shift, reach - inside - shift)
-    whole = jnp.stack(planes, axis + 1).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
-    return (lax.slice_in_dim(whole, 0, size, axis=axis),)
+        shift = offset // stride
+        planes[offset % stride] += _pad(jnp.where(hit, first(g), 0), axis, shift, reach - inside - shift)
+    interleaved = jnp.stack(planes, axis + 1).reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+    return (lax.slice_in_dim(interleaved, 0, size, axis=axis),)
 
 
 def _pad(x: jax.Array, axis: int, before: int, after: int, value: float = 0) -> jax.Array:
@@ -266,17 +254,17 @@ _max_along.defvjp(_max_forward, _max_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def lrn(x: jax.Array, part: LRN | MapNorm) -> jax.Array:
-    """x / (k + alpha * S(x^2))^beta for x [..., maps, height, width, batch], paper section 3.3.
+    """Return x / d^beta with d = k + alpha * S(x^2), for x [..., maps, height, width, batch] (section 3.3).
 
-    S sums over `size` neighbouring maps (LRN) or over a size x size window of each map (MapNorm), fewer at the edges. The
-    gradient is written out because S is its own transpose: dx = g d^-beta - 2 alpha beta x S(g x d^-beta / d). Computed in
-    at least 32 bits, since alpha = 1e-4 beside k = 2 is less than bfloat16 can tell apart.
+    S sums over `size` neighbouring maps (LRN) or a size x size window of each map (MapNorm), fewer at the edges. S is its own
+    transpose, so the gradient is dx = g d^-beta - 2 alpha beta x S(g x d^-beta / d). Computed in at least 32 bits, because
+    bfloat16 cannot resolve k + alpha for k = 2 and alpha = 1e-4.
     """
     return _lrn_forward(x, part)[0]
 
 
 def _window_sum(s: jax.Array, part: LRN | MapNorm) -> jax.Array:
-    """The sum over the window centred on each element; an odd size, so that the window is symmetric."""
+    """Sum over the window centred on each element; its size is odd."""
     for axis in (-4,) if isinstance(part, LRN) else (-3, -2):
         half, n, axis = part.size // 2, s.shape[axis], axis + s.ndim
         padded = _pad(s, axis, half, half)
@@ -286,7 +274,7 @@ def _window_sum(s: jax.Array, part: LRN | MapNorm) -> jax.Array:
 
 
 def _power(d: jax.Array, beta: float) -> jax.Array:
-    """d ** -beta; through two square roots for the paper's 0.75, where a general power would dominate the layer."""
+    """Return d ** -beta; for the paper's 0.75 through square roots, since a general power would dominate the layer's time."""
     return lax.rsqrt(d * jnp.sqrt(d)) if math.isclose(beta, 0.75) else d**-beta
 
 
@@ -301,7 +289,7 @@ def _denominator(x: jax.Array, part: LRN | MapNorm) -> jax.Array:
 
 def _lrn_backward(part: LRN | MapNorm, saved: jax.Array, g: jax.Array) -> tuple[jax.Array]:
     x = widened(saved)
-    d = _denominator(x, part)  # computing it again costs less than reading it from memory
+    d = _denominator(x, part)  # recomputing it is faster than reading it from memory
     direct = widened(g) * _power(d, part.beta)
     dx = direct - 2 * part.alpha * part.beta * x * _window_sum(direct * x / d, part)
     return (dx.astype(saved.dtype),)

@@ -1,7 +1,6 @@
-"""Every network as a table of layers, after the paper (sections 3.1-3.5), the tutorial and the original program.
+"""AlexNet as a table of layers, after the paper (sections 3.1-3.5), the tutorial and the original program.
 
-Read `ALEXNET` first. `build` turns the small `Network` record of the command line into a table; every other name here is
-one of its products or a part of it.
+Read `ALEXNET` first. `build` turns the `Network` record of the command line into the table of any network.
 """
 
 from alexnet_jax.checks import check_width
@@ -32,27 +31,35 @@ ORDERS: dict[str, dict[str, tuple[Part, ...]]] = {
         "conv4": (ReLU(),),
     },
 }
-"""What follows each convolution, by source. conv5 is (ReLU, pool) and fc6, fc7 are (ReLU, dropout) in all of them."""
+"""The parts after each convolution, by source. In all of them conv5 has (ReLU, pool), and fc6 and fc7 (ReLU, dropout)."""
 
 MAPS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 """Kernels per layer over both columns (section 3.5)."""
 
 HALF_MAPS = {"conv1": 48, "conv2": 128, "conv3": 192, "conv4": 192, "conv5": 256}
-"""The paper's one-GPU net (section 3.2): half as many kernels, but not in conv5, to keep the parameters comparable."""
+"""The paper's one-GPU network (section 3.2): half as many kernels except in conv5, so that the parameters are comparable."""
 
 MERGED_MAPS = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 384, "conv5": 256}
-"""One column in place of two, in "One weird trick" (2014)."""
+"""The one-column network of "One weird trick" (2014)."""
 
-
+ALEXNETS = ("alexnet", "alexnet_cifar")
+"""Networks that every option of `Network` applies to."""
 FIXED = BASELINES | FOREIGN
-"""Networks that no option changes: {name: its table for a number of classes}."""
+"""Networks that no option changes: {name: function from a number of classes to a table}."""
 
 
 def build(network: Network, classes: int) -> Table:
-    """The table a record describes, for `classes` outputs. Raises UsageError when its numbers do not fit together."""
+    """Return the table that a record describes, with `classes` outputs.
+
+    Raise UsageError for an unknown name, or numbers that do not fit together.
+    """
     check_width(network)
-    fixed = FIXED.get(network.name)
-    table = fixed(classes) if fixed else ablate(_alexnet(network, classes), network)
+    if network.name in FIXED:
+        table = FIXED[network.name](classes)
+    elif network.name in ALEXNETS:
+        table = ablate(_alexnet(network, classes), network)
+    else:
+        raise UsageError(f"--network.name={network.name}: expected one of {', '.join((*ALEXNETS, *FIXED))}.")
     try:
         list(shapes(table))
     except ValueError as problem:
@@ -64,7 +71,7 @@ def _alexnet(network: Network, classes: int) -> Table:
     maps = {"paper": MAPS, "half": HALF_MAPS, "merged": MERGED_MAPS}[network.kernels]
     maps = {name: _scaled(count, network) for name, count in maps.items()}
     small = network.name == "alexnet_cifar"
-    # 224 becomes 55 through three more rows and columns on the right and the bottom, as in the original program.
+    # Three more rows and columns at the bottom and on the right reduce 224 pixels to 55, as in the original program.
     stem = {"kernel": 5, "padding": (2, 2)} if small else {"kernel": 11, "stride": 4, "padding": (0, 3)}
     after = ORDERS[network.order]
     hidden = (ReLU(), Dropout(network.dropout)) if network.dropout else (ReLU(),)
@@ -87,15 +94,15 @@ def _alexnet(network: Network, classes: int) -> Table:
 
 
 def _scaled(maps: int, network: Network) -> int:
-    """maps * width, rounded to a multiple of the columns."""
+    """Return maps * width, rounded to a multiple of the columns."""
     return max(1, round(maps * network.width / network.columns)) * network.columns
 
 
 def _initial(layer: str, scheme: str) -> dict:
-    """Standard deviation of the weights and value of the biases of one layer, by named scheme.
+    """Return the fields `weight_std` and `bias` of a layer, by initialization scheme.
 
-    paper: 0.01 everywhere (section 5). original: 0.03 in conv3 to conv5 (net 145). he: sqrt(2 / inputs), biases 0, which
-    keeps the size of the activations from layer to layer where a narrow network's 0.01 would shrink them.
+    paper: 0.01 everywhere (section 5). original: 0.03 in conv3 to conv5 (net 145). he: sqrt(2 / inputs) and biases of 0,
+    which preserve the scale of activations where 0.01 would shrink them in a narrow network.
     """
     if scheme == "he":
         return {"weight_std": "he", "bias": 0.0}
@@ -107,7 +114,7 @@ ALEXNET = build(Network("alexnet"), 1000)
 """The paper's network: 60,965,224 parameters in two columns."""
 
 ALEXNET_TUTORIAL = build(Network("alexnet", order="tutorial"), 1000)
-"""The tutorial's order: pooling before LRN, and LRN after conv3 and conv4 too."""
+"""The tutorial's order: pooling before LRN, and LRN also after conv3 and conv4."""
 
 ALEXNET_ORIGINAL = build(Network("alexnet", order="original", init="original"), 1000)
 """Net 145 of the original program: conv1 normalizes and pools before its ReLU, conv2 has a second normalization."""
@@ -116,7 +123,7 @@ ALEXNET_ONE_COLUMN = build(Network("alexnet", columns=1, kernels="half"), 1000)
 """The paper's one-GPU network (net 145-half)."""
 
 ALEXNET_MERGED = build(Network("alexnet", columns=1, kernels="merged"), 1000)
-"""The network of "One weird trick": one column, for the hybrid placement."""
+"""The one-column network of "One weird trick", which the hybrid placement is made for."""
 
 ALEXNET_CIFAR = build(Network("alexnet_cifar"), 10)
-"""The eight layers at 32x32 and full width."""
+"""The same eight layers for 32x32 images, at full width."""

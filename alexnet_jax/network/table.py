@@ -1,7 +1,7 @@
-"""The words a network is written in, and what can be read off a table of them without running anything.
+"""Networks as tables of layer specs, with their shapes and counts, which need no computation.
 
-A network is a `Table`: frozen layer specs, top to bottom as in figure 2 of the paper. A spec says what one layer computes,
-what it receives from the other column (`crossing`) and what follows the sum, in order (`after`).
+A network is a `Table`: frozen layer specs, in the order of figure 2 of the paper. A spec states what one layer computes,
+what it receives from the other column (`crossing`) and which parts follow its sums, in order (`after`).
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ class ReLU:
 
 @dataclass(frozen=True)
 class Tanh:
-    """tanh(x), what section 3.1 of the paper compares ReLU with."""
+    """tanh(x), with which section 3.1 of the paper compares ReLU."""
 
 
 @dataclass(frozen=True)
 class LRN:
     """Local response normalization across neighbouring maps of a column, section 3.3: x / (k + alpha * sum x^2)^beta.
 
-    across: a window at the edge of a column reaches into the next one, as in programs that hold all maps on one device.
+    across: windows at the edge of a column extend into the next one, as in programs that hold all maps on one device.
     """
 
     size: int = 5
@@ -37,7 +37,7 @@ class LRN:
 
 @dataclass(frozen=True)
 class MapNorm:
-    """The original program's normalization within each map, over a size x size window; constants of its net 145."""
+    """The original program's normalization within each map, over size x size windows; constants of its net 145."""
 
     size: int = 5
     k: float = 1.0
@@ -47,7 +47,7 @@ class MapNorm:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Maximum over window x window every stride pixels, section 3.4; the last window may hang over the edge (ceil mode)."""
+    """Maximum over window x window every stride pixels, section 3.4; the last window may overhang the edge (ceil mode)."""
 
     window: int = 3
     stride: int = 2
@@ -55,7 +55,7 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class AvgPool:
-    """Mean over window x window every stride pixels, in ceil mode; a window over the edge divides by its pixels inside."""
+    """Mean over window x window every stride pixels, in ceil mode; a window divides by the number of its pixels inside."""
 
     window: int = 3
     stride: int = 2
@@ -65,7 +65,7 @@ class AvgPool:
 class Dropout:
     """Section 4.2: units are zeroed with this probability in training; outputs are scaled by 1 - probability at test.
 
-    inverted: those kept are divided by it in training instead, as in Caffe, PyTorch and most libraries.
+    inverted: instead, outputs kept in training are divided by it, as in Caffe, PyTorch and most libraries.
     """
 
     probability: float = 0.5
@@ -78,17 +78,17 @@ Part = ReLU | Tanh | LRN | MapNorm | Pool | Dropout
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolutional layer. `maps` counts all columns; without a crossing a column sees only its own input maps.
+    """A convolutional layer. `maps` counts all columns; without a crossing, a column sees only its own input maps.
 
-    local: weights are not shared, every output pixel has a kernel and a bias of its own (the original program's "local"
-    layers). rate, decay: see `Dense`.
+    local: every output pixel has a kernel and a bias of its own (the original program's "local" layers). weight_std: standard
+    deviation of the initial weights, or He's. bias: initial value. rate, decay: see `Dense`.
     """
 
     name: str
     maps: int
     kernel: int
     stride: int = 1
-    padding: tuple[int, int] = (0, 0)  # rows above and below; the same for columns left and right
+    padding: tuple[int, int] = (0, 0)  # rows (above, below); columns (left, right) alike
     crossing: Literal["gather"] | None = None
     weight_std: float | Literal["he"] = 0.01
     bias: float = 0.0
@@ -100,10 +100,11 @@ class Conv:
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer. `gather`: each column computes its units from all inputs. `sum`: from its own inputs, added up.
+    """A fully connected layer. `units` counts all columns.
 
-    rate: factor on the layer's learning rate (biases that have a rate of their own keep it). decay: weight decay of its
-    weights, in place of the optimizer's.
+    crossing: with `gather` each column computes its units from all inputs; with `sum` every column computes all units from
+    its own inputs, and the results are summed. rate: factor on the learning rate of the layer (except of biases that have a
+    learning rate of their own). decay: weight decay of its weights, instead of the optimizer's.
     """
 
     name: str
@@ -121,7 +122,7 @@ Layer = Conv | Dense
 
 @dataclass(frozen=True)
 class Table:
-    """A whole network: its input images, how many columns it has, and its layers, the last of which sums over the columns."""
+    """A network: its input images, number of columns and layers. The last layer of a classifier sums over the columns."""
 
     name: str
     image: tuple[int, int, int]  # height, width, channels
@@ -135,55 +136,51 @@ class Table:
         return last.units if isinstance(last, Dense) else last.maps
 
     def until(self, layer: str) -> "Table":
-        """The network up to and with the layer of this name. Raises ValueError when it has none."""
+        """Return the network up to and including the layer of this name. Raise ValueError if there is none."""
         names = [spec.name for spec in self.layers]
         return dataclasses.replace(self, layers=self.layers[: names.index(layer) + 1])
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What a table implies for one layer. Shapes are per column and per image; counts are over all columns."""
+    """A layer's shapes and counts. Activation shapes are per column and per image; counts are over all columns."""
 
     spec: Layer
-    inputs: tuple[int, ...]  # what one column's kernels see: [maps, height, width], or [units]
+    inputs: tuple[int, ...]  # of one column's kernels: [maps, height, width], or [units]
     convolved: tuple[int, ...]  # before `after`
     outputs: tuple[int, ...]  # after it
-    kernel: tuple[
-        int, ...
-    ]  # [columns, out, in, kh, kw] or [columns, out, in]; a local layer's goes on with [height, width]
-    bias: tuple[
-        int, ...
-    ]  # [columns, out]; [out] where the columns' results are summed; [columns, out, height, width] if local
-    received: int  # numbers per image and column that come from the other columns
+    kernel: tuple[int, ...]  # [columns, out, in, kh, kw] or [columns, out, in]; a local layer's ends with height, width
+    bias: tuple[int, ...]  # [columns, out]; [out] after a sum over columns; [columns, out, height, width] if local
+    received: int  # numbers that a column receives from the others, per image
 
     @property
     def parameters(self) -> int:
-        """Weights and biases over all columns."""
+        """Number of weights and biases."""
         return math.prod(self.kernel) + math.prod(self.bias)
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions of the forward pass for one image, over all columns, biases left out."""
+        """Number of multiplications and additions in the forward pass of one image, without biases."""
         local = isinstance(self.spec, Conv) and self.spec.local
         positions = 1 if local else math.prod(self.convolved[1:])
         return 2 * math.prod(self.kernel) * positions
 
     @property
     def fan_in(self) -> int:
-        """Inputs of one unit."""
+        """Number of inputs of one unit."""
         summed = self.kernel[0] if self.spec.crossing == "sum" else 1
         return math.prod(self.kernel[2:5]) * summed
 
 
 def pooled(size: int, part: Pool) -> int:
-    """Output size of pooling in ceil mode: the windows reach the last pixel, and every window starts inside."""
+    """Return the output size of pooling in ceil mode: the windows reach the last pixel, and every window starts inside."""
     reaching = max(0, -(-(size - part.window) // part.stride)) + 1
     starting = -(-size // part.stride)  # fewer than `reaching` only where the stride is larger than the window
     return min(reaching, starting)
 
 
 def shapes(table: Table) -> Iterator[LayerShape]:
-    """Walk the table. Raises ValueError naming the first layer whose parts do not fit together."""
+    """Yield the shapes of each layer. Raise ValueError naming the first layer that does not fit."""
     height, width, channels = table.image
     seen, shared = (channels, height, width), True  # `shared`: every column sees the same input, as at the image
     for spec in table.layers:
@@ -227,13 +224,13 @@ def _layer_shape(table: Table, spec: Layer, seen: tuple[int, ...], shared: bool)
 
 
 def _bordering(table: Table, spec: Layer, shape: tuple[int, ...]) -> int:
-    """Numbers of the columns beside a column that its normalization across columns sees."""
+    """Return how many numbers of the neighbouring columns the normalization of a column reads."""
     across = [(part, seen) for part, seen in normalizations(spec, shape) if part.across]
     return sum(min(table.columns - 1, 2) * (part.size // 2) * math.prod(seen[1:]) for part, seen in across)
 
 
 def normalizations(spec: Layer, convolved: tuple[int, ...]) -> Iterator[tuple[LRN, tuple[int, ...]]]:
-    """Each normalization across maps that follows a layer, with the shape [maps, height, width] of what it normalizes."""
+    """Yield each normalization across maps after a layer, with the shape [maps, height, width] of its input."""
     shape = convolved
     for part in spec.after:
         if isinstance(part, LRN):
@@ -252,10 +249,10 @@ def _after_part(part: Part, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def parameter_count(table: Table) -> int:
-    """Weights and biases of the whole network."""
+    """Return the number of weights and biases of a network."""
     return sum(shape.parameters for shape in shapes(table))
 
 
 def operation_count(table: Table) -> int:
-    """Multiplications and additions of the forward pass for one image."""
+    """Return the number of multiplications and additions in the forward pass of one image."""
     return sum(shape.operations for shape in shapes(table))

@@ -1,12 +1,12 @@
 """Convolution with fewer multiplications (Winograd; Lavin and Gray, 2015), for stride 1, 3x3 or 5x5 kernels and 'same' padding.
 
 F(m, k) computes m outputs of a correlation with k taps from n = m + k - 1 inputs with n multiplications instead of m * k:
-y = A^T [(G w) * (B^T x)]. Here whole rows of pixels stand for the numbers x and y, rows of a kernel for w, and each of the n
-multiplications is a correlation along the columns, done as one matrix product over (column tap, input map). With m = 4 a
-3x3 kernel needs half the multiplications and a 5x5 one two fifths, for a rounding error a few times that of the plain form.
+y = A^T [(G w) * (B^T x)]. Here x and y are rows of pixels and w the rows of a kernel, and each of the n multiplications is a
+correlation along the columns, computed as one matrix product over (column tap, input map). With m = 4 a 3x3 kernel needs
+half the multiplications and a 5x5 kernel two fifths, for a rounding error a few times that of the plain form.
 
-Both directions at once would save more multiplications and lose time: the transformed images are then 2.25 to 9 times as
-large rather than 1.5 to 2, and the products, over the input maps alone, too short to run at full speed.
+Transforming both directions would save more multiplications but take longer: the transformed images would be 2.25 to 9 times
+as large instead of 1.5 to 2, and the products, over the input maps alone, too short to run at full speed.
 """
 
 import functools
@@ -22,19 +22,19 @@ Matrix = tuple[tuple[float, ...], ...]
 T = TypeVar("T")
 
 OUTPUTS = 4
-"""Rows of the result per tile. 2 saves little; 6 divides no 8 or 16 rows and rounds worse."""
+"""Output rows per tile. 2 saves little; 6 does not divide 8 or 16 rows and has larger rounding errors."""
 
 
 @functools.cache
 def cook_toom(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
-    """B^T [n, n], G [n, r] and A^T [m, n] of F(m, r), by evaluation at n - 1 small points and at infinity, exactly.
+    """Return B^T [n, n], G [n, r] and A^T [m, n] of F(m, r), computed exactly from n - 1 small points and infinity.
 
-    A polynomial product is evaluated, multiplied pointwise and interpolated back (V^-1 for the Vandermonde matrix V of the
-    points); the correlation is its transpose. Denominators of B^T are moved into G, so that images see small integers.
+    Polynomials are multiplied by evaluation, pointwise products and interpolation (V^-1 for the Vandermonde matrix V of the
+    points); correlation is the transpose. Denominators of B^T are moved to G, so that images are multiplied by small integers.
     """
     n = m + r - 1
     if n > 8:
-        raise ValueError(f"F({m}, {r}) needs {n - 1} points; seven are known that keep the rounding error small")
+        raise ValueError(f"F({m}, {r}) needs {n - 1} points; only seven with a small rounding error are known")
     points = [Fraction(p) for p in (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2))][: n - 1]
 
     def vandermonde(width: int) -> list[list[Fraction]]:
@@ -50,7 +50,7 @@ def cook_toom(m: int, r: int) -> tuple[Matrix, Matrix, Matrix]:
 
 
 def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
-    """Gauss-Jordan elimination in exact fractions."""
+    """Return the inverse, by Gauss-Jordan elimination in exact fractions."""
     n = len(matrix)
     rows = [[*row, *(Fraction(int(i == j)) for j in range(n))] for i, row in enumerate(matrix)]
     for i in range(n):
@@ -75,7 +75,7 @@ def _floats(matrix: Sequence[Sequence[Fraction]]) -> Matrix:
 
 
 def combine(matrix: Matrix, parts: Sequence[jax.Array]) -> list[jax.Array]:
-    """matrix @ parts for a small constant matrix and a list of arrays; zeros and ones cost nothing."""
+    """Return matrix @ parts for a small constant matrix and a list of arrays; zeros and ones cost nothing."""
     out = []
     for row in matrix:
         terms = [p if c == 1 else -p if c == -1 else c * p for c, p in zip(row, parts, strict=True) if c]
@@ -85,11 +85,11 @@ def combine(matrix: Matrix, parts: Sequence[jax.Array]) -> list[jax.Array]:
 
 @jax.custom_vjp
 def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of x [in, height, width, batch] with kernel [out, in, k, k], k 3 or 5, to [out, height, width, batch].
+    """Convolve x [in, height, width, batch] with kernel [out, in, k, k], k = 3 or 5, to [out, height, width, batch].
 
-    The gradient is written out, step by step the transpose of the forward pass. Derived automatically it would be right, but
-    XLA makes one loop of its last steps, which computes the same things again for every tap: two thirds of the layer's time.
-    A matrix product ends such a loop, so the transforms of images are written as products (`_times`).
+    The gradient is written by hand, as the transpose of each step. XLA fuses the last steps of the derived one into a loop
+    that recomputes the same values for every tap, two thirds of the layer's time. Matrix products prevent such fusion, so
+    the transforms of images are written as products (`_times`).
     """
     return _forward(x, kernel)[0]
 
@@ -112,7 +112,7 @@ def _backward(saved: tuple[jax.Array, list[jax.Array]], dy: jax.Array) -> tuple[
     products = [row.reshape(out_maps, -1) for row in rows]
     kernels = jnp.stack([d @ p.T for d, p in zip(products, patches, strict=True)])
     dkernel = _times(_transpose(g), kernels).reshape(k, out_maps, k, in_maps).transpose(1, 3, 0, 2)
-    # Behind the barrier transposed in memory: XLA multiplies by the transpose of what it finds there at half the speed.
+    # The barrier forces the transpose into memory: XLA multiplies by an implicit transpose at half the speed.
     turned = lax.optimization_barrier(_transformed_kernels(kernel).transpose(0, 2, 1))
     shape = (k, in_maps, -1, *dy.shape[2:])
     rows = [_sum_patches((w @ d).reshape(shape)) for w, d in zip(turned, products, strict=True)]
@@ -123,14 +123,14 @@ winograd.defvjp(_forward, _backward)
 
 
 def _transformed_kernels(kernel: jax.Array) -> jax.Array:
-    """G w: n matrices, [n, out, k * in], of a kernel [out, in, k, k]."""
+    """Return G w of a kernel [out, in, k, k]: [n, out, k * in]."""
     out_maps, _, k, _ = kernel.shape
     _, g, _ = cook_toom(OUTPUTS, k)
     return _times(g, kernel.transpose(2, 0, 3, 1).reshape(k, out_maps, -1))
 
 
 def _transformed_rows(x: jax.Array, k: int) -> jax.Array:
-    """B^T x: [n, maps, tiles, width, batch] of images [maps, height, width, batch], whose tiles overlap by k - 1 rows."""
+    """Return B^T x of images [maps, height, width, batch]: [n, maps, tiles, width, batch]. Tiles overlap by k - 1 rows."""
     bt, _, _ = cook_toom(OUTPUTS, k)
     tiles = -(-x.shape[1] // OUTPUTS)
     x = jnp.pad(x, ((0, 0), (k // 2, k // 2 + tiles * OUTPUTS - x.shape[1]), (0, 0), (0, 0)))
@@ -139,41 +139,41 @@ def _transformed_rows(x: jax.Array, k: int) -> jax.Array:
 
 
 def _sum_rows(rows: list[jax.Array], k: int) -> jax.Array:
-    """The transpose of `_transformed_rows`: [maps, height or more, width, batch]."""
+    """Apply the transpose of `_transformed_rows`: [maps, height or more, width, batch]."""
     bt, _, _ = cook_toom(OUTPUTS, k)
-    over = -(-len(bt) // OUTPUTS) - 1  # tiles that a row may reach beyond its own
+    over = -(-len(bt) // OUTPUTS) - 1  # tiles that a row may extend beyond its own
     planes: list[jax.Array] = []
     for i, row in enumerate(_times(_transpose(bt), jnp.stack(rows))):
-        tile, place = divmod(i, OUTPUTS)
+        tile, offset = divmod(i, OUTPUTS)
         row = jnp.pad(row, ((0, 0), (tile, over - tile), (0, 0), (0, 0)))
         if tile:
-            planes[place] += row
+            planes[offset] += row
         else:
             planes.append(row)
     return _from_tiles(planes)[:, k // 2 :]
 
 
 def _times(matrix: Matrix, parts: jax.Array) -> jax.Array:
-    """matrix [q, p] times parts [p, ...] as one matrix product: every part is read once, where a loop would read it q times."""
+    """Return matrix [q, p] @ parts [p, ...] as one matrix product, which reads every part once; a loop would read it q times."""
     product = jnp.asarray(matrix, parts.dtype) @ parts.reshape(len(parts), -1)
     return product.reshape(-1, *parts.shape[1:])
 
 
 def _from_tiles(rows: list[jax.Array]) -> jax.Array:
-    """Row i of every tile, [maps, tiles, width, batch], to whole images [maps, height, width, batch]."""
+    """Interleave rows: row i of every tile, [maps, tiles, width, batch], to images [maps, height, width, batch]."""
     maps, tiles, width, batch = rows[0].shape
     return jnp.stack(rows, axis=2).reshape(maps, tiles * len(rows), width, batch)
 
 
 def _patches(row: jax.Array, k: int) -> jax.Array:
-    """[maps, tiles, width, batch] to [k * maps, tiles * width * batch]: beside every pixel those k // 2 before and after."""
+    """Stack k shifted copies of each row: [maps, tiles, width, batch] -> [k * maps, tiles * width * batch]."""
     width = row.shape[2]
     row = jnp.pad(row, ((0, 0), (0, 0), (k // 2, k // 2), (0, 0)))
     return jnp.concatenate([row[:, :, j : j + width] for j in range(k)]).reshape(k * len(row), -1)
 
 
 def _sum_patches(patches: jax.Array) -> jax.Array:
-    """The transpose of `_patches`: [k, maps, tiles, width, batch] to [maps, tiles, width, batch]."""
+    """Apply the transpose of `_patches`: [k, maps, tiles, width, batch] -> [maps, tiles, width, batch]."""
     k, width = len(patches), patches.shape[3]
     padded = jnp.pad(patches, ((0, 0), (0, 0), (0, 0), (k // 2, k // 2), (0, 0)))
     views = [padded[j, :, :, k - 1 - j : k - 1 - j + width] for j in range(k)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 
 import pytest
 
@@ -113,6 +114,18 @@ def test_nonsense_widths_are_refused(width):
 def test_numbers_that_do_not_fit_together_are_refused_with_the_layer(network, classes, message):
     with pytest.raises(UsageError, match=message):
         networks.build(network, classes)
+
+
+def test_networks_of_the_command_line_are_the_registered_ones():
+    names = typing.get_args(typing.get_type_hints(Network)["name"])
+    assert sorted(names) == sorted((*networks.ALEXNETS, *networks.FIXED))
+    for name in names:
+        assert networks.build(Network(name), 7).name == name
+
+
+def test_an_unregistered_network_is_an_error_with_the_names():
+    with pytest.raises(UsageError, match="--network.name=vgg: expected one of alexnet, alexnet_cifar, lenet5, "):
+        networks.build(Network("vgg"), 10)
 
 
 def test_classes_are_the_outputs_of_fc8():

@@ -1,7 +1,10 @@
 """The table of layers as text."""
 
+import dataclasses
+
 import pytest
 
+from alexnet_jax.experiment import Network
 from alexnet_jax.network import networks
 from alexnet_jax.network.summary import summary
 from alexnet_jax.network.table import parameter_count, shapes
@@ -26,6 +29,13 @@ def test_nothing_crosses_in_one_column():
     shown = rows(networks.ALEXNET_ONE_COLUMN)
     assert "columns 1," in shown["alexnet:"]
     assert all(shown[spec.name].endswith(" -") for spec in networks.ALEXNET_ONE_COLUMN.layers)
+
+
+def test_rectangular_images_show_their_own_shapes():
+    shown = rows(dataclasses.replace(networks.ALEXNET, image=(224, 288, 3)))
+    assert shown["conv3"].endswith("128 maps of 13x17")
+    caffe = dataclasses.replace(networks.build(Network("caffe_alexnet"), 10), image=(227, 291, 3))
+    assert rows(caffe)["conv1"].endswith("2 maps of 55x71 for LRN")
 
 
 @pytest.mark.parametrize(
