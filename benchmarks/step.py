@@ -118,7 +118,7 @@ def measure_step(job: Job, options: Options, kind: str) -> list[StepRow]:
         peak = (product.operations or 0) / times.pop("product").median / 1e6
     print(f"on {product.device}; a product of two square matrices: {peak:,.0f} GFLOP/s")
     print(
-        f"  {'program':22s} {'ms':>7s} {'spread':>7s} {'images/s':>9s} {'of peak':>8s} {'ours is':>8s} {'memory':>10s}"
+        f"  {'program':22s} {'ms':>7s} {'spread':>7s} {'images/s':>9s} {'of peak':>8s} {'speed-up':>8s} {'memory':>10s}"
     )
     rows = []
     for program, time in sorted(times.items(), key=lambda item: item[1].median):
@@ -151,7 +151,7 @@ def measure_parts(job: Job, options: Options, kind: str) -> list[PartRow]:
     with started([program for program in PARTS if can_run(program, kind)], job) as rivals:
         if "parts" not in rivals:
             raise SystemExit("The program `ours` did not start; the messages above have its error.")
-        print(f"  {'part':12s} {'ours':>7s} {'pytorch':>8s} {'channels_last':>14s} {'ours is':>8s}")
+        print(f"  {'part':12s} {'ours':>7s} {'pytorch':>8s} {'channels_last':>14s} {'speed-up':>8s}")
         for name in rivals["parts"].names:
             found = alternate(rivals, name, options.rounds, 2 * TIMES[kind])
             ms = {program: time.median for program, time in found.items()}

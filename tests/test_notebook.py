@@ -1,4 +1,4 @@
-"""The notebook's cells run from top to bottom, as a program, in a process of its own."""
+"""The cells of the notebook run from top to bottom, as one program in a separate process."""
 
 import json
 import os

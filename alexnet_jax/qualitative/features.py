@@ -36,8 +36,8 @@ Add = Callable[[np.ndarray, list], None]
 def write(request: Request) -> None:
     """Write the file and print its path.
 
-    Raises UsageError for a wrong option, RunError if the file cannot be written or, after writing the others, pictures could not
-    be read.
+    Raises UsageError for a wrong option, RunError if the file cannot be written, and RunError at the end if pictures could not
+    be read; the file then contains the readable ones.
     """
     look, paths = request.look, picture_files(request.look.image)
     _check_extension(look)

@@ -20,7 +20,7 @@ def show(request: Request) -> None:
 
     Raises UsageError if network, batch and devices do not fit, RunError if the traced step differs from the prediction.
     """
-    experiment, asked = request.experiment, request.traffic
+    experiment, rates = request.experiment, request.traffic
     table = build_table(experiment)
     partition = partition_of(experiment)
     options = experiment.train
@@ -35,8 +35,8 @@ def show(request: Request) -> None:
     _compare(found, counted)
     print(f"The traced training step has the same {len(counted):,} collectives, byte for byte.\n")
     machine = None
-    if asked.link is not None and asked.compute is not None:
-        machine = Machine(asked.compute * 1e12, asked.link * 1e9)
+    if rates.link is not None and rates.compute is not None:
+        machine = Machine(rates.compute * 1e12, rates.link * 1e9)
     print(by_partition(table, partition.devices, options.batch, options.precision, machine))
 
 

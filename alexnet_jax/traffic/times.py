@@ -19,7 +19,7 @@ from alexnet_jax.traffic.predicted import Partition, moves, work
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and its link to the others."""
+    """A device and its link to other devices."""
 
     compute: float
     """Multiplications and additions per second of one device."""

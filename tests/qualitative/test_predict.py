@@ -105,8 +105,8 @@ def test_probabilities_are_averaged_over_the_views(mesh):
     images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3)).astype(np.uint8)
     found = probabilities(Trained(setup, Path(), parameters))(images)
     reference, host = jax.jit(functools.partial(plain.logits, SMALL)), jax.device_get(parameters)
-    seen = [view((images - np.float32(90)) / 60, place, data) for place in views(9, data)]
-    scores = [softmax(np.asarray(reference(host, cut), np.float64)) for cut in seen]
+    crops = [view((images - np.float32(90)) / 60, offset, data) for offset in views(9, data)]
+    scores = [softmax(np.asarray(reference(host, crop), np.float64)) for crop in crops]
     np.testing.assert_allclose(found, np.mean(scores, 0), rtol=1e-5)
     assert len(scores) == 10 and np.ptp(scores, 0).max() > 0.1  # the views differ
 
