@@ -5,7 +5,6 @@ command line is answered before jax is imported, and a mode pays only for the li
 """
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -78,10 +77,8 @@ class Mode:
 
     name: str
     """One word: a verb, or what is printed."""
-    module: str
-    """Module of alexnet_jax that holds the function."""
     function: str
-    """The function that runs the mode; it takes the request."""
+    """The function that runs the mode, `module.function` of alexnet_jax. It takes the request."""
     help: str
     """What the mode does, for --help."""
     reads: tuple[str, ...] = ()
@@ -97,116 +94,71 @@ class Mode:
 
     def run(self, request: Any) -> None:
         """Import the module and call the function."""
-        function: Callable[[Any], None] = getattr(importlib.import_module(f"alexnet_jax.{self.module}"), self.function)
-        function(request)
+        module, _, function = self.function.rpartition(".")
+        getattr(importlib.import_module(f"alexnet_jax.{module}"), function)(request)
 
 
-MODES = {
-    mode.name: mode
-    for mode in (
-        Mode(
-            "train",
-            "training",
-            "train",
-            "start a run or continue it",
-            reads=("restore", "restore_skip", "dry_run", "processes"),
-            shared=True,
-        ),
-        Mode("dry_run", "dry_run", "show", "print what a training would need", flag=True),
-        Mode(
-            "eval",
-            "training",
-            "evaluate",
-            "print the test error of a checkpoint",
-            reads=("restore", "processes"),
-            trained=True,
-            shared=True,
-        ),
-        Mode("summary", "dry_run", "summarize", "print the table of layers, or the arms of a sweep", computes=False),
-        Mode(
-            "report",
-            "run.report",
-            "write_report_again",
-            "write the report again, of a sweep also while it runs",
-            computes=False,
-        ),
-        Mode("prepare", "data.prepare", "run", "store large pictures as small ones, for fast epochs"),
-        Mode(
-            "import",
-            "weights.exchange",
-            "import_weights",
-            "make a run folder from a file of weights (docs/weights.md)",
-            reads=("weights", "channels", "mean_image"),
-        ),
-        Mode(
-            "export",
-            "weights.exchange",
-            "export_weights",
-            "write the weights of a checkpoint to a file",
-            reads=("restore", "weights", "layout"),
-            trained=True,
-        ),
-        Mode(
-            "kernels",
-            "qualitative.kernels",
-            "show",
-            "draw the first layer's kernels and measure how far the columns specialized",
-            reads=("restore", "out"),
-            trained=True,
-            computes=False,
-        ),
-        Mode(
-            "predict",
-            "qualitative.predict",
-            "predict",
-            "print the five most probable classes of pictures",
-            reads=("restore", "image", "out"),
-            trained=True,
-        ),
-        Mode(
-            "neighbours",
-            "qualitative.neighbours",
-            "show",
-            "find the nearest training images of pictures",
-            reads=("restore", "image", "layer", "out"),
-            trained=True,
-        ),
-        Mode(
-            "features",
-            "qualitative.features",
-            "write",
-            "write the outputs of a layer to a file",
-            reads=("restore", "image", "layer", "split", "out"),
-            trained=True,
-        ),
-        Mode(
-            "gradcheck",
-            "gradcheck",
-            "check",
-            "compare gradients with differences of the loss, in float64",
-            reads=("restore",),
-            trained=True,
-        ),
-        Mode(
-            "traffic",
-            "traffic.show",
-            "show",
-            "print the bytes that each layer sends between devices, for any number of devices",
-            computes=False,
-        ),
-    )
-}
+def _by_name(*modes: Mode) -> dict[str, Mode]:
+    return {mode.name: mode for mode in modes}
+
+
+MODES = _by_name(
+    Mode(
+        "train", "training.train", "start a run or continue it",
+        reads=("restore", "restore_skip", "dry_run", "processes"), shared=True,
+    ),
+    Mode("dry_run", "dry_run.show", "print what a training would need", flag=True),
+    Mode(
+        "eval", "training.evaluate", "print the test error of a checkpoint",
+        reads=("restore", "processes"), trained=True, shared=True,
+    ),
+    Mode("summary", "dry_run.summarize", "print the table of layers, or the arms of a sweep", computes=False),
+    Mode(
+        "report", "run.report.write_report_again", "write the report again, of a sweep also while it runs",
+        computes=False,
+    ),
+    Mode("prepare", "data.prepare.run", "store large pictures as small ones, for fast epochs"),
+    Mode(
+        "import", "weights.exchange.import_weights", "make a run folder from a file of weights (docs/weights.md)",
+        reads=("weights", "channels", "mean_image"),
+    ),
+    Mode(
+        "export", "weights.exchange.export_weights", "write the weights of a checkpoint to a file",
+        reads=("restore", "weights", "layout"), trained=True,
+    ),
+    Mode(
+        "kernels", "qualitative.kernels.show", "draw the first layer's kernels and measure how far the columns specialized",
+        reads=("restore", "out"), trained=True, computes=False,
+    ),
+    Mode(
+        "predict", "qualitative.predict.predict", "print the five most probable classes of pictures",
+        reads=("restore", "image", "out"), trained=True,
+    ),
+    Mode(
+        "neighbours", "qualitative.neighbours.show", "find the nearest training images of pictures",
+        reads=("restore", "image", "layer", "out"), trained=True,
+    ),
+    Mode(
+        "features", "qualitative.features.write", "write the outputs of a layer to a file",
+        reads=("restore", "image", "layer", "split", "out"), trained=True,
+    ),
+    Mode(
+        "gradcheck", "gradcheck.check", "compare gradients with differences of the loss, in float64",
+        reads=("restore",), trained=True,
+    ),
+    Mode(
+        "traffic", "traffic.show.show", "print the bytes that each layer sends between devices, for any number of devices",
+        computes=False,
+    ),
+)  # fmt: skip
 """{name: mode} of an experiment."""
 
-SWEEP_MODES = {
-    mode.name: mode
-    for mode in (
-        Mode("train", "sweeps.run", "run", "run the trials that are missing, then write the report"),
-        Mode("summary", "sweeps.run", "summarize", "print the arms", computes=False),
-        Mode("report", "sweeps.run", "report", "write the report of the trials so far", computes=False),
-        Mode("dry_run", "sweeps.run", "dry_run", "list the trials and estimate their time", flag=True),
-    )
-}
+SWEEP_MODES = _by_name(
+    Mode("train", "sweeps.run.run", "run the trials that are missing, then write the report"),
+    Mode("dry_run", "sweeps.run.dry_run", "list the trials and estimate their time", flag=True),
+    Mode("summary", "sweeps.run.summarize", "print the arms", computes=False),
+    Mode("report", "sweeps.run.report", "write the report of the trials so far", computes=False),
+)
 """{name: mode} of a sweep."""
 
 
