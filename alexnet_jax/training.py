@@ -36,11 +36,11 @@ from alexnet_jax.processes import distributed
 from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.processes.signals import Signals
 from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
-from alexnet_jax.run.environment import current_environment
-from alexnet_jax.run.metrics import Metrics, Unwritten, read_metrics
+from alexnet_jax.run.metrics import Metrics
+from alexnet_jax.run.records import DataIdentity, RunRecord, RunResult, current_environment, read_metrics
 from alexnet_jax.run.report import result_line, training_seconds, write_report
 from alexnet_jax.run.restore import PARAMETERS, find_step, restore_tree
-from alexnet_jax.run.workdir import RANKS, STATISTICS, DataIdentity, RunRecord, RunResult, Workdir
+from alexnet_jax.run.workdir import RANKS, STATISTICS, Workdir
 from alexnet_jax.train import Loop, State, Trainer
 
 PER_MACHINE = ("data.dir", "data.prepared", "data.workers")
@@ -234,18 +234,19 @@ def fit(run: Run, state: State) -> tuple[int, Scores]:
                     raise Interrupted(signals.received, step) from None
             if distributed.is_leader():
                 files.write_array(run.workdir.path / RANKS, ranks)
-            metrics.test(step, dataclasses.asdict(scores))
+            metrics.test(step, **dataclasses.asdict(scores))
     return step, scores
 
 
 def _metrics(run: Run, first_step: int) -> Metrics:
-    return (Metrics if distributed.is_leader() else Unwritten)(
+    return Metrics(
         run.workdir.path,
         data_title=run.setup.data_set.title,
         total_steps=run.trainer.total_steps,
         steps_per_epoch=run.trainer.steps_per_epoch,
         first_step=first_step,
         log_every=run.request.experiment.train.log_every,
+        writes=distributed.is_leader(),
     )
 
 

@@ -19,7 +19,7 @@ import launch
 from alexnet_jax.assembly import assemble_training
 from alexnet_jax.command_line import read
 from alexnet_jax.data import sources
-from alexnet_jax.run.metrics import read_metrics
+from alexnet_jax.run.records import read_metrics
 from alexnet_jax.run.restore import OPTIMIZER, PARAMETERS, restore_trees, step_folders
 from alexnet_jax.train import Trainer
 

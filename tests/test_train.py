@@ -14,7 +14,8 @@ from running import LEARNING_EPOCHS, STEPS_PER_EPOCH, command, epochs, main, num
 from alexnet_jax import train as train_module
 from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.experiment import from_json
-from alexnet_jax.run.metrics import Metrics, read_metrics
+from alexnet_jax.run.metrics import Metrics
+from alexnet_jax.run.records import read_metrics
 
 pytest_plugins = ["running"]
 

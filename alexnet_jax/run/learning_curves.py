@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_jax.formatting import percent
 from alexnet_jax.run.drawing import BLUE, GREEN, GREY, RED, canvas, save
-from alexnet_jax.run.metrics import Line
+from alexnet_jax.run.records import Line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,9 @@ from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.formatting import MISSING, duration, markdown_table, percent
 from alexnet_jax.modes import Request
-from alexnet_jax.run.environment import Environment
 from alexnet_jax.run.learning_curves import draw_learning_curves
-from alexnet_jax.run.metrics import Line, read_metrics
-from alexnet_jax.run.workdir import RunRecord, RunResult, Workdir
+from alexnet_jax.run.records import Environment, Line, RunRecord, RunResult, read_metrics
+from alexnet_jax.run.workdir import Workdir
 
 CURVES = "figures/learning_curves.png"
 """The report's picture, relative to the run's folder."""

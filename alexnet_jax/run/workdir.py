@@ -6,16 +6,14 @@ import fcntl
 import json
 import os
 import shutil
-import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alexnet_jax import files
 from alexnet_jax.errors import Busy, RunError, UsageError
-from alexnet_jax.experiment import Experiment, differences, fits, from_json, to_json
-from alexnet_jax.run.environment import Environment
+from alexnet_jax.experiment import Experiment
+from alexnet_jax.run.records import RunRecord, RunResult, from_values
 
 RECORD, RESULT = "experiment.json", "result.json"
 RANKS = "test_ranks.npy"
@@ -37,51 +35,6 @@ CONTENTS = (
 """Everything that a run writes; `--overwrite` deletes these and nothing else."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class DataIdentity:
-    """The data set that a run was trained on."""
-
-    title: str
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a run trains, on which data, in which environment and from which parameters: experiment.json."""
-
-    experiment: Experiment
-    data: DataIdentity
-    environment: Environment
-    restored_from: str | None = None  # the step folder or weights file with the first parameters; None: random ones
-    restore_skip: tuple[str, ...] = ()  # layers that were initialized at random all the same
-
-    def differences(
-        self, experiment: Experiment, restored_from: str | None, restore_skip: tuple[str, ...]
-    ) -> dict[str, tuple[Any, Any]]:
-        """Return {option: (recorded, requested)} for the options that forbid continuing this run as requested."""
-        found = differences(self.experiment, experiment)
-        if self.restored_from != restored_from:
-            found["restore"] = self.restored_from, restored_from
-        if self.restore_skip != restore_skip:
-            found["restore_skip"] = ",".join(self.restore_skip) or None, ",".join(restore_skip) or None
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What a finished run reached, of the test images where not said otherwise: result.json. Errors are fractions."""
-
-    loss: float | None = None
-    top1_error: float
-    top5_error: float
-    examples: int
-    best_validation_top1_error: float | None = None
-    best_step: int | None = None
-    steps: int
-    epochs: float | None = None
-    seconds: float | None = None  # of training
 
 
 class Workdir:
@@ -123,7 +76,7 @@ class Workdir:
 
     def write_record(self, record: RunRecord) -> None:
         """Write experiment.json, before the first step of each process."""
-        self.write(RECORD, dataclasses.asdict(record) | {"experiment": to_json(record.experiment)})
+        self.write(RECORD, dataclasses.asdict(record))
 
     def result(self) -> RunResult | None:
         """Return result.json; None for a run that is not finished. Raises RunError when it is damaged."""
@@ -157,7 +110,7 @@ class Workdir:
     def _read_as(self, kind: type[T], name: str) -> T | None:
         values = self.read(name)
         try:
-            return None if values is None else _built(kind, values)
+            return None if values is None else from_values(kind, values)
         except ValueError as problem:
             raise self._damaged(name, problem) from problem
 
@@ -203,22 +156,3 @@ class Workdir:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _built(kind: type[T], values: dict[str, Any]) -> T:
-    """Return a record made of JSON values. Unknown keys are ignored; missing ones get the field's default.
-
-    Raises ValueError naming a value of another type, UsageError when an experiment is of another version.
-    """
-    found, hints = {}, typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType] - every record is a dataclass
-        if field.name not in values and (field.default, field.default_factory) != (dataclasses.MISSING,) * 2:
-            continue
-        value, hint = values.get(field.name), hints[field.name]
-        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-            value = from_json(value) if hint is Experiment else _built(hints[field.name], value)
-        value = tuple(value) if isinstance(value, list) else value
-        if not fits(value, hint):
-            raise ValueError(f"{field.name} is {value!r}")
-        found[field.name] = value
-    return kind(**found)

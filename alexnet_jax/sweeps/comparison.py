@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from alexnet_jax.errors import RunError
-from alexnet_jax.run.metrics import Line
+from alexnet_jax.run.records import Line
 from alexnet_jax.sweeps import inference
 from alexnet_jax.sweeps.power import ALPHA
 

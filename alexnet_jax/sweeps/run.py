@@ -11,7 +11,8 @@ from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count, parameter_count
-from alexnet_jax.run.workdir import RunRecord, Workdir
+from alexnet_jax.run.records import RunRecord
+from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.sweeps import engines, trials
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from alexnet_jax.run.environment import Environment
+from alexnet_jax.run.records import Environment
 from alexnet_jax.sweeps.comparison import Cell
 from alexnet_jax.sweeps.plan import Arm
 

@@ -18,7 +18,7 @@ from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.modes import Request
 from alexnet_jax.processes import signals
-from alexnet_jax.run.metrics import Line, read_metrics
+from alexnet_jax.run.records import Line, read_metrics
 from alexnet_jax.run.workdir import RANKS, RESULT, Workdir
 from alexnet_jax.sweeps.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial

@@ -19,9 +19,9 @@ from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import LRN, Pool, Table, parameter_count
 from alexnet_jax.run.checkpoint import Checkpoints
-from alexnet_jax.run.environment import current_environment
+from alexnet_jax.run.records import DataIdentity, RunRecord, current_environment
 from alexnet_jax.run.restore import restore_parameters
-from alexnet_jax.run.workdir import STATISTICS, DataIdentity, RunRecord, Workdir
+from alexnet_jax.run.workdir import STATISTICS, Workdir
 from alexnet_jax.weights import formats, inputs, layouts
 from alexnet_jax.weights.formats import WeightFile
 

@@ -11,8 +11,8 @@ from alexnet_jax.command_line import read
 from alexnet_jax.data import pipeline, sources, statistics
 from alexnet_jax.model import initialize
 from alexnet_jax.run.checkpoint import Checkpoints
-from alexnet_jax.run.environment import Environment
-from alexnet_jax.run.workdir import DataIdentity, RunRecord, Workdir
+from alexnet_jax.run.records import DataIdentity, Environment, RunRecord
+from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.train import INIT, stream
 from benchmarks import plain
 

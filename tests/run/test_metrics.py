@@ -1,4 +1,4 @@
-"""What a run writes while it trains: nothing twice, nothing lost, the same on a terminal and in a log."""
+"""The output of a training: nothing twice, nothing lost, the same on a terminal and in a log."""
 
 import contextlib
 import fcntl
@@ -15,19 +15,20 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from alexnet_jax.errors import RunError
-from alexnet_jax.run.metrics import Metrics, Unwritten, read_metrics
+from alexnet_jax.run.metrics import Metrics
+from alexnet_jax.run.records import read_metrics
 
 DATA = "digits (scikit-learn, 1,797 images)"
 
 
 class Screen(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-def metrics(folder, *, total=20, first=0, log_every=4, stream=None):
+def metrics(folder, *, total=20, first=0, log_every=4, stream=None, clock=time.monotonic):
     return Metrics(
         folder,
         data_title=DATA,
@@ -36,12 +37,21 @@ def metrics(folder, *, total=20, first=0, log_every=4, stream=None):
         first_step=first,
         log_every=log_every,
         stream=io.StringIO() if stream is None else stream,
+        clock=clock,
     )
 
 
 def train(written, first, last):
     for step in range(first, last + 1):
         written.train(step, loss=float(step), error=step / 100, rate=0.01 * step, images=32)
+
+
+def write_validation(written, step):
+    written.validation(step, loss=1.5, top1_error=0.25, top5_error=0.125, seconds=1.0)
+
+
+def write_test(written, step, top1_error=0.5):
+    written.test(step, loss=2.0, top1_error=top1_error, top5_error=0.25, examples=10)
 
 
 def steps(folder, kind="train"):
@@ -65,7 +75,7 @@ def test_lines_hold_what_was_measured(tmp_path):
     with metrics(tmp_path) as written:
         train(written, 1, 8)
         written.validation(8, loss=1.5, top1_error=0.25, top5_error=0.125, seconds=3.0)
-        written.test(8, {"top1_error": 0.5, "loss": 2.0, "examples": 10, "step": "not this one"})
+        written.test(8, loss=2.0, top1_error=0.5, top5_error=0.25, examples=10)
     first, second, validation, test = read_metrics(tmp_path / "metrics.jsonl")
     assert (first["kind"], first["step"], first["epoch"], first["loss"]) == ("train", 4, 0.4, 4.0)
     assert first["mean_loss"] == (1 + 2 + 3 + 4) / 4
@@ -80,26 +90,25 @@ def test_lines_hold_what_was_measured(tmp_path):
     assert {line["data"] for line in (first, second, validation, test)} == {DATA}
 
 
-def test_another_process_of_a_run_writes_and_shows_nothing(tmp_path, capfd):
-    public = {name for name in vars(Metrics) if not name.startswith("_")}
-    assert public == {name for name in vars(Unwritten) if not name.startswith("_")}
-    with Unwritten(tmp_path, data_title="t", total_steps=2, steps_per_epoch=1) as written:
-        written.train(1, loss=1.0, error=0.5, rate=0.1, images=4)
+def test_only_the_leader_process_writes(tmp_path, capfd):
+    with Metrics(tmp_path, data_title="t", total_steps=2, steps_per_epoch=1, writes=False) as written:
+        written.share(1)
+        train(written, 1, 1)
         with written.pause():
-            written.note("seen by nobody")
-        written.validation(1, loss=1.0, top1_error=0.5, top5_error=0.1, seconds=1.0)
-        written.test(2, {"loss": 1.0})
+            written.note("not shown")
+        write_validation(written, 1)
+        write_test(written, 2)
     assert not list(tmp_path.iterdir()) and capfd.readouterr() == ("", "")
 
 
-def test_last_step_has_a_line_whatever_log_every(tmp_path):
+def test_the_last_step_always_has_a_line(tmp_path):
     with metrics(tmp_path, total=6) as written:
         train(written, 1, 6)
     assert steps(tmp_path) == [4, 6]
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["mean_loss"] == 5.5
 
 
-def test_lines_are_there_before_closing(tmp_path):
+def test_lines_are_on_disk_before_closing(tmp_path):
     written = metrics(tmp_path)
     train(written, 1, 4)
     assert steps(tmp_path) == [4]
@@ -110,7 +119,7 @@ def test_lines_are_there_before_closing(tmp_path):
 def test_continuing_leaves_no_duplicate_and_no_gap(tmp_path):
     with metrics(tmp_path) as written:
         train(written, 1, 13)
-        written.validation(10, loss=1.0, top1_error=0.5, top5_error=0.1, seconds=1.0)
+        write_validation(written, 10)
     with metrics(tmp_path, first=10) as written:
         assert steps(tmp_path) == [4, 8]
         train(written, 11, 20)
@@ -119,13 +128,13 @@ def test_continuing_leaves_no_duplicate_and_no_gap(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_a_result_repeated_at_the_first_step_replaces_the_old_one(tmp_path):
+def test_a_repeated_result_replaces_the_old_one(tmp_path):
     with metrics(tmp_path) as written:
         train(written, 1, 20)
-        written.validation(20, loss=1.0, top1_error=0.5, top5_error=0.1, seconds=1.0)
-        written.test(20, {"top1_error": 0.75})
+        write_validation(written, 20)
+        write_test(written, 20, top1_error=0.75)
     with metrics(tmp_path, first=20) as written:
-        written.test(20, {"top1_error": 0.25})
+        write_test(written, 20, top1_error=0.25)
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [line["top1_error"] for line in lines if line["kind"] == "test"] == [0.25]
     assert steps(tmp_path) == [4, 8, 12, 16, 20]
@@ -134,13 +143,13 @@ def test_a_result_repeated_at_the_first_step_replaces_the_old_one(tmp_path):
 
 def test_starting_anew_removes_every_line(tmp_path):
     with metrics(tmp_path) as written:
-        written.validation(0, loss=1.0, top1_error=0.5, top5_error=0.1, seconds=1.0)
+        write_validation(written, 0)
         train(written, 1, 8)
     metrics(tmp_path).close()
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 
 
-def test_half_written_last_line_is_passed_over_and_removed(tmp_path):
+def test_an_incomplete_last_line_is_skipped_and_removed(tmp_path):
     with metrics(tmp_path) as written:
         train(written, 1, 8)
     path = tmp_path / "metrics.jsonl"
@@ -154,7 +163,7 @@ def test_half_written_last_line_is_passed_over_and_removed(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b'{"kind": "tr\n', b"[1]\n", b'{"kind": "train"}\n', b"\xff\xfe\n", b"\n"])
-def test_another_damaged_line_is_named(tmp_path, damage):
+def test_any_other_damaged_line_is_an_error_that_names_it(tmp_path, damage):
     with metrics(tmp_path) as written:
         train(written, 1, 8)
     path = tmp_path / "metrics.jsonl"
@@ -167,7 +176,7 @@ def test_another_damaged_line_is_named(tmp_path, damage):
     assert path.read_bytes() == first + damage + second
 
 
-def test_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RunError, match=r"nowhere\.jsonl"):
         read_metrics(tmp_path / "nowhere.jsonl")
 
@@ -175,28 +184,24 @@ def test_missing_file_is_named(tmp_path):
 def test_numbers_that_are_not_finite_are_null(tmp_path):
     with metrics(tmp_path, log_every=1) as written:
         written.train(1, loss=float("nan"), error=1.0, rate=0.1, images=1)
-        written.test(1, {"loss": float("inf"), "top1_error": 0.5})
+        written.test(1, loss=float("inf"), top1_error=0.5, top5_error=0.25, examples=10)
     text = (tmp_path / "metrics.jsonl").read_text()
     lines = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
     assert [line["loss"] for line in lines] == [None, None]
     assert lines[1]["top1_error"] == 0.5
 
 
-def test_device_numbers_become_plain_ones(tmp_path):
-    np = pytest.importorskip("numpy")
-    with metrics(tmp_path, log_every=1) as written:
-        written.train(1, loss=np.float32(0.5), error=np.float32(0.5), rate=np.float32(0.25), images=1)
-        written.test(1, {"examples": np.int64(7), "loss": np.float32("nan")})
-    first, test = read_metrics(tmp_path / "metrics.jsonl")
-    assert (first["loss"], first["learning_rate"], test["examples"], test["loss"]) == (0.5, 0.25, 7, None)
+class Clock:
+    """A clock that moves only by `sleep`."""
 
+    def __init__(self):
+        self.now = 100.0
 
-@pytest.fixture
-def sleep(monkeypatch):
-    """sleep(seconds) moves the clock the speed is measured by, and nothing else."""
-    now = [100.0]
-    monkeypatch.setattr("alexnet_jax.run.metrics.time.monotonic", lambda: now[0])
-    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
 
 
 def speeds(folder):
@@ -204,54 +209,57 @@ def speeds(folder):
 
 
 @pytest.mark.parametrize("how", ["validation", "test", "pause", "validation inside pause"])
-def test_speed_leaves_evaluations_and_saves_out(tmp_path, sleep, how):
-    with metrics(tmp_path) as written:
-        sleep(1)
+def test_speed_excludes_evaluations_and_saves(tmp_path, how):
+    clock = Clock()
+    with metrics(tmp_path, clock=clock) as written:
+        clock.sleep(1)
         train(written, 1, 3)
         if "pause" in how:
-            sleep(0.5)  # Work between the last step and the pause counts.
+            clock.sleep(0.5)  # Work between the last step and the pause counts.
             with written.pause():
-                sleep(30)
+                clock.sleep(30)
                 if "validation" in how:
-                    written.validation(3, loss=1.0, top1_error=0.5, top5_error=0.1, seconds=30.0)
-                sleep(30)
-            sleep(0.5)
+                    write_validation(written, 3)
+                clock.sleep(30)
+            clock.sleep(0.5)
         else:
-            sleep(30)
+            clock.sleep(30)
             if how == "test":
-                written.test(3, {})
+                write_test(written, 3)
             else:
-                written.validation(3, loss=1.0, top1_error=0.5, top5_error=0.1, seconds=30.0)
-            sleep(1)
+                write_validation(written, 3)
+            clock.sleep(1)
         train(written, 4, 4)
     assert speeds(tmp_path) == [4 * 32 / 2]
 
 
-def test_speed_is_that_of_the_steps_since_the_last_line(tmp_path, sleep):
-    with metrics(tmp_path) as written:
+def test_speed_is_that_of_the_steps_since_the_last_line(tmp_path):
+    clock = Clock()
+    with metrics(tmp_path, clock=clock) as written:
         for step in range(1, 9):
-            sleep(8 if step <= 4 else 2)
+            clock.sleep(8 if step <= 4 else 2)
             train(written, step, step)
     assert speeds(tmp_path) == [32 / 8, 32 / 2]
 
 
-def test_steps_that_are_read_at_once_share_the_time(tmp_path, sleep):
-    with metrics(tmp_path) as written:
-        sleep(12)
+def test_steps_fetched_together_share_the_time(tmp_path):
+    clock = Clock()
+    with metrics(tmp_path, clock=clock) as written:
+        clock.sleep(12)
         written.share(6)
         train(written, 1, 6)  # the line of step 4 among them
-        sleep(1)
+        clock.sleep(1)
         written.share(2)
         train(written, 7, 8)
     assert speeds(tmp_path) == [4 * 32 / 8, 4 * 32 / 5]
 
 
-def test_tensorboard_has_every_curve_and_hides_what_a_killed_process_left(tmp_path):
+def test_tensorboard_hides_what_a_killed_process_left(tmp_path):
     with metrics(tmp_path) as written:
         train(written, 1, 16)
     with metrics(tmp_path, first=8) as written:
         train(written, 9, 12)
-        written.validation(12, loss=1.5, top1_error=0.25, top5_error=0.125, seconds=1.0)
+        write_validation(written, 12)
     found = events(tmp_path)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     starts = [event.step for event in found if event.session_log.status == SessionLog.START]
@@ -280,7 +288,7 @@ def test_plain_lines_in_a_log(tmp_path):
     with metrics(tmp_path, stream=stream) as written:
         train(written, 1, 11)
         written.note("a word")
-        written.validation(11, loss=1.5, top1_error=0.25, top5_error=0.125, seconds=1.0)
+        write_validation(written, 11)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2 + 1 + 1
     assert all(part in lines[1] for part in CONTENT)
@@ -289,20 +297,18 @@ def test_plain_lines_in_a_log(tmp_path):
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
 
 
-def test_bar_on_a_terminal_says_the_same(tmp_path):
+def test_the_bar_on_a_terminal_shows_the_same(tmp_path):
     screen = Screen()
     with metrics(tmp_path, stream=screen, first=0) as written:
-        train(written, 1, 7)
-        time.sleep(0.15)  # tqdm draws at most every 0.1 s.
-        train(written, 8, 8)
+        train(written, 1, 8)
+        written.note("a word")  # tqdm draws the bar again after it
         shown = screen.getvalue().split("\r")[-1]
-        written.note("a word")
     assert all(part in shown for part in CONTENT)
     assert " 40%" in shown
     assert "a word\n" in screen.getvalue().replace("\r", "\n")
 
 
-def test_bar_goes_on_where_the_run_did(tmp_path):
+def test_the_bar_continues_where_the_run_does(tmp_path):
     screen = Screen()
     with metrics(tmp_path, stream=screen, first=15):
         pass
@@ -310,7 +316,7 @@ def test_bar_goes_on_where_the_run_did(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(30, 120), (24, 80), (0, 0)])
-def test_bar_fits_a_real_terminal_even_one_that_does_not_tell_its_size(tmp_path, size):
+def test_the_bar_fits_a_terminal_even_of_unknown_size(tmp_path, size):
     rows, columns = size
     inside, outside = pty.openpty()
     fcntl.ioctl(outside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -328,7 +334,7 @@ def test_bar_fits_a_real_terminal_even_one_that_does_not_tell_its_size(tmp_path,
     assert len(last) <= (columns or 100)
 
 
-def test_full_disk_is_a_clear_error_and_keeps_the_lines_before(tmp_path):
+def test_a_full_disk_is_an_error_and_keeps_the_old_lines(tmp_path):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     written = metrics(tmp_path, total=1000, log_every=1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
@@ -343,13 +349,13 @@ def test_full_disk_is_a_clear_error_and_keeps_the_lines_before(tmp_path):
     assert kept == list(range(1, len(kept) + 1))
 
 
-def test_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="Cannot write the metrics in .*file"):
         metrics(tmp_path / "file")
 
 
-def test_closing_twice_is_harmless_and_an_error_inside_comes_through(tmp_path):
+def test_an_exception_closes_the_files_and_is_raised(tmp_path):
     with pytest.raises(ZeroDivisionError), metrics(tmp_path) as written:
         train(written, 1, 4)
         _ = 1 / 0

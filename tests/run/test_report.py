@@ -7,10 +7,9 @@ import pytest
 from PIL import Image, ImageChops
 
 from alexnet_jax.experiment import DIGITS, Experiment, Network, Optim
-from alexnet_jax.run.environment import Environment, checkout, current_environment
 from alexnet_jax.run.learning_curves import draw_learning_curves
+from alexnet_jax.run.records import DataIdentity, Environment, RunRecord, RunResult, checkout, current_environment
 from alexnet_jax.run.report import write_report
-from alexnet_jax.run.workdir import DataIdentity, RunRecord, RunResult
 
 DATA = "digits (scikit-learn 1.7, 1,797 images)"
 EXPERIMENT = Experiment(name="digits_debug", data=DIGITS, optim=Optim(drops=(2.0, 3.0)))

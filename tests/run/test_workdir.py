@@ -12,8 +12,8 @@ from running import LEARNING_EPOCHS, ROOT, command, contents, epochs, main, resu
 
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
-from alexnet_jax.run.environment import Environment
-from alexnet_jax.run.workdir import CONTENTS, DataIdentity, RunRecord, Workdir
+from alexnet_jax.run.records import DataIdentity, Environment, RunRecord
+from alexnet_jax.run.workdir import CONTENTS, Workdir
 
 pytest_plugins = ["running"]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from alexnet_jax.run import drawing
-from alexnet_jax.run.environment import Environment
+from alexnet_jax.run.records import Environment
 from alexnet_jax.sweeps import figures
 from alexnet_jax.sweeps.comparison import Cell, Comparison, compare
 from alexnet_jax.sweeps.report import write_report
