@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from running import command, numbers, start
 
-from alexnet_jax.run.environment import current_environment
+from alexnet_jax.run.records import current_environment
 
 pytest_plugins = ["running"]
 
