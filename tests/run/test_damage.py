@@ -150,7 +150,7 @@ def test_a_damaged_best_is_an_error(copied, capsys):
     DAMAGES["flipped bit"](best)
     assert main(command(copied, mode="eval", restore="best")) == 1
     message = capsys.readouterr().err
-    assert f"{best} is damaged" in message and "are there too" in message and "Traceback" not in message
+    assert f"{best} is damaged" in message and "The folder also has steps" in message and "Traceback" not in message
 
 
 def test_which_is_best_is_not_guessed(copied):
