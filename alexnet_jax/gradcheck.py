@@ -65,10 +65,7 @@ class Slopes:
 
 
 def check(request: Request) -> None:
-    """Print the relative error of every leaf.
-
-    Raises UsageError if the checkpoint does not fit, RunError if an error exceeds TOLERANCE or the loss does not change.
-    """
+    """Print the relative error of every leaf. Raises RunError if one exceeds TOLERANCE or the loss does not change."""
     experiment = request.experiment
     set_up_devices(experiment)
     table = assembly.build_table(experiment)
@@ -86,10 +83,7 @@ def check(request: Request) -> None:
 
 
 def fresh(table: Table, placement: Placement, deviation: float, seed: int) -> Parameters:
-    """Return parameters at which every leaf matters: He's weights, biases with N(0, 0.01) added, and logits of about 1.
-
-    deviation: standard deviation of the images.
-    """
+    """Return parameters with He's weights, N(0, 0.01) added to biases, and logits of about 1; deviation: that of the images."""
     he = tuple(dataclasses.replace(spec, weight_std="he") for spec in table.layers)
     parameters = initialize(dataclasses.replace(table, layers=he), jax.random.key(seed), placement)
     noise = _numbers(seed, 0)
@@ -106,10 +100,7 @@ def _numbers(seed: int, stream: int) -> np.random.Generator:
 
 
 def slopes(table: Table, placement: Placement, parameters: Parameters, deviation: float, seed: int) -> Iterator[Slopes]:
-    """Yield the slopes of every leaf. Requires jax.enable_x64.
-
-    deviation: standard deviation of the images.
-    """
+    """Yield the slopes of every leaf. Requires jax.enable_x64. deviation: standard deviation of the images."""
     number = EXAMPLES * placement.replicas * placement.slices
     batch, signs = _batch(table, number, deviation, seed), _numbers(seed, 1)
     evaluate = functools.partial(loss_and_gradients, table, placement)

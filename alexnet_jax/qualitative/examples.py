@@ -103,7 +103,7 @@ def picture_files(given: tuple[Path, ...]) -> list[Path]:
         below = images.pictures(path) if path.is_dir() else [path]
         if not below:
             known = ", ".join(sorted(images.EXTENSIONS))
-            raise UsageError(f"--image={path}: no pictures in this folder or its subfolders. Expected files ending in {known}.")
+            raise UsageError(f"--image={path}: no pictures in this folder. Expected files ending in {known}.")
         found |= dict.fromkeys(below)
     return list(found)
 

@@ -34,11 +34,7 @@ Add = Callable[[np.ndarray, list], None]
 
 
 def write(request: Request) -> None:
-    """Write the file and print its path.
-
-    Raises UsageError for a wrong option, RunError if the file cannot be written, and RunError at the end if pictures could not
-    be read; the file then contains the readable ones.
-    """
+    """Write the file. Raises RunError if it cannot be written or, after writing the other pictures, if some were unreadable."""
     look, paths = request.look, picture_files(request.look.image)
     _check_extension(look)
     trained = load_trained(request)

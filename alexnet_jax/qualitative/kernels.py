@@ -40,10 +40,7 @@ GREY_NOTE = (
 
 
 def show(request: Request) -> None:
-    """Print the colour selectivity of each column and the difference; write kernels.png and kernels.json.
-
-    Raises UsageError if the checkpoint does not fit or the output folder cannot be written to.
-    """
+    """Print the colour selectivity of each column and the difference of the columns; write kernels.png and kernels.json."""
     experiment = request.experiment
     set_up_devices(experiment)
     table = build_table(experiment)

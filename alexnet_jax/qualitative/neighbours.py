@@ -37,10 +37,7 @@ DRAWN = 24
 
 
 def show(request: Request) -> None:
-    """Print the neighbours of every image and draw the first images.
-
-    Raises UsageError for a wrong option, RunError at the end if pictures could not be read.
-    """
+    """Print the neighbours of every image, draw the first. Raises RunError at the end if pictures were unreadable."""
     files = picture_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")

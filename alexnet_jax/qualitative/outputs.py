@@ -16,9 +16,9 @@ from alexnet_jax.network.table import Table
 
 
 def batch_size(trained: Trained, examples: int) -> int:
-    """Return the images per batch: those of an evaluation, or the next power of two if there are fewer examples.
+    """Return the images per batch: those of an evaluation, or for fewer examples the next power of two, to compile less often.
 
-    Powers of two limit the number of compiled programs. The result is a multiple of the data replicas.
+    The result is a multiple of the data replicas.
     """
     replicas = trained.setup.placement.replicas
     size = min(trained.setup.experiment.train.eval_batch, 1 << (examples - 1).bit_length())

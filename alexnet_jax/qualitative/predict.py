@@ -28,10 +28,7 @@ DRAWN = 24
 
 
 def predict(request: Request) -> None:
-    """Print the most probable classes of every image and draw the first images.
-
-    Raises UsageError for a wrong option, RunError at the end if pictures could not be read.
-    """
+    """Print the most probable classes of every image, draw the first. Raises RunError at the end if pictures were unreadable."""
     files = picture_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")

@@ -71,10 +71,9 @@ def moves(table: Table, partition: Partition, batch: int, precision: str = "floa
 
 
 def work(table: Table, partition: Partition, batch: int) -> list[Work]:
-    """Return the operations of each layer on the device with the most.
+    """Return the operations of each layer on the device with the most. Raises UsageError if the batch does not divide.
 
-    The backward pass of a layer takes twice the operations of its forward pass, that of the first layer as many: its inputs,
-    the images, need no gradient. Raises UsageError if the batch does not divide evenly over the devices.
+    The backward pass takes twice the operations of the forward pass; in the first layer as many, since images need no gradient.
     """
     images, found = _images(partition, batch), []
     for i, shape in enumerate(shapes(table)):

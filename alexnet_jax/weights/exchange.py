@@ -1,5 +1,6 @@
 """`--mode=import` and `--mode=export`: a run folder from a file of weights, and a file of weights from a checkpoint."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -105,9 +106,8 @@ def _check_order(table: Table, file: WeightFile, source: str) -> None:
 def _statistics(request: Request, found: Statistics | None) -> Statistics | None:
     if request.exchange.mean_image is None:
         return found
-    return dataclasses.replace(
-        found or Statistics(np.zeros(0), 1.0), mean=inputs.mean_image(request.exchange.mean_image)
-    )
+    mean = inputs.mean_image(request.exchange.mean_image)
+    return dataclasses.replace(found, mean=mean) if found else Statistics(mean, 1.0)
 
 
 def _save(request: Request, parameters: layouts.HostParameters, stats: Statistics | None) -> None:
@@ -124,12 +124,9 @@ def _save(request: Request, parameters: layouts.HostParameters, stats: Statistic
         workdir.write_record(RunRecord(request.experiment, data, current_environment(), str(path)))
         if stats is not None:
             statistics.save(stats, workdir.path / STATISTICS)
-        checkpoints = Checkpoints(workdir.path / "checkpoints")
-        try:
+        with contextlib.closing(Checkpoints(workdir.path / "checkpoints")) as checkpoints:
             checkpoints.save(0, parameters)
             checkpoints.wait()
-        finally:
-            checkpoints.close()
 
 
 def _digest(path: Path) -> str:

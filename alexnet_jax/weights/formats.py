@@ -27,7 +27,7 @@ class WeightFile:
     tensors: Tensors  # float32
     channels: Literal["rgb", "bgr"] = "rgb"  # order of the input channels of conv1
     order: tuple[str, ...] = ()  # names of all layers of a .caffemodel, also those without weights
-    network: Mapping[str, Any] = field(default_factory=dict)  # options of the network in an exported file, of any version
+    network: Mapping[str, Any] = field(default_factory=dict)  # of an exported file: its options
 
 
 def read(path: Path) -> WeightFile:
