@@ -18,8 +18,7 @@ from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
 from alexnet_jax.modes import MODES, Exchange, Look, Request, Traffic, readers
 from alexnet_jax.processes.identity import ProcessIdentity, identify
-from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose
-from alexnet_jax.sweeps.power import seeds_needed
+from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose, seeds_needed
 
 DIGITS_EPOCHS = 5
 """Epochs of a sweep on the digits: enough to see that a network learns, in seconds for each trial."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.sweeps.power import ALPHA
+from alexnet_jax.sweeps.plan import ALPHA
 
 CONFIDENCE, POWER = 0.95, 0.8
 """Of the intervals, and the power at which a difference counts as detectable."""

@@ -21,6 +21,9 @@ from alexnet_jax.network import networks
 BASE, CONTROL = "base", "control"
 """Two arms every sweep has: the base as it is, and the base once more with other seeds (an A/A control)."""
 
+ALPHA = 0.05
+"""Significance level of the tests."""
+
 CONTROL_SEEDS = 1000
 """The control's seeds are the base's plus this."""
 
@@ -203,3 +206,25 @@ def digest(experiment: Experiment) -> str:
     own = {k: float(v) if type(usual[k]) is float or k == "train.epochs" else v for k, v in own.items()}  # 11 is 11.0
     code = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:10]
     return f"{experiment.network.name}-{code}"
+
+
+# --- what a number of seeds can show ---------------------------------------------------------------------------------
+
+def smallest_p(seeds: int, family: int) -> float:
+    """Return the smallest p that the exact sign-flip test of `seeds` pairs can give, corrected over `family` arms (Holm)."""
+    return min(1.0, family * 2 / 2**seeds)
+
+
+def seeds_needed(family: int, alpha: float = ALPHA) -> int:
+    """Return the smallest number of seeds whose `smallest_p` is below `alpha`."""
+    return next(seeds for seeds in range(1, 1000) if smallest_p(seeds, family) < alpha)
+
+
+def reach(seeds: int, family: int) -> str:
+    """Return a sentence on what the test can find with this number of seeds and arms."""
+    some = f"{seeds} seed{'s' * (seeds != 1)}"
+    p = f"after Holm's correction over {family} arm{'s' * (family != 1)}, is {smallest_p(seeds, family):.3g}"
+    if smallest_p(seeds, family) < ALPHA:
+        return f"With {some} the smallest p this test can give, {p}."
+    needed = seeds_needed(family)
+    return f"With {some} this test cannot reach p < {ALPHA} (its smallest p, {p}); {needed} can."

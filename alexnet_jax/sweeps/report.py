@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax import files
-from alexnet_jax.sweeps import figures
-from alexnet_jax.sweeps.comparison import Cell, Comparison, compare, points, spread
-from alexnet_jax.sweeps.study import Study
+from alexnet_jax.sweeps import plots
+from alexnet_jax.sweeps.comparison import Cell, Comparison, Study, compare, points, spread
 from alexnet_jax.sweeps.text import PICTURES, sections
 
 TRIAL = (
@@ -52,9 +51,9 @@ def write_report(folder: Path, study: Study) -> Path:
 def _draw(folder: Path, study: Study, cells: dict[str, list[Cell]], found: list[Comparison]) -> None:
     effects = {arm.name: arm.effect for arm in study.arms}
     title = {name: f"{study.name}: {shown[0].lower()}{shown[1:]}" for name, shown in PICTURES.items()}
-    figures.forest(found, study.margin, effects, folder / "forest.png", title["forest"])
-    figures.dots(cells, study.base_arm, study.control, folder / "dots.png", title["dots"])
-    figures.curves(cells, study.base_arm, folder / "curves.png", title["curves"])
+    plots.forest(found, study.margin, effects, folder / "forest.png", title["forest"])
+    plots.dots(cells, study.base_arm, study.control, folder / "dots.png", title["dots"])
+    plots.curves(cells, study.base_arm, folder / "curves.png", title["curves"])
 
 
 def _arm_line(study: Study, name: str, cells: list[Cell], found: list[Comparison]) -> dict[str, Any]:

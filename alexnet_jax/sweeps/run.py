@@ -14,11 +14,10 @@ from alexnet_jax.network.table import operation_count, parameter_count
 from alexnet_jax.run.records import RunRecord
 from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.sweeps import engines, trials
+from alexnet_jax.sweeps.comparison import ArmFacts, Study
 from alexnet_jax.sweeps.estimate import estimate
-from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial
-from alexnet_jax.sweeps.power import reach
+from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial, reach
 from alexnet_jax.sweeps.report import write_report
-from alexnet_jax.sweeps.study import ArmFacts, Study
 
 PLAN = "sweep.json"
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from alexnet_jax.formatting import duration, markdown_table, percent
-from alexnet_jax.sweeps.comparison import Cell, Comparison, points, spread
+from alexnet_jax.sweeps.comparison import ArmFacts, Cell, Comparison, Study, points, spread
 from alexnet_jax.sweeps.inference import FLIPS, POWER, is_exact
-from alexnet_jax.sweeps.power import ALPHA, reach, smallest_p
-from alexnet_jax.sweeps.study import ArmFacts, Study
+from alexnet_jax.sweeps.plan import ALPHA, reach, smallest_p
 
 PICTURES = {
     "forest": "Differences from the base with 95 % intervals",

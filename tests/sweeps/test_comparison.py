@@ -10,7 +10,7 @@ import pytest
 from alexnet_jax.errors import RunError
 from alexnet_jax.sweeps.comparison import Cell, compare, paired
 from alexnet_jax.sweeps.inference import is_exact
-from alexnet_jax.sweeps.power import reach, seeds_needed, smallest_p
+from alexnet_jax.sweeps.plan import reach, seeds_needed, smallest_p
 
 BASE = (12.31, 12.05, 12.64, 12.22, 12.47)
 ARM = (13.02, 12.89, 12.71, 13.40, 13.11)

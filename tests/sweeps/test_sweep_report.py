@@ -10,10 +10,9 @@ from PIL import Image, ImageChops
 
 from alexnet_jax.run import drawing
 from alexnet_jax.run.records import Environment
-from alexnet_jax.sweeps import figures
-from alexnet_jax.sweeps.comparison import Cell, Comparison, compare
+from alexnet_jax.sweeps import plots
+from alexnet_jax.sweeps.comparison import ArmFacts, Cell, Comparison, Study, compare
 from alexnet_jax.sweeps.report import write_report
-from alexnet_jax.sweeps.study import ArmFacts, Study
 from alexnet_jax.sweeps.text import PICTURES, words
 
 ENVIRONMENT = Environment(
@@ -303,9 +302,9 @@ def test_pictures_are_of_reasonable_size_and_change_with_the_data(folder, tmp_pa
     other = {name: dataclasses.replace(STUDY, cells=trials(shift=0.03)).by_arm()[name] for name in STUDY.by_arm()}
     comparisons = compare(other, "paper", ["no_lrn", "he"], "again", 0.5)
     title = f"ablations: {PICTURES['dots'][0].lower()}{PICTURES['dots'][1:]}"
-    figures.dots(other, "paper", "again", tmp_path / "a" / "dots.png", title)
-    figures.forest(comparisons, 0.5, {"no_lrn": 1.4}, tmp_path / "forest.png", "x")
-    figures.forest(comparisons, 0.5, {}, tmp_path / "unpublished.png", "x")
+    plots.dots(other, "paper", "again", tmp_path / "a" / "dots.png", title)
+    plots.forest(comparisons, 0.5, {"no_lrn": 1.4}, tmp_path / "forest.png", "x")
+    plots.forest(comparisons, 0.5, {}, tmp_path / "unpublished.png", "x")
     for name in PICTURES:
         picture = opened(folder / "figures" / f"{name}.png")
         assert 400 <= picture.width <= 1000 and 100 <= picture.height <= 700
@@ -321,7 +320,7 @@ def test_curves_of_many_arms_get_a_picture_each(tmp_path, folder):
         name: [Cell(name, 0, "finished", top1_error=error, metrics=curve(error))] for name, error in errors.items()
     }
     cells["arm_3"] = [Cell("arm_3", 0, "finished", top1_error=0.9, metrics=curve(0.9))]
-    figures.curves(cells, "arm_0", tmp_path / "curves.png", "x")
+    plots.curves(cells, "arm_0", tmp_path / "curves.png", "x")
     shared, many = opened(folder / "figures" / "curves.png"), opened(tmp_path / "curves.png")
     # Eight arms in two rows; the colour of the base's line comes back in each of the eight.
     middle = [
