@@ -130,8 +130,8 @@ def by_partition(table: Table, devices: int, batch: int, precision: str, machine
     text = f"Predicted for {devices:,} devices, by placement:\n\n{text_table(rows, right=range(1, len(rows[0])))}"
     if machine is not None:
         notes.append(
-            "Step: computation, then communication. At best: the longer of the two, with complete overlap. Pooling, "
-            "normalization, latency, the update and the input are left out."
+            "Step: computation, then communication. At best: the longer of the two, with complete overlap.\n"
+            "Pooling, normalization, latency, the update and the input are left out."
         )
     return "\n".join([text, *(["", *notes] if notes else [])])
 
