@@ -5,11 +5,14 @@ the newest sound one before it taken.
 """
 
 import contextlib
+import gc
 import re
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orbax.checkpoint as ocp
 
@@ -49,41 +52,30 @@ def _restore(step_folder: Path, item: str, record: dict[str, Any] | None, expect
         raise Damaged(step_folder, f"{item} is missing")
     if skip:
         expected = {layer: leaves for layer, leaves in expected.items() if layer not in skip}
-    with ocp.PyTreeCheckpointer() as checkpointer, failures("read", step_folder), _one_message():
-        listed = checkpointer.metadata(path).item_metadata
-        if listed is None:  # orbax has logged why, and goes on
+    here = checksums.describe(expected)
+    args = ocp.args.PyTreeRestore(
+        item=expected,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(expected),
+        partial_restore=bool(skip),
+    )
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        with storage(step_folder):
+            listed = checkpointer.metadata(path).item_metadata
+        if listed is None:  # orbax has logged the reason
             raise Damaged(step_folder, f"{item}: the description of its leaves cannot be read")
-        there = checksums.describe(listed.tree)
+        try:
+            there = checksums.describe(listed.tree)
+        except TypeError as problem:  # a description without shapes; that of `expected` was described above
+            raise Damaged(step_folder, f"{item}: the description of its leaves is incomplete") from problem
         saved = there if record is None else checksums.leaves_of(record, item)
-        _compare(saved, checksums.describe(expected), skip, path)
+        _compare(saved, here, skip, path)
         if there != saved:
-            raise Damaged(step_folder, f"{item}: its leaves are described otherwise than they were saved")
-        restored = checkpointer.restore(
-            path,
-            args=ocp.args.PyTreeRestore(
-                item=expected,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(expected),
-                partial_restore=bool(skip),
-            ),
-        )
-        if record is not None:
-            checksums.verify(record, item, restored, step_folder)
-        return restored
-
-
-@contextlib.contextmanager
-def _one_message() -> Iterator[None]:
-    """Of several arrays that cannot be read orbax raises the first; tracebacks of the others, which come later, are dropped."""
-    before = sys.unraisablehook
-
-    def ignore(found: Any) -> None:
-        late = isinstance(found.exc_value, RuntimeError) and str(found.exc_value) == "Event loop is closed"
-        if not late and getattr(found.object, "__qualname__", "") != "_read_array_index_and_device_put":
-            before(found)
-
-    sys.unraisablehook = ignore
-    yield
-    sys.unraisablehook = before  # nothing failed
+            raise Damaged(step_folder, f"{item}: the description of its leaves differs from the saved one")
+        with storage(step_folder):
+            restored = checkpointer.restore(path, args=args)
+    if record is not None:
+        checksums.verify(record, item, restored, step_folder)
+    return restored
 
 
 def _compare(saved: Leaves, expected: Leaves, skip: tuple[str, ...], path: Path) -> None:
@@ -208,26 +200,92 @@ def _choose(folder: Path, wanted: str, restore: str) -> Path:
 REMEDIES = {
     "open": "Is the folder readable and writable? Nothing in it was changed.",
     "read": "Is the folder readable, and is there enough memory? Nothing in it was changed.",
-    "save": "Is the disk full, or the folder moved or damaged? Earlier checkpoints there are untouched; start the same command "
-    "again to go on from the last of them.",
+    "save": "Is the disk full, or the folder moved or damaged? Earlier checkpoints in it are unchanged; start the same command "
+    "again to continue from the last of them.",
 }
 
-NOT_DAMAGE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "out of memory")
-"""In messages of libraries: the checkpoint may be sound."""
+STORAGE_ERRORS = (OSError, ValueError, LookupError)
+"""What orbax and tensorstore raise for missing, truncated and damaged files: OSError for missing ones, ValueError for JSON that
+cannot be parsed and for tensorstore's statuses, LookupError for JSON without a required key."""
+
+UNREADABLE = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "out of memory")
+"""Parts of messages of libraries that do not mean damage: the checkpoint may be sound."""
 
 
 @contextlib.contextmanager
-def failures(verb: str, folder: Path) -> Iterator[None]:
-    """Turn whatever orbax raises, of many types, into a RunError that says what to do; while reading, mostly into Damaged."""
+def storage(step_folder: Path) -> Iterator[None]:
+    """Turn the errors of a read by orbax into Damaged, or into RunError where the files may be sound.
+
+    Any other exception, such as a TypeError, is a defect of a program and raised unchanged.
+    """
+    try:
+        with _without_late_tracebacks(), detect_peer_loss():
+            yield
+    except (RunError, UsageError):
+        raise
+    except Exception as problem:
+        if isinstance(problem, PermissionError | MemoryError) or any(word in str(problem) for word in UNREADABLE):
+            raise _failure("read", step_folder, problem) from problem
+        if isinstance(problem, STORAGE_ERRORS) or _orbax_means_damage(problem):
+            raise Damaged(step_folder, first_line(problem)) from problem
+        raise
+
+
+def _orbax_means_damage(problem: Exception) -> bool:
+    """Return whether orbax raised `problem`, of a type that says nothing, because of a damaged file.
+
+    orbax raises a bare Exception when an array cannot be read, and reports records whose JSON keys are damaged, which its
+    parser leaves as dictionaries, by an AttributeError.
+    """
+    return type(problem) is Exception or (
+        isinstance(problem, AttributeError) and str(problem).startswith("'dict' object has no attribute")
+    )
+
+
+GRACE = 0.05
+"""Seconds that tensorstore's threads get after a failed read to end the reads in progress. A slower disk costs a traceback."""
+
+
+@contextlib.contextmanager
+def _without_late_tracebacks() -> Iterator[None]:
+    """Suppress the tracebacks of further arrays when several cannot be read: orbax raises the first error.
+
+    Python prints the others when it deletes the coroutines that read them. When the block fails they are deleted before
+    `sys.unraisablehook` is restored.
+    """
+    before = sys.unraisablehook
+
+    def hook(found: Any) -> None:
+        late = isinstance(found.exc_value, RuntimeError) and str(found.exc_value) == "Event loop is closed"
+        if not late and getattr(found.object, "__qualname__", "") != "_read_array_index_and_device_put":
+            before(found)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    except BaseException as problem:
+        chain: BaseException | None = problem
+        while chain is not None:  # their frames keep the coroutines alive
+            traceback.clear_frames(chain.__traceback__)
+            chain = chain.__cause__ or chain.__context__
+        gc.collect()
+        time.sleep(GRACE)
+        raise
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def failures(verb: Literal["open", "save"], folder: Path) -> Iterator[None]:
+    """Turn any exception of orbax, which has no common type, into a RunError with the remedy."""
     try:
         with detect_peer_loss():
             yield
     except (RunError, UsageError):
         raise
-    except Exception as problem:  # orbax documents no common type, and some are bare Exception
-        passing = isinstance(problem, PermissionError | MemoryError) or any(word in str(problem) for word in NOT_DAMAGE)
-        if verb == "read" and not passing:
-            raise Damaged(folder, first_line(problem)) from problem
-        raise RunError(
-            f"Could not {verb} a checkpoint in {folder}: {first_line(problem)}\n{REMEDIES[verb]}"
-        ) from problem
+    except Exception as problem:
+        raise _failure(verb, folder, problem) from problem
+
+
+def _failure(verb: str, folder: Path, problem: Exception) -> RunError:
+    return RunError(f"Could not {verb} a checkpoint in {folder}: {first_line(problem)}\n{REMEDIES[verb]}")

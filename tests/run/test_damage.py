@@ -4,6 +4,7 @@ import gc
 import json
 import random
 import shutil
+import sys
 from contextlib import closing
 
 import jax
@@ -92,14 +93,31 @@ def test_a_flipped_bit_is_told_by_the_name_of_its_leaf(tmp_path):
 
 
 def test_many_damaged_arrays_are_one_message(copied, monkeypatch):
-    """orbax reads them all at once, and Python tells of each that fails after the first."""
-    told = []
-    monkeypatch.setattr("sys.unraisablehook", lambda found: told.append(repr(found.exc_value)))
+    """orbax reads all arrays at once, and Python prints a traceback of each that fails after the first."""
+    printed = []
+
+    def hook(found):
+        printed.append(repr(found.exc_value))
+
+    monkeypatch.setattr("sys.unraisablehook", hook)
     for file in (copied / "checkpoints" / str(LAST) / PARAMETERS).rglob("d/*"):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     found, _ = restore_parameters(None, copied, trainer().abstract_state().parameters)
+    assert sys.unraisablehook is hook
     gc.collect()
-    assert found.name == str(BEFORE) and not told
+    assert found.name == str(BEFORE) and not printed
+
+
+@pytest.mark.parametrize("defect", [TypeError("a defect"), AttributeError("a defect"), AssertionError("a defect")])
+def test_a_defect_while_reading_is_not_damage(copied, monkeypatch, defect):
+    def read(*_: object, **__: object):
+        raise defect
+
+    before, hook, here = contents(copied), sys.unraisablehook, trainer().abstract_state()
+    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.restore", read)
+    with pytest.raises(type(defect), match="a defect"):
+        restore_latest(copied / "checkpoints", here.parameters, here.optimizer)
+    assert contents(copied) == before and sys.unraisablehook is hook
 
 
 def test_single_flipped_bits_in_any_file(learned, tmp_path):
