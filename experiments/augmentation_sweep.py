@@ -8,6 +8,7 @@ The base has random crops and mirrors.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
+from experiments._published import published
 
 NO_CROPS, NO_MIRRORS = {"data.crop_padding": 0}, {"data.mirror": False}
 
@@ -27,8 +28,7 @@ SWEEP = Sweep(
             "colour",
             {"data.colour": "original"},
             "crops, mirrors and noise along the principal components of the colours",
-            "over 1 point of top-1 error better (section 4.1)",
-            -1.0,
+            *published("colour"),
         ),
     ),
 )

@@ -6,6 +6,7 @@ python launch.py --exp=columns_sweep
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
+from experiments._published import published
 
 SWEEP = Sweep(
     name="columns_sweep",
@@ -15,8 +16,7 @@ SWEEP = Sweep(
             "one_half_column",
             {"network.columns": 1, "network.kernels": "half"},
             "half as many kernels in conv1 to conv4, all of conv5, fc6 and fc7, as in net 145-half",
-            "1.7 / 1.2 points worse (section 3.2); net 145-half 39.17 / 18.23 % against 145-2010's 37.47 / 17.00 %, LSVRC-2010",
-            1.7,
+            *published("one_half_column"),
         ),
         Arm(
             "one_wide_column",

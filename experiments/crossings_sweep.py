@@ -1,4 +1,4 @@
-"""Sweep: where the two columns talk (nets 127, 132 and 150 of the original program).
+"""Sweep: the layers at which the two columns communicate (nets 127, 132 and 150 of the original program).
 
 python launch.py --exp=crossings_sweep
 
@@ -6,17 +6,17 @@ python launch.py --exp=crossings_sweep
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
+from experiments._published import published
 
 SWEEP = Sweep(
     name="crossings_sweep",
-    question="Does it matter that the columns talk at conv3 and the fully connected layers?",
+    question="Does it matter that the columns communicate at conv3 and the fully connected layers?",
     arms=(
         Arm(
             "none_before_fc8",
             {"network.crossings": "none_before_fc8"},
             "the columns meet in fc8 only; conv2 a quarter wider and fc6 twice as wide, as in net 150",
-            "net 150 41.83 / 19.33 % against net 145's 40.66 / 18.21 %, LSVRC-2012",
-            1.17,
+            *published("none_before_fc8"),
         ),
         Arm(
             "none_at_conv3",
@@ -27,7 +27,7 @@ SWEEP = Sweep(
         Arm(
             "conv4_for_conv3",
             {"network.crossings": "conv4_for_conv3"},
-            "the columns talk at conv4 instead of conv3",
+            "the columns communicate at conv4 instead of conv3",
             '"worse" (nets 132 and 133 against 120 and 131, stopped early)',
         ),
     ),

@@ -6,8 +6,7 @@ python launch.py --exp=depth_sweep
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
-
-PUBLISHED = "about 2 points of top-1 error for any one of the middle layers (section 7), LSVRC-2010"
+from experiments._published import published
 
 SWEEP = Sweep(
     name="depth_sweep",
@@ -17,8 +16,7 @@ SWEEP = Sweep(
             f"no_{layer}",
             {"network.without": layer},
             f"{layer} left out; its crossing moves to the next layer",
-            PUBLISHED,
-            2.0,
+            *published("without_a_layer"),
         )
         for layer in ("conv3", "conv4", "conv5", "fc7")
     ),

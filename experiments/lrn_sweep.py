@@ -9,6 +9,7 @@ is the same layer at the scale of activations it was made for, that of images of
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
+from experiments._published import published
 
 SWEEP = Sweep(
     name="lrn_sweep",
@@ -18,8 +19,7 @@ SWEEP = Sweep(
             "no_lrn",
             {"network.lrn": "none"},
             "no normalization layers",
-            "1.4 / 1.2 points worse (section 3.3); net 148 42.03 / 19.36 % against net 145's 40.66 / 18.21 %, LSVRC-2012",
-            1.4,
+            *published("no_lrn"),
         ),
         Arm(
             "pixel_scale",
@@ -31,15 +31,13 @@ SWEEP = Sweep(
             "tutorial_order",
             {"network.order": "tutorial"},
             "pooling before LRN, and LRN after conv3 and conv4 too",
-            "nearest: net 120, LRN after pooling, 41.04 / 18.71 % against net 131, LRN before it, 40.93 / 18.57 %, LSVRC-2012",
-            0.11,
+            *published("tutorial_order"),
         ),
         Arm(
             "no_conv2_lrn",
             {"network.lrn": "not_conv2"},
             "no normalization after conv2",
-            "net 167 40.49 / 18.12 % against the nearest base, net 169, 40.60 / 18.11 %, LSVRC-2012",
-            -0.11,
+            *published("no_conv2_lrn"),
         ),
     ),
 )
