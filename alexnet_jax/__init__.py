@@ -1,7 +1,7 @@
-"""AlexNet in two columns, in JAX. `AlexNet`, its tables and its meshes are all a notebook needs.
+"""AlexNet in two columns, in JAX: the flax module `AlexNet`, its tables and meshes, and `load` for trained networks.
 
-They are imported when first asked for: the command line answers a typing mistake without waiting for jax, and
-`allocator.keep_memory` must come before jax starts its threads.
+Names are imported on first use: the command line reports a mistyped option without waiting for jax, and
+`allocator.keep_memory` must run before jax starts its threads.
 """
 
 import importlib
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ALEXNET_ORIGINAL,
         ALEXNET_TUTORIAL,
     )
+    from alexnet_jax.weights.load import load
 
 __all__ = [
     "ALEXNET",
@@ -27,6 +28,7 @@ __all__ = [
     "ALEXNET_ORIGINAL",
     "ALEXNET_TUTORIAL",
     "AlexNet",
+    "load",
     "make_mesh",
 ]
 
@@ -34,5 +36,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = {"AlexNet": "model", "make_mesh": "columns"}.get(name, "network.networks")
+    home = {"AlexNet": "model", "load": "weights.load", "make_mesh": "columns"}.get(name, "network.networks")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -12,15 +12,17 @@ import optax
 import pytest
 import reference
 from flax import nnx
+from PIL import Image
 
 import alexnet_jax
 import experiments
 from alexnet_jax import AlexNet, make_mesh
 from alexnet_jax.columns import Columns
 from alexnet_jax.data import pipeline
+from alexnet_jax.data.images import upright
 from alexnet_jax.data.sources import load
 from alexnet_jax.data.split import Split
-from alexnet_jax.data.statistics import measure
+from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import DIGITS, Experiment, Optim, Train
@@ -188,13 +190,101 @@ def test_columns_that_do_not_divide_over_the_mesh_are_refused_with_both_numbers(
     with pytest.raises(UsageError, match="1 column does not divide over 2 devices.*column=1"):
         AlexNet(one, mesh=make_mesh(1, 2), rngs=nnx.Rngs(0))
     with pytest.raises(UsageError, match="2 columns does not divide over 4 devices.*column=1 or 2"):
-        initialize(TINY, jax.random.key(0), make_mesh(1, 4))
+        initialize(TINY, jax.random.key(0), Columns.over(1, 4))
 
 
-def test_a_module_has_no_other_state_than_its_parameters():
-    state = nnx.state(AlexNet(TINY, rngs=nnx.Rngs(0)))
-    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, nnx.Variable))
-    assert len(leaves) == 6 and all(isinstance(leaf, nnx.Param) for leaf in leaves)
+def test_its_state_is_parameters_and_the_dropout_stream():
+    leaves = nnx.to_flat_state(nnx.state(AlexNet(TINY, rngs=nnx.Rngs(0))))
+    others = {path[0] for path, leaf in leaves if not isinstance(leaf, nnx.Param)}
+    assert len(nnx.to_flat_state(nnx.state(AlexNet(TINY, rngs=nnx.Rngs(0)), nnx.Param))) == 6 and others == {"rngs"}
+
+
+def test_train_and_eval_switch_dropout_as_in_every_nnx_module():
+    model, images = AlexNet(TINY, rngs=nnx.Rngs(0, dropout=1)), images_of(TINY, 8)
+    run = nnx.jit(lambda model, images, key=None: model(images, dropout_key=key))
+    new = run(model, images)
+    model.train()
+    first, second = run(model, images), run(model, images)
+    assert not np.array_equal(first, new) and not np.array_equal(first, second)
+    key = jax.random.key(1)
+    with_key = run(model, images, key)
+    model.eval()
+    np.testing.assert_array_equal(run(model, images), new)
+    np.testing.assert_array_equal(run(model, images, key), with_key)
+
+
+def test_the_masks_of_train_repeat_with_the_seed():
+    models = [AlexNet(TINY, rngs=nnx.Rngs(0, dropout=seed)) for seed in (1, 1, 2)]
+    for model in models:
+        model.train()
+    first, again, other = (model(images_of(TINY, 8)) for model in models)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+# --- predict ---------------------------------------------------------------------------------------------------------
+
+NAMES = ("ant", "bee", "cow", "dog", "elk")
+
+
+def predictor(mean=(1, 1, 3), **options):
+    stats = Statistics(np.full(mean, 100, np.float32), 50.0)
+    return AlexNet(TINY, rngs=nnx.Rngs(0), normalization=stats, classes=NAMES, **options)
+
+
+def pixels(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mean", [(1, 1, 3), (6, 10, 3)])
+def test_predictions_are_the_references_softmax_of_the_centre(mean):
+    model, images = predictor(mean), pixels(3, 6, 10, 3)
+    seen = ((images - np.float32(100)) / 50)[:, 1:5, 2:8]
+    scores = np.asarray(plain.logits(TINY, model.parameters, seen), np.float64)
+    shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    found = model.predict(images, top=2)
+    for one, row in zip(found, shares, strict=True):
+        best = np.argsort(-row)[:2]
+        assert one.names == tuple(NAMES[i] for i in best)
+        np.testing.assert_allclose(one.probabilities, row[best], rtol=1e-4)
+    model.train()
+    assert model.predict(images, top=2) == found
+
+
+def test_picture_files_are_read_as_in_an_evaluation(tmp_path):
+    model = predictor(side=12)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels(12, 16, 3)).save(tmp_path / name)
+    (expected,) = model.predict(upright((tmp_path / "a.png").read_bytes(), 12, "a")[None])
+    assert model.predict(tmp_path / "a.png") == model.predict(str(tmp_path / "a.png")) == [expected]
+    both = model.predict([tmp_path / "a.png", tmp_path / "b.png"])
+    assert [one.names for one in both] == [expected.names] * 2
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (pixels(2, 3, 6, 3), {}, r"uint8 \(2, 3, 6, 3\); expected uint8 \[batch, height, width, 3\], at least 4x6"),
+        (pixels(4, 6, 3), {}, r"images are uint8 \(4, 6, 3\)"),
+        (pixels(2, 4, 6, 3) / 255, {}, "images are float64"),
+        (pixels(2, 4, 6, 3), {"top": 6}, "top=6: expected 1 to 5"),
+        ("nowhere.png", {}, "nowhere.png: no such file"),
+        ([], {}, "No images to predict"),
+    ],
+)
+def test_images_that_cannot_be_predicted_are_refused(images, options, message):
+    with pytest.raises(UsageError, match=message):
+        predictor().predict(images, **options)
+
+
+def test_predicting_needs_normalization_and_class_names():
+    stats = Statistics(np.zeros((1, 1, 3), np.float32), 1.0)
+    with pytest.raises(UsageError, match="tiny has no normalization. Load a trained network by alexnet_jax.load"):
+        AlexNet(TINY, rngs=nnx.Rngs(0), classes=NAMES).predict(pixels(1, 4, 6, 3))
+    with pytest.raises(UsageError, match="tiny has no class names"):
+        AlexNet(TINY, rngs=nnx.Rngs(0), normalization=stats).predict(pixels(1, 4, 6, 3))
+    with pytest.raises(UsageError, match="3 names of classes; tiny has 5 classes"):
+        AlexNet(TINY, rngs=nnx.Rngs(0), classes=NAMES[:3])
 
 
 # --- initial values and the loss -------------------------------------------------------------------------------------
@@ -203,7 +293,7 @@ def test_a_module_has_no_other_state_than_its_parameters():
 @pytest.mark.parametrize("init", ["paper", "original", "he"])
 def test_initial_weights_have_the_tables_deviation_and_biases_its_value(init, narrow):
     table = narrow(init=init, width=1 / 4, fc_units=256)
-    parameters = jax.device_get(initialize(table, jax.random.key(0), make_mesh()))
+    parameters = jax.device_get(initialize(table, jax.random.key(0), Columns.over()))
     for shape in shapes(table):
         layer = parameters[shape.spec.name]
         std = math.sqrt(2 / shape.fan_in) if shape.spec.weight_std == "he" else shape.spec.weight_std
@@ -217,7 +307,7 @@ def test_initial_weights_have_the_tables_deviation_and_biases_its_value(init, na
 def test_he_weights_keep_the_scale_of_activations(narrow):
     """Sums of fc8 count the inputs of both columns; with half of them counted they would come out 1.4 times too large."""
     table = narrow(init="he", width=1 / 4, fc_units=512)
-    kernel = np.asarray(initialize(table, jax.random.key(0), make_mesh())["fc8"]["kernel"])
+    kernel = np.asarray(initialize(table, jax.random.key(0), Columns.over())["fc8"]["kernel"])
     assert kernel.std() == pytest.approx(math.sqrt(2 / 512), rel=0.05)
 
 

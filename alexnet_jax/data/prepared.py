@@ -81,9 +81,9 @@ def given(data: Data) -> str | None:
     return None if data.prepared == NONE else data.prepared
 
 
-def class_count(prepared: str) -> int:
-    """Of the pictures in --data.prepared. Raises UsageError when there are none, RunError when damaged."""
-    return len(_manifest_given(prepared).classes)
+def class_names(prepared: str) -> tuple[str, ...]:
+    """Return the classes of the pictures in --data.prepared. Raise UsageError if there are none, RunError if damaged."""
+    return _manifest_given(prepared).classes
 
 
 def _manifest_given(prepared: str) -> Manifest:

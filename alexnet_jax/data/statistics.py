@@ -16,7 +16,7 @@ from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that a flax module can hold it
 class Statistics:
     """What is subtracted from and divided out of every image; measured on the training split alone."""
 

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from alexnet_jax.columns import Columns
 from alexnet_jax.data import statistics
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import to_json
+from alexnet_jax.experiment import Network, to_json
 from alexnet_jax.model import abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
@@ -32,20 +34,41 @@ def import_weights(request: Request) -> None:
 
     Raises UsageError if the file cannot be read, has the weights of another network, or the folder is not empty or in use.
     """
-    file, source = formats.read(_path(request)), f"--weights={request.exchange.weights}"
-    tensors, found = inputs.separate_statistics(file.tensors, source)
-    table = build_table(request.experiment)
-    expected = table.classes
-    table = networks.build(request.experiment.network, layouts.classes(table, tensors))
-    _check_network(request, file, source)
+    requested = build_table(request.experiment)
+    found = read_network(_path(request), request.experiment.network, requested, request.exchange.channels)
+    stats = _statistics(request, found.statistics)
+    _save(request, found.parameters, stats)
+    print(_summary(request, found.table, requested.classes, stats, bgr=found.bgr))
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """The content of a file of weights, as a network of this program."""
+
+    table: Table
+    parameters: layouts.HostParameters
+    statistics: Statistics | None  # None: neither the file nor its program states them
+    bgr: bool  # the input channels of conv1 were BGR in the file
+
+
+def read_network(
+    path: Path, network: Network, table: Table, channels: Literal["file", "rgb", "bgr"] = "file"
+) -> TrainedNetwork:
+    """Return the network in a file of weights, with as many classes as the file has.
+
+    table: that of `network`, for any number of classes. Raises UsageError if the file cannot be read or has the weights of
+    another network.
+    """
+    file, source = formats.read(path), f"--weights={path}"
+    tensors, stats = inputs.separate_statistics(file.tensors, source)
+    table = networks.build(network, layouts.classes(table, tensors))
+    _check_network(network, file, source)
     _check_order(table, file, source)
     parameters = layouts.from_file(table, tensors, source)
-    bgr = request.exchange.channels == "bgr" or (request.exchange.channels == "file" and file.channels == "bgr")
+    bgr = channels == "bgr" or (channels == "file" and file.channels == "bgr")
     if bgr:
         parameters = layouts.flip_channels(table, parameters)
-    stats = _statistics(request, found or inputs.statistics_of(table.name))
-    _save(request, parameters, stats)
-    print(_summary(request, table, expected, stats, bgr=bgr))
+    return TrainedNetwork(table, parameters, stats or inputs.statistics_of(table.name), bgr)
 
 
 def export_weights(request: Request) -> None:
@@ -79,9 +102,9 @@ def _path(request: Request) -> Path:
     return request.exchange.weights
 
 
-def _check_network(request: Request, file: WeightFile, source: str) -> None:
+def _check_network(network: Network, file: WeightFile, source: str) -> None:
     """Raise UsageError if the file records another network: exported files name theirs, .caffemodel files are Caffe's."""
-    requested = dataclasses.asdict(request.experiment.network)
+    requested = dataclasses.asdict(network)
     recorded = file.network or ({"name": "caffe_alexnet"} if file.order else {})
     for option in [name for name in requested if name in recorded and name not in ("init", "biases")]:
         if requested[option] != recorded[option]:
