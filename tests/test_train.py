@@ -1,5 +1,6 @@
 """A whole training on the digits: what it reaches, what it writes, how it fails, and what `--mode=eval` says about it."""
 
+import dataclasses
 import gc
 import json
 import math
@@ -249,3 +250,15 @@ def test_a_folder_is_locked_while_it_is_trained_in(tmp_path, compile_cache, at_s
         2,
         3,
     ]
+
+
+def test_a_partial_last_epoch_leaves_the_plateau_alone(tmp_path, compile_cache):
+    """Its validation does not count; a longer training, of which it is the beginning, would not have it."""
+    options = {"train__epochs": epochs(5), "optim__schedule": "plateau"}
+    assert train(tmp_path / "run", **options) == 0
+    assert [line["step"] for line in numbers(tmp_path / "run", "validation")] == [5]
+    narrow = trainer()
+    optim = dataclasses.replace(narrow.experiment.optim, schedule="plateau")
+    narrow = dataclasses.replace(narrow, experiment=dataclasses.replace(narrow.experiment, optim=optim))
+    _, saved = state(tmp_path / "run", on=narrow)
+    jax.tree.map(np.testing.assert_array_equal, saved.plateau, narrow.initial_state().optimizer.plateau)
