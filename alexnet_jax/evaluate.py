@@ -1,4 +1,4 @@
-"""Top-1 and top-5 error and mean loss of a split, every example counted exactly once."""
+"""Top-1 error, top-5 error and mean loss of a data split; every example counts exactly once."""
 
 import contextlib
 import functools
@@ -23,7 +23,7 @@ from alexnet_jax.network.table import Table
 
 @dataclass(frozen=True)
 class Scores:
-    """Of a whole split; errors are fractions."""
+    """The scores of a data split; errors are fractions."""
 
     loss: float  # mean cross-entropy, nats
     top1_error: float
@@ -32,14 +32,13 @@ class Scores:
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """An evaluation was stopped between two batches, as its caller asked."""
+    """An evaluation was stopped between two batches at its caller's request."""
 
 
 class Evaluator:
-    """Evaluates parameters on splits; compiled once per split, whatever its size.
+    """Evaluates parameters on data splits; compiles once per split.
 
-    Of `data` it reads the views of an image, whose softmax is averaged; of `train` the size of its batches and the type the
-    network computes in, as in training.
+    `data` determines the views of an image, whose softmax is averaged; `train` the batch size and the precision.
     """
 
     def __init__(
@@ -52,16 +51,16 @@ class Evaluator:
     ):
         data, train = data or Data(), train or Train()
         self.placement, replicas = placement, placement.replicas
-        self.batch = -(-train.eval_batch // replicas) * replicas  # rounded up: the numbers do not depend on it
+        self.batch = -(-train.eval_batch // replicas) * replicas  # rounded up; scores do not depend on it
         batch_first = placement.sharding(columns.BATCH_FIRST)
 
         @jax.jit
-        def see(parameters: Parameters, examples: OnDevice, indices: jax.Array | None, place: View) -> jax.Array:
+        def see(parameters: Parameters, examples: OnDevice, indices: jax.Array | None, corner: View) -> jax.Array:
             images = jax.lax.with_sharding_constraint(examples.take(indices).images, batch_first)
-            seen = view(normalize(images, stats).astype(train.precision), place, data)
+            seen = view(normalize(images, stats).astype(train.precision), corner, data)
             return logits(table, placement, parameters, seen).T
 
-        # A few numbers an image, which every process of a run counts.
+        # Replicated, since every process of a run counts all images.
         @functools.partial(jax.jit, out_shardings=placement.sharding(columns.WHOLE))
         def judge(scores: jax.Array, examples: OnDevice, indices: jax.Array | None) -> tuple[jax.Array, jax.Array]:
             labels = examples.take(indices).labels
@@ -70,20 +69,20 @@ class Evaluator:
         self._data, self._see, self._average, self._judge = data, see, jax.jit(average), judge
 
     def scores(self, parameters: Parameters, examples: OnDevice, indices: np.ndarray | None = None) -> jax.Array:
-        """Logits [classes, batch] whose softmax is the mean over the views; these one after another, through one program."""
-        places = views(examples.images.shape[1], self._data)
-        return self._average([self._see(parameters, examples, indices, place) for place in places])
+        """Return logits [classes, batch] whose softmax is the mean over the views, which one program computes in turn."""
+        corners = views(examples.images.shape[1], self._data)
+        return self._average([self._see(parameters, examples, indices, corner) for corner in corners])
 
     def __call__(self, parameters: Parameters, split: Feed, stop: Callable[[], bool] = lambda: False) -> Scores:
-        """The scores; raises as `examine`."""
+        """Return the scores; raises as `examine`."""
         return self.examine(parameters, split, stop)[0]
 
     def examine(
         self, parameters: Parameters, split: Feed, stop: Callable[[], bool] = lambda: False
     ) -> tuple[Scores, np.ndarray]:
-        """The scores, and for every image in order how many classes stood before the right one, uint16 [n].
+        """Return the scores and each image's `rank`, uint16 [n], in the order of the split.
 
-        Raises Diverged when a loss is not finite, Stopped before a batch when `stop()`.
+        Raise Diverged when the mean loss is not finite, Stopped before a batch when `stop()` is true.
         """
         losses, ranks = [], []
         with contextlib.closing(split.evaluation(self.batch)) as batches:
@@ -91,19 +90,19 @@ class Evaluator:
                 if stop():
                     raise Stopped
                 seen = self.scores(parameters, examples, indices)
-                loss, place = jax.device_get(self._judge(seen, examples, indices))
+                loss, found = jax.device_get(self._judge(seen, examples, indices))
                 losses.append(loss[counted])
-                ranks.append(place[counted])
-        place = np.concatenate(ranks)
-        loss = math.fsum(np.concatenate(losses)) / len(place)
+                ranks.append(found[counted])
+        all_ranks = np.concatenate(ranks)
+        loss = math.fsum(np.concatenate(losses)) / len(all_ranks)
         if not math.isfinite(loss):
             raise Diverged(f"The mean loss of an evaluation is {loss}: the parameters are not usable.")
-        scores = Scores(loss, float((place >= 1).mean()), float((place >= 5).mean()), len(place))
-        return scores, place.astype(np.uint16)
+        scores = Scores(loss, float((all_ranks >= 1).mean()), float((all_ranks >= 5).mean()), len(all_ranks))
+        return scores, all_ranks.astype(np.uint16)
 
 
 def average(scores: list[jax.Array]) -> jax.Array:
-    """Logits [classes, batch] whose softmax is the mean of the softmax of those given (section 4.1); one stays as it is."""
+    """Return logits [classes, batch] whose softmax is the mean of the given ones' softmax (section 4.1)."""
     if len(scores) == 1:
         return scores[0]
     logs = jnp.stack([jax.nn.log_softmax(view, axis=0) for view in scores])
@@ -111,9 +110,9 @@ def average(scores: list[jax.Array]) -> jax.Array:
 
 
 def rank(scores: jax.Array, labels: jax.Array) -> jax.Array:
-    """How many classes stand before the right one, int32 [batch], for scores [classes, batch]; 0 is a top-1 hit.
+    """Return the number of classes ranked before the right one, int32 [batch], of scores [classes, batch]; 0 is a top-1 hit.
 
-    Of equal scores the lower class stands first, as in argmax, so that a network with constant outputs is no perfect one.
+    Among equal scores the lower class ranks first, as in argmax, so that a network with constant outputs is not perfect.
     """
     right = jnp.take_along_axis(scores, labels[None], axis=0)
     lower = jnp.arange(scores.shape[0])[:, None] < labels[None]

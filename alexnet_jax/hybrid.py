@@ -1,17 +1,17 @@
-"""Hybrid parallelism, "One weird trick": the other placement. Convolutions go by images, fully connected layers by units.
+"""The hybrid placement of "One weird trick": convolutions are sharded by images, fully connected layers by units.
 
     device            0        1        2        3
     conv1 to conv5  [images] [images] [images] [images]    every kernel on each device, a share of the batch
     fc6 to fc8      [units ] [units ] [units ] [units ]    a share of the units (fc8: of its inputs), the whole batch
 
-Convolutions have nearly all of the computation and few parameters, fully connected layers the reverse, so each kind moves
-the smaller of the two: the former add up gradients, the latter exchange activations. The mesh has one axis, over which both
-are spread; batches are placed as in columns.py, which see for how a layer is computed. It is for networks of one column.
+Convolutions have most of the computation and few parameters, fully connected layers the reverse, so each kind communicates
+the smaller of the two: convolutions sum gradients, fully connected layers exchange activations. The mesh has one axis, over
+which both are sharded; batches are sharded as in columns.py. The network must have one column.
 
-Before fc6 the devices gather each other's images (`every_image`), before fc7 each other's units (`every_unit`); after fc8
-partial sums are added up, each device taking those of its own images (`own_images`). Backward all of it is turned around.
-How the images are gathered is the paper's choice of three schemes: `whole`, its (a), all at once; `slices`, its (c), a slice
-of every device's share after the other, so that the layers can work at one while the next is on its way.
+Before fc6 the devices gather all images (`every_image`), before fc7 all units (`every_unit`); after fc8 partial sums are
+reduced and scattered by images (`own_images`). The backward pass uses the transposes. The paper has three schemes of
+gathering images: `whole`, its (a), gathers all at once; `slices`, its (c), gathers one slice of every device's share after
+another, so that the layers can compute on one slice while the next is sent.
 """
 
 from dataclasses import dataclass
@@ -149,22 +149,22 @@ def _by_units(layer: Layer) -> bool:
 
 
 def every_image(h: jax.Array) -> jax.Array:
-    """[..., own images] -> [..., all images]. Backward each device gets the gradient of its own, summed over all units."""
+    """Gather images: [..., own images] -> [..., all images]. The transpose sums the gradients of own images over all units."""
     return lax.all_gather(h, DATA, axis=h.ndim - 1, tiled=True)
 
 
 def every_unit(h: jax.Array) -> jax.Array:
-    """[own units, images] -> [all units, images]. Backward a reduce-scatter, too."""
+    """Gather units: [own units, images] -> [all units, images]. The transpose is a reduce-scatter, too."""
     return lax.all_gather(h, DATA, axis=0, tiled=True)
 
 
 def own_inputs(h: jax.Array) -> jax.Array:
-    """[inputs, own images] -> [own inputs, all images]: before a layer that sums right after the convolutions."""
+    """Exchange [inputs, own images] -> [own inputs, all images], where a layer that sums follows the convolutions."""
     return lax.all_to_all(h, DATA, split_axis=0, concat_axis=1, tiled=True)
 
 
 def own_images(partial: jax.Array) -> jax.Array:
-    """Partial sums [units, all images] -> [units, own images], added up over all devices. Backward they are gathered."""
+    """Sum over devices, [units, all images] -> [units, own images]. The transpose gathers."""
     return lax.psum_scatter(partial, DATA, scatter_dimension=1, tiled=True)
 
 
@@ -172,7 +172,7 @@ def own_images(partial: jax.Array) -> jax.Array:
 
 
 def _shared_by_slices(spec: Dense, parameters: dict) -> dict:
-    """A bias after a sum is the same on every device: its gradients are added up once, not once a slice."""
+    """Cast a replicated bias once, so that its gradients are summed once and not for each slice."""
     if spec.crossing != "sum":
         return parameters
     with jax.named_scope(spec.name):
@@ -180,7 +180,7 @@ def _shared_by_slices(spec: Dense, parameters: dict) -> dict:
 
 
 def _fully_connected(specs: list[Dense], parameters: dict, h: jax.Array, masks: dict[str, jax.Array]) -> jax.Array:
-    """[units, own images] after a sum, else [1, own units, all images], of activations [..., own images]."""
+    """Return [units, own images] after a sum, else [1, own units, all images], of activations [..., own images]."""
     by_units, dtype = False, h.dtype
     h = h.reshape(-1, h.shape[-1])
     for spec in specs:
@@ -195,7 +195,7 @@ def _fully_connected(specs: list[Dense], parameters: dict, h: jax.Array, masks: 
 
 
 def _own_units(spec: Dense, parameters: dict, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """One layer of all images on this device's units; of a layer that sums, on this device's inputs and then images."""
+    """Compute this device's units for all images; a layer that sums computes partial sums of this device's inputs."""
     (kernel,), bias = parameters["kernel"].astype(x.dtype), parameters["bias"]
     sums = layers.widened(layers.dense(x, kernel))
     if spec.crossing == "sum":
@@ -210,6 +210,6 @@ def _slice_of_mask(spec: Dense, mask: jax.Array, i: int, slices: int) -> jax.Arr
 
 
 def _slice(x: jax.Array, i: int, slices: int, shares: int = 1) -> jax.Array:
-    """The i-th of so many slices of [..., images]; of images of several devices, the i-th slice of each one's share."""
+    """Return slice i of [..., images], or of each share if the images are those of several devices."""
     parts = x.reshape(*x.shape[:-1], shares, slices, -1)
     return parts[..., i, :].reshape(*x.shape[:-1], -1)

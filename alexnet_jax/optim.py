@@ -1,4 +1,4 @@
-"""The paper's update rule, the original program's and the libraries', from optax parts; the schedules of their rates."""
+"""Update rules of the paper, the original program and common libraries, composed from optax; learning rate schedules."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -14,11 +14,11 @@ from alexnet_jax.network.table import Layer, Table
 def optimizer(
     optim: Optim, table: Table, steps_per_epoch: int, total_steps: int
 ) -> optax.GradientTransformationExtraArgs:
-    """The named rule, with the rates and decays that layers of the table have of their own.
+    """Return the update rule, with the learning rate factors and weight decays of each layer of the table.
 
-    paper (section 5): v <- m v - decay * rate * w - rate * g; w <- w + v, rate and decay INSIDE the momentum. sgd: as in
-    `optax.sgd`, v <- m v + decay * w + g; w <- w - rate * v, which differs after every change of rate. original: the weights
-    follow the paper's rule; biases have no decay and keep a constant rate of their own (the 2012 layer files).
+    paper (section 5): v <- m v - decay * rate * w - rate * g; w <- w + v, with rate and decay INSIDE the momentum. sgd: as in
+    `optax.sgd`, v <- m v + decay * w + g; w <- w - rate * v, which differs after every change of rate. original: weights
+    follow the paper's rule; biases have no decay and a constant rate of their own (layer files of 2012).
     """
     rules, labels = {}, {}
     for spec in table.layers:
@@ -31,13 +31,13 @@ def optimizer(
 
 
 def with_rate(table: Table, layers: tuple[str, ...], factor: float) -> Table:
-    """The table with the rate of these layers times `factor`: a new last layer learns faster than those it stands on."""
+    """Multiply the learning rate of some layers by `factor`, so that a new last layer learns faster than restored layers."""
     changed = (dataclasses.replace(s, rate=factor * s.rate) if s.name in layers else s for s in table.layers)
     return dataclasses.replace(table, layers=tuple(changed))
 
 
 def _label(optim: Optim, spec: Layer, kind: str) -> str:
-    """Parameters of one label share a rule; checkpoints keep their velocities under it."""
+    """Return the label of a parameter: those of one label share a rule, and checkpoints store velocities by label."""
     if kind == "bias" and optim.rule == "original":
         return "bias"
     decay = _decay(optim, spec, kind)
@@ -57,14 +57,14 @@ def _rule(optim: Optim, spec: Layer, kind: str, rate: optax.Schedule) -> optax.G
 
 
 def _decay(optim: Optim, spec: Layer, kind: str) -> float:
-    """A layer's own decay is its weights'; its biases have the optimizer's."""
+    """Return the weight decay. A layer's own applies to its weights; biases have the optimizer's."""
     return spec.decay if kind == "kernel" and spec.decay is not None else optim.weight_decay
 
 
 def schedule(optim: Optim, steps_per_epoch: int, total_steps: int, layer: str = "") -> optax.Schedule:
-    """The rate of the step with this number, counted from 0; times in the record are epochs.
+    """Return the learning rate as a function of the step, counted from 0. Times in `optim` are in epochs.
 
-    The original program's has its own for some layers' weights; a plateau's drops come on top (`plateau_scale`).
+    The original program's schedule differs for the weights of some layers. `plateau_scale` multiplies the result.
     """
     warmup = round(optim.warmup * steps_per_epoch)
     after = max(1, total_steps - warmup)
@@ -78,20 +78,20 @@ def schedule(optim: Optim, steps_per_epoch: int, total_steps: int, layer: str = 
     }[optim.schedule]()
     if not warmup:
         return main
-    # The first step already moves: its rate is 1/warmup of the peak, and step number `warmup` has the whole of it.
+    # The rate rises from 1/warmup of the peak at step 0 to the peak at step warmup - 1.
     rise = optax.linear_schedule(optim.learning_rate / warmup, optim.learning_rate, max(1, warmup - 1))
     return optax.join_schedules([rise, main], [warmup])
 
 
 ALL_BY_HAND = {25.0: 0.1, 51.0: 0.1, 79.0: 0.1}
 BY_HAND = {"conv1": {67.0: 0.1, 72.0: 0.0}}
-"""{epoch: factor}: how the author lowered the rate of net 145's weights by hand, of all layers, and of some on top."""
+"""{epoch: factor}: the manual changes of net 145's learning rate, for the weights of all layers and, in addition, of one."""
 
 
 def _drops(optim: Optim, factors: dict[float, float], steps_per_epoch: int, warmup: int) -> optax.Schedule:
-    """Drops count from the start of training, while `join_schedules` counts from the end of the warm-up."""
+    """Return a schedule of drops. `factors` count epochs from the start of training, the schedule from the end of warm-up."""
     at: dict[int, float] = {}
-    for epoch, factor in factors.items():  # two that fall on one step both count
+    for epoch, factor in factors.items():  # drops at the same step multiply
         step = max(0, round(epoch * steps_per_epoch) - warmup)
         at[step] = at.get(step, 1.0) * factor
     return optax.piecewise_constant_schedule(optim.learning_rate, at)
@@ -100,18 +100,18 @@ def _drops(optim: Optim, factors: dict[float, float], steps_per_epoch: int, warm
 # --- the paper's schedule: a tenth of the rate when the validation error stops improving ------------------------------
 
 PLATEAU_DROPS = 3
-"""Times that the rate was lowered (section 5)."""
+"""Number of times that the rate was lowered (section 5)."""
 
 
 class PlateauState(NamedTuple):
-    """State of a rule whose rate falls on a plateau; it is saved and restored with the velocities."""
+    """State of a rule with the plateau schedule; saved and restored with the velocities."""
 
     plateau: Any  # optax's ReduceLROnPlateauState
     rule: Any
 
 
 def _plateau(optim: Optim) -> optax.GradientTransformationExtraArgs:
-    """optax's, used once per validation: any lower error is an improvement (its tolerance must not be zero)."""
+    """Return optax's transformation, updated once per validation. Any lower error is an improvement (atol must not be 0)."""
     lowest = optim.drop_factor**PLATEAU_DROPS
     return reduce_on_plateau(optim.drop_factor, optim.patience, rtol=0.0, atol=1e-9, min_scale=lowest)
 
@@ -128,7 +128,7 @@ def _with_plateau(optim: Optim, rule: optax.GradientTransformationExtraArgs) -> 
 
 
 def _scale_by_plateau() -> optax.GradientTransformationExtraArgs:
-    """Inside the rule, where the rate stands: before the velocity in the paper's, after it in optax.sgd's."""
+    """Return the scaling by the plateau: before the velocity in the paper's rule, after it in optax.sgd's."""
 
     def update(updates: Any, state: Any, params: Any = None, *, plateau_scale: Any = 1.0, **_: Any) -> tuple[Any, Any]:
         return jax.tree.map(lambda update: plateau_scale * update, updates), state
@@ -137,12 +137,12 @@ def _scale_by_plateau() -> optax.GradientTransformationExtraArgs:
 
 
 def plateau_scale(state: Any) -> Any:
-    """What an optimizer's state multiplies the scheduled rate by."""
+    """Return the factor on the scheduled learning rate; 1.0 without the plateau schedule."""
     return state.plateau.scale if isinstance(state, PlateauState) else 1.0
 
 
 def after_validation(optim: Optim, state: Any, error: float) -> Any:
-    """The optimizer's state after a validation with this top-1 error: the rate may have dropped. Others stay as they are."""
+    """Return the state after a validation with this top-1 error, which may lower the rate; other rules' states are unchanged."""
     if not isinstance(state, PlateauState):
         return state
     _, plateau = _plateau(optim).update({}, state.plateau, value=error)
