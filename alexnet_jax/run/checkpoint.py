@@ -1,4 +1,4 @@
-"""What is saved, when it is kept, and where a run goes on. orbax does the writing, beside the training."""
+"""Saving checkpoints, choosing which to keep, and resuming a run. orbax writes in the background of the training."""
 
 import asyncio
 import itertools
@@ -22,18 +22,18 @@ from alexnet_jax.run.checksums import BEST, CHECKSUMS
 from alexnet_jax.run.restore import OPTIMIZER, PARAMETERS, failures, first_sound, restore_trees, step_folders
 
 UNVALIDATED = "unvalidated-"
-"""Before the step, the name of a checkpoint while the same with its validation error is being written in its place."""
+"""Prefix of a checkpoint's name while its replacement, which has the validation error, is written."""
 
 
 class Checkpoints:
     """The checkpoints of one run, named by their step: the latest `keep`, and the best by validation error.
 
-    Each holds two trees: parameters {layer: {'kernel', 'bias'}}, which can be restored alone, and the optimizer's state
-    (velocities and the count its rate is computed from). Everything else is a function of seed and step.
+    Each holds two trees: the parameters {layer: {'kernel', 'bias'}}, which can be restored alone, and the optimizer's state
+    (velocities and the count that determines its rate). Everything else is a function of seed and step.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
-        """Open the folder to save into it. What killed saves left is removed, damage that can be seen at once moved aside."""
+        """Open the folder for saving. Remains of killed saves are removed; checkpoints with damaged records are renamed."""
         self.folder = folder.absolute()
         best = policy.BestN(get_metric_fn=_error, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -50,23 +50,23 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=names)
 
     def steps(self) -> list[int]:
-        """Steps that were saved, rising."""
+        """Return the saved steps in ascending order."""
         return [int(step.name) for step in step_folders(self.folder)]
 
     def unvalidated(self, step: int) -> bool:
-        """Whether this step was saved, and without a validation error."""
+        """Return whether this step was saved without a validation error."""
         folder = self.folder / str(step)
         return folder.is_dir() and checksums.validation_error(folder) is None
 
     def save(
         self, step: int, parameters: Any, optimizer: Any | None = None, validation_error: float | None = None
     ) -> None:
-        """Start saving; training goes on meanwhile.
+        """Start saving and return; the training continues meanwhile.
 
-        A step that is there already is left as it is, unless it had no validation error and now has one: it is replaced.
-        Imported parameters come without an optimizer.
+        A step that was saved before is kept, unless it had no validation error and now has one: then it is replaced.
+        Imported parameters have no optimizer state.
 
-        Raises RunError when this save cannot start or the one before it failed.
+        Raises RunError when this save cannot start or the previous one failed.
         """
         with failures("save", self.folder):
             self._manager.check_for_errors()
@@ -92,13 +92,13 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def wait(self) -> None:
-        """Until everything is on disk. Raises RunError when a save failed."""
+        """Wait until everything is on disk. Raises RunError when a save failed."""
         with failures("save", self.folder):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
     def close(self) -> None:
-        """Wait and let go of the threads. Raises RunError when a save failed."""
+        """Wait until everything is on disk and end the threads. Raises RunError when a save failed."""
         with failures("save", self.folder):
             self._manager.close()
 
@@ -108,7 +108,7 @@ def _error(metrics: dict[str, float]) -> float:
 
 
 def _copy(tree: Any) -> Any:
-    """A copy on the devices: the originals are donated to the next step while orbax still writes."""
+    """Return a copy on the devices: the next step reuses the memory of the originals while orbax still writes."""
     return jax.tree.map(jnp.copy, tree)
 
 
@@ -118,16 +118,16 @@ def _once(action: Callable[[], Any]) -> None:
 
 
 class _OnDisk(atomicity.AtomicRenameTemporaryPath):
-    """A finished checkpoint is on the disk itself, a power cut can come, before an older one is deleted."""
+    """Flushes a finished checkpoint to the disk before an older one is deleted, so that a power cut loses neither."""
 
     async def finalize(self) -> None:
         await super().finalize()
-        if self.get_final().name.isdigit():  # the whole, not one of its items
+        if self.get_final().name.isdigit():  # the checkpoint, not one of its items
             await asyncio.to_thread(_sync, Path(self.get_final()))
 
 
 def _sync(folder: Path) -> None:
-    """fsync every file and folder in it, and the folder above, which holds its name; all at once takes a quarter of the time."""
+    """fsync every file and folder in `folder`, and its parent, which holds its name; in parallel, four times as fast."""
 
     def sync(path: Path) -> None:
         handle = os.open(path, os.O_RDONLY)
@@ -140,14 +140,15 @@ def _sync(folder: Path) -> None:
         list(executor.map(sync, (*folder.rglob("*"), folder, folder.parent)))
 
 
-# --- damage and what killed processes left ---------------------------------------------------------------------------
+# --- resuming after damage and killed processes -----------------------------------------------------------------------
 
 
 def restore_latest(folder: Path, parameters: Any, optimizer: Any) -> tuple[int, Any, Any] | None:
-    """(step, parameters, optimizer) of the newest sound checkpoint of a run; None: it has none yet.
+    """Return (step, parameters, optimizer) of a run's newest sound checkpoint, None if it has no checkpoint.
 
-    Damaged ones that are newer are told and moved aside: training will come to their steps again.
-    Raises UsageError when it is another network's or optimizer's, RunError when all are damaged; then nothing is moved.
+    Newer damaged checkpoints are reported and renamed, because the training will save their steps again.
+    Raises UsageError when the checkpoint belongs to another network or optimizer, RunError when all checkpoints are damaged;
+    then none is renamed.
     """
     _once(lambda: _put_back(folder))
     expected = {PARAMETERS: parameters, OPTIMIZER: optimizer}
@@ -163,7 +164,7 @@ def restore_latest(folder: Path, parameters: Any, optimizer: Any) -> tuple[int, 
 
 
 def _put_back(folder: Path) -> None:
-    """The process died while a checkpoint was being replaced: take back the one, or drop it where the other is complete."""
+    """End the replacement of a checkpoint that a killed process began: restore the old one unless the new one is complete."""
     for aside in folder.glob(f"{UNVALIDATED}*"):
         step = folder / aside.name.removeprefix(UNVALIDATED)
         if step.exists():
@@ -173,7 +174,7 @@ def _put_back(folder: Path) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Before orbax looks into it: an empty step would be its latest, one with damaged metrics would stop it."""
+    """Prepare the folder for orbax, which would take an empty step for the latest and fail on damaged metrics."""
     _put_back(folder)
     for stray in folder.iterdir():
         if stray.name.isdigit() and stray.is_dir() and not any(stray.iterdir()):
@@ -186,9 +187,9 @@ def _tidy(folder: Path) -> None:
 
 
 def _move_aside(step: Path, damage: Damaged) -> None:
-    """Out of the way of later saves of the same step, and of those that count which to keep."""
+    """Rename a damaged checkpoint, so that its step can be saved again and it does not count as one to keep."""
     name = f"damaged-{step.name}"
-    places = (step.with_name(f"{name}-{n}" if n > 1 else name) for n in itertools.count(1))
-    place = next(place for place in places if not place.exists())
-    step.rename(place)
-    print(f"Warning: {damage.fact} It was moved to {place}.", flush=True)
+    candidates = (step.with_name(f"{name}-{n}" if n > 1 else name) for n in itertools.count(1))
+    target = next(path for path in candidates if not path.exists())
+    step.rename(target)
+    print(f"Warning: {damage.fact} It was moved to {target}.", flush=True)

@@ -1,8 +1,8 @@
-"""A checksum of every leaf that a checkpoint holds, the same on any mesh, and the record of them that lies beside the leaves.
+"""A checksum of every leaf of a checkpoint, the same on any mesh, and the record of them in the checkpoint.
 
-The sums are taken on the devices from what is to be saved, and again from what came back: whatever happened in between, on
-the way to the disk, on it or on the way back, is found. The record also says what there is to find, so that a damaged
-description is not mistaken for another network.
+The checksums are computed on the devices before saving and again after restoring, so that any change in between is found:
+on the way to the disk, on the disk or on the way back. The record also lists the leaves, so that a damaged description is
+not mistaken for another network.
 """
 
 import json
@@ -16,22 +16,22 @@ import jax.numpy as jnp
 from alexnet_jax.errors import Damaged
 
 BEST = "validation_top1_error"
-"""The metric of a checkpoint that was validated; saves in the middle of an epoch have none."""
+"""The metric of a validated checkpoint; saves in the middle of an epoch have none."""
 
 CHECKSUMS = "checksums"
-"""The item of a checkpoint that is the record."""
+"""The item of a checkpoint that holds the record."""
 FILE = "metadata"
-"""Its file, as orbax names it."""
+"""The file of that item, as orbax names it."""
 
 Leaves = dict[str, tuple[str, tuple[int, ...]]]
 """{'conv1/kernel': ('float32', (2, 48, 3, 11, 11))}"""
 
 
 def checksum(x: jax.Array) -> jax.Array:
-    """uint32 []: the sum modulo 2**32 of all elements' bits, each mixed with its place in the array.
+    """Return uint32 []: the sum modulo 2**32 of all elements' bits, each mixed with its index in the array.
 
-    A sum does not depend on how an array is spread over devices. Mixing is one-to-one, so that any change of one element
-    changes the sum; any other damage leaves it as it was once in 2**32 times.
+    A sum does not depend on the sharding of the array. Mixing is one-to-one, so any change of one element changes the sum;
+    any other damage is missed with probability 2**-32.
     """
     words = _words(x)
     place = jnp.zeros((), jnp.uint32)
@@ -41,7 +41,7 @@ def checksum(x: jax.Array) -> jax.Array:
 
 
 def _words(x: jax.Array) -> jax.Array:
-    """The bits as uint32; of 8 and 16 bits each becomes one, of 64 two."""
+    """Return the bits as uint32: one word for 8, 16 or 32 bits, two for 64."""
     if x.dtype == jnp.bool_:
         return x.astype(jnp.uint32)
     size = min(x.dtype.itemsize, 4)
@@ -49,7 +49,7 @@ def _words(x: jax.Array) -> jax.Array:
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """MurmurHash3's last step: each bit of uint32 reaches all of them, and no two values become one."""
+    """Apply the finalizer of MurmurHash3, a bijection of uint32 in which every input bit affects every output bit."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
@@ -59,12 +59,12 @@ _checksums = jax.jit(lambda leaves: {name: checksum(leaf) for name, leaf in leav
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """{leaf: its checksum}; waits for the devices."""
+    """Return {leaf: checksum}; waits for the devices."""
     return {name: int(found) for name, found in jax.device_get(_checksums(_named(tree))).items()}
 
 
 def describe(tree: Any) -> Leaves:
-    """Type and shape of every leaf; names are the same for a tree in memory, an abstract one, and orbax's record of it."""
+    """Return the type and shape of every leaf. A tree, its abstract form and orbax's description of it give equal names."""
     return {name: (jnp.dtype(x.dtype).name, tuple(x.shape)) for name, x in _named(tree).items()}
 
 
@@ -81,7 +81,7 @@ def _name(key: Any) -> str:
 
 
 def record(step: int, trees: dict[str, Any], validation_error: float | None) -> dict[str, Any]:
-    """What is written beside the trees {item: tree}: their leaves with checksums, and the error that `best` goes by."""
+    """Return the record of the trees {item: tree}: their leaves with checksums, and the error that `best` compares."""
     items = {}
     for item, tree in trees.items():
         sums = checksums(tree)
@@ -95,7 +95,7 @@ def _crc32(values: dict[str, Any]) -> int:
 
 
 def read(step_folder: Path) -> dict[str, Any] | None:
-    """The record of a checkpoint; None: it was written before there were any. Raises Damaged."""
+    """Return the record of a checkpoint, None if it was written before records existed. Raises Damaged."""
     if not (step_folder / CHECKSUMS).is_dir():
         if CHECKSUMS in _json(step_folder, "_CHECKPOINT_METADATA").get("item_handlers", {}):
             raise Damaged(step_folder, f"its {CHECKSUMS} are missing")
@@ -120,23 +120,23 @@ def _json(step_folder: Path, *names: str) -> dict[str, Any]:
 
 
 def leaves_of(record: dict[str, Any], item: str) -> Leaves:
-    """What the record says of one tree; nothing where that was not saved."""
+    """Return the recorded leaves of one tree; empty if the tree was not saved."""
     return {name: (dtype, tuple(shape)) for name, (dtype, shape, _) in record["items"].get(item, {}).items()}
 
 
 def verify(record: dict[str, Any], item: str, tree: Any, step_folder: Path) -> None:
-    """Raises Damaged naming the leaves of a restored tree, or of a part of one, that are not what was saved."""
+    """Raise Damaged naming the leaves of a restored tree, or of a part of one, that differ from what was saved."""
     saved = record["items"][item]
     changed = [name for name, found in checksums(tree).items() if found != saved[name][2]]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise Damaged(step_folder, f"{item}: {', '.join(changed[:3])}{more} did not come back as saved (checksum)")
+        raise Damaged(step_folder, f"{item}: {', '.join(changed[:3])}{more} differs from what was saved (checksum)")
 
 
 def validation_error(step_folder: Path) -> float | None:
-    """The top-1 error on the validation images that a checkpoint was saved with; None: it was not validated.
+    """Return the validation error that a checkpoint was saved with, None if it was not validated.
 
-    Raises Damaged where orbax's note of it and the record do not agree.
+    Raises Damaged when orbax's metrics and the record disagree.
     """
     known, there = read(step_folder), (step_folder / "metrics").is_dir()
     noted = _json(step_folder, "metrics", "metrics").get(BEST) if there else None

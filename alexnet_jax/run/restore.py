@@ -1,7 +1,7 @@
-"""How a checkpoint comes back, on any mesh, and which one is meant.
+"""Restoring a checkpoint on any mesh, and finding the checkpoint that an option names.
 
-Nothing comes back unless it is what was saved (checksums.py). Where no step was asked for, a damaged checkpoint is told and
-the newest sound one before it taken.
+Nothing is restored unless it equals what was saved (checksums.py). Unless a step was requested, damaged checkpoints are
+reported and skipped, and the newest sound one is restored.
 """
 
 import contextlib
@@ -27,20 +27,20 @@ Restored = TypeVar("Restored")
 
 
 def restore_trees(step_folder: Path, expected: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Trees {item: tree} of a checkpoint, placed as `expected` says; without the layers of `skip`, whatever they are there.
+    """Return trees {item: tree} of a checkpoint with the shardings of `expected`, without the layers of `skip`.
 
-    Raises UsageError naming the first leaf whose presence, shape or type differs, Damaged naming the leaf or file that is
-    not as it was saved, RunError when the checkpoint has no such tree or cannot be read.
+    Raises UsageError naming the first leaf whose presence, shape or type differs, Damaged naming the leaf or file that
+    differs from what was saved, RunError when the checkpoint has no such tree or cannot be read.
     """
     checksums.validation_error(step_folder)
     record = checksums.read(step_folder)
     if record is None:
-        print(f"Note: {step_folder} was written before checkpoints had checksums; it is taken as it is.", flush=True)
+        print(f"Note: {step_folder} was written before checkpoints had checksums; it cannot be verified.", flush=True)
     return {item: _restore(step_folder, item, record, tree, skip) for item, tree in expected.items()}
 
 
 def restore_tree(step_folder: Path, item: str, expected: Any, skip: tuple[str, ...] = ()) -> Any:
-    """One tree of a checkpoint; see `restore_trees`."""
+    """Return one tree of a checkpoint; see `restore_trees`."""
     return restore_trees(step_folder, {item: expected}, skip)[item]
 
 
@@ -84,8 +84,9 @@ def _compare(saved: Leaves, expected: Leaves, skip: tuple[str, ...], path: Path)
         there, here = saved.get(name), expected.get(name)
         if there != here:
             raise UsageError(
-                f"The checkpoint {path} does not fit this network and optimizer: {name} is {_describe(there)} there and "
-                f"{_describe(here)} here. Give the options the checkpoint was trained with, or another checkpoint."
+                f"The checkpoint {path} does not fit this network and optimizer: {name} is {_describe(there)} in the "
+                f"checkpoint and {_describe(here)} in the network. Give the options the checkpoint was trained with, or "
+                "another checkpoint."
             )
 
 
@@ -94,9 +95,9 @@ def _describe(leaf: tuple[str, tuple[int, ...]] | None) -> str:
 
 
 def restore_parameters(restore: str | None, run_folder: Path, expected: Any) -> tuple[Path, Any]:
-    """(step folder, parameters) that --restore names, the latest by default, placed as the abstract ones given.
+    """Return (step folder, parameters) that --restore names, by default the latest, with the shardings of `expected`.
 
-    Where it names no step but the latest, and that is damaged: the newest sound one, saying so. Raises as `restore_trees`.
+    When the latest is requested and damaged, this is reported and the newest sound one returned. Raises as `restore_trees`.
     """
     restore = restore or "latest"
     named = find_step(restore, run_folder)
@@ -105,25 +106,25 @@ def restore_parameters(restore: str | None, run_folder: Path, expected: Any) -> 
     folders = [step for step in step_folders(named.parent)[::-1] if int(step.name) <= int(named.name)]
     step, parameters, damaged = first_sound(folders, lambda step: restore_tree(step, PARAMETERS, expected))
     for damage in damaged.values():
-        print(f"Warning: {damage.fact} {step} is taken instead.", flush=True)
+        print(f"Warning: {damage.fact} {step} is restored instead.", flush=True)
     return step, parameters
 
 
 def first_sound(
     folders: Sequence[Path], restore: Callable[[Path], Restored]
 ) -> tuple[Path, Restored, dict[Path, Damaged]]:
-    """The first of these checkpoints that is sound, what it restores to, and what is wrong with those before it.
+    """Return the first sound checkpoint, what it restores to, and the damage of the checkpoints before it.
 
-    Of several processes some may find damage that others do not, and orbax lets them wait for each other in every restore:
-    there only the first is tried. Raises RunError when none is sound.
+    With several processes only the first checkpoint is tried, because some processes may find damage that others do not
+    find, and orbax synchronizes them in every restore. Raises RunError when no checkpoint is sound.
     """
     if is_multiprocess():
         try:
             return folders[0], restore(folders[0]), {}
         except Damaged as damage:
             raise RunError(
-                f"{damage.fact} Several processes do not go back to an older one by themselves. Start the same command once in "
-                "one process, which does, or move that folder away."
+                f"{damage.fact} Several processes do not return to an older checkpoint by themselves. Start the same command "
+                "once in one process, which does, or move that folder away."
             ) from damage
     damaged: dict[Path, Damaged] = {}
     for folder in folders:
@@ -138,28 +139,31 @@ def first_sound(
     )
 
 
-# --- which one is meant ----------------------------------------------------------------------------------------------
+# --- finding a checkpoint --------------------------------------------------------------------------------------------
 
 
 def step_folders(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, by rising step; an empty one is what a killed process left."""
+    """Return the checkpoints in a folder in ascending order, without empty ones, which killed processes leave."""
     with failures("open", folder):
-        there = folder.iterdir() if folder.is_dir() else ()
-        steps = [path.absolute() for path in there if re.fullmatch("0|[1-9][0-9]*", path.name)]
+        entries = folder.iterdir() if folder.is_dir() else ()
+        steps = [path.absolute() for path in entries if re.fullmatch("0|[1-9][0-9]*", path.name)]
         return sorted((p for p in steps if p.is_dir() and any(p.iterdir())), key=lambda path: int(path.name))
 
 
 def best_step(folder: Path) -> int | None:
-    """The step with the lowest validation error, of equal ones the latest; None: none was validated. Raises Damaged."""
+    """Return the step with the lowest validation error, the latest of equal ones; None if none was validated.
+
+    Raises Damaged when a record is damaged.
+    """
     errors = {int(step.name): checksums.validation_error(step) for step in step_folders(folder)}
     validated = [(error, -step) for step, error in errors.items() if error is not None]
     return -min(validated)[1] if validated else None
 
 
 def find_step(restore: str, run_folder: Path) -> Path:
-    """The step folder that `latest`, `best`, a step number or a path (of a run, its checkpoints, or one step) names.
+    """Return the step folder that `latest`, `best`, a step number or a path (of a run, its checkpoints, or a step) names.
 
-    Raises UsageError listing what is there when it names none.
+    Raises UsageError listing the existing steps when it names none.
     """
     if restore in ("latest", "best") or restore.isdigit():
         folder, wanted = run_folder / "checkpoints", restore
@@ -167,8 +171,8 @@ def find_step(restore: str, run_folder: Path) -> Path:
         folder, wanted = Path(restore), "latest"
         if folder.is_file():
             raise UsageError(
-                f"--restore={restore} is a file. Weights of other programs come in with --mode=import --weights={restore}; "
-                "--restore then takes the folder made of them."
+                f"--restore={restore} is a file. Import weights of other programs with --mode=import --weights={restore}; "
+                "--restore then takes the folder of the import."
             )
         a_step = folder.is_dir() and folder.name.isdigit() and folder.absolute().parent.name == "checkpoints"
         if a_step or (folder / PARAMETERS).is_dir():
@@ -176,8 +180,8 @@ def find_step(restore: str, run_folder: Path) -> Path:
         folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     if not folder.is_dir():
         raise UsageError(
-            f"--restore={restore}: there is no checkpoint folder {folder}. Expected latest, best, a step, or the path of a run "
-            "or checkpoint. Train first where there is none."
+            f"--restore={restore}: no checkpoint folder {folder} exists. Expected latest, best, a step, or the path of a run "
+            "or checkpoint. Train first if none exists."
         )
     return _choose(folder, wanted, restore)
 
@@ -195,7 +199,7 @@ def _choose(folder: Path, wanted: str, restore: str) -> Path:
     return folder.absolute() / str(step)
 
 
-# --- what can go wrong -----------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 REMEDIES = {
     "open": "Is the folder readable and writable? Nothing in it was changed.",

@@ -1,4 +1,4 @@
-"""Damaged checkpoints: found, named, and passed over for the newest sound one unless a step was asked for."""
+"""Damaged checkpoints are found, named, and skipped for the newest sound one unless a step was requested."""
 
 import gc
 import json
@@ -66,28 +66,28 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found_and_the_newest_sound_checkpoint_taken(copied, learned, capsys, damage):
+def test_damage_is_found_and_the_newest_sound_one_restored(copied, learned, capsys, damage):
     step, expected = copied / "checkpoints" / str(LAST), trainer().abstract_state().parameters
     DAMAGES[damage](step)
     before = contents(copied)
     found, parameters = restore_parameters(None, copied, expected)
     assert found.name == str(BEFORE) and same_bits(parameters, state(learned, BEFORE)[0])
     told = capsys.readouterr().out
-    assert f"The checkpoint {step} is damaged: " in told and f"{found} is taken instead" in told
+    assert f"The checkpoint {step} is damaged: " in told and f"{found} is restored instead" in told
     for named in (str(LAST), str(step)):
         with pytest.raises(Damaged, match=rf"(?s)checkpoints/{LAST} is damaged: .*{BEFORE}.*--restore"):
             restore_parameters(named, copied, expected)
     assert contents(copied) == before
 
 
-def test_a_flipped_bit_is_told_by_the_name_of_its_leaf(tmp_path):
+def test_a_flipped_bit_is_reported_with_its_leaf(tmp_path):
     tree = {"conv1": {"kernel": jax.numpy.arange(5000.0), "bias": jax.numpy.zeros(2)}}
     with closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(1, tree, tree)
         checkpoints.wait()
     flip(largest_file(tmp_path / "1" / OPTIMIZER), 8 * 2000)
     here = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
-    with pytest.raises(Damaged, match="optimizer: conv1/kernel did not come back as saved|conv1.kernel"):
+    with pytest.raises(Damaged, match="optimizer: conv1/kernel differs from what was saved|conv1.kernel"):
         restore_trees(tmp_path / "1", {PARAMETERS: here, OPTIMIZER: here})
     restore_trees(tmp_path / "1", {PARAMETERS: here})  # the other tree is sound
 
@@ -127,7 +127,7 @@ def test_single_flipped_bits_in_any_file(learned, tmp_path):
     assert outcomes["found"] > 20 and sum(outcomes.values()) == 40
 
 
-def test_training_goes_on_from_the_newest_sound_one_and_ends_with_the_same_bits(copied, learned, capsys):
+def test_training_resumes_from_the_newest_sound_checkpoint(copied, learned, capsys):
     DAMAGES["flipped bit"](copied / "checkpoints" / str(LAST))
     (copied / "result.json").unlink()
     assert train(copied, train__epochs=LEARNING_EPOCHS) == 0
@@ -207,7 +207,7 @@ def test_checkpoints_from_before_there_were_checksums(copied, learned, capsys):
     assert best_step(copied / "checkpoints") == best_step(learned / "checkpoints")
 
 
-def test_what_cannot_be_read_is_not_taken_for_damage(copied, monkeypatch):
+def test_a_lack_of_memory_is_not_damage(copied, monkeypatch):
     def short(*_: object, **__: object):
         raise MemoryError("no room")
 
@@ -248,7 +248,7 @@ def test_where_none_is_sound_the_remedy_is_one_that_works(copied, capsys):
     assert contents(copied / "checkpoints") == before
 
 
-def test_overwrite_deletes_nothing_when_what_it_starts_from_is_damaged(copied, learned, tmp_path, capsys):
+def test_overwrite_deletes_nothing_if_its_origin_is_damaged(copied, learned, tmp_path, capsys):
     source = shutil.copytree(learned, tmp_path / "source") / "checkpoints" / str(LAST)
     DAMAGES["flipped bit"](source)
     before = contents(copied)

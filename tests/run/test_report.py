@@ -117,7 +117,7 @@ def test_picture_is_linked_and_there(folder, text):
         assert picture.format == "PNG"
 
 
-def test_what_is_not_known_is_said_so(tmp_path, no_picture):
+def test_missing_values_are_reported_as_missing(tmp_path, no_picture):
     result = RunResult(top1_error=0.5, top5_error=0.25, examples=1, steps=7)
     text = report(tmp_path, metrics=[], result=result, environment=Environment())
     for words in (
@@ -138,7 +138,7 @@ def command(text):
     return text.split("Repeat it with\n\n```\n")[1].split("\n```")[0].replace("\\\n", "").split()
 
 
-def test_command_lists_what_differs_from_the_experiment_as_shipped(tmp_path, no_picture):
+def test_the_command_lists_options_that_differ(tmp_path, no_picture):
     changed = dataclasses.replace(EXPERIMENT, network=Network(width=0.25), optim=Optim(drops=()))
     assert command(report(tmp_path, experiment=changed, base=EXPERIMENT)) == [
         *("python", "launch.py", "--exp=digits_debug", "--network.width=0.25", "--optim.drops"),
@@ -152,7 +152,7 @@ def test_command_lists_what_differs_from_the_experiment_as_shipped(tmp_path, no_
     assert "--data.prepared=small" in shown and shown[-1] == "--workdir=runs/digits-a-trial-again"
 
 
-def test_command_without_the_shipped_experiment_states_every_option(text):
+def test_without_the_shipped_experiment_all_options_are_listed(text):
     """tyro reads the options back into the same experiment, though it starts from another one."""
     tyro = pytest.importorskip("tyro")
     words = command(text)
@@ -205,7 +205,7 @@ def base(tmp_path_factory):
     return draw(tmp_path_factory.mktemp("base"), lines())
 
 
-def test_picture_is_a_png_of_reasonable_size_that_changes_with_the_data(tmp_path, base):
+def test_the_picture_changes_with_the_data(tmp_path, base):
     assert 1000 <= base.width <= 3000 and 400 <= base.height <= 2000
     assert ImageChops.difference(base, draw(tmp_path, lines())).getbbox() is None
     left, right = (0, 0, base.width // 2, base.height), (base.width // 2, 0, base.width, base.height)

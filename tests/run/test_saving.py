@@ -38,7 +38,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_ends_the_run_and_what_was_saved_before_is_sound(small_disk, twenty_steps, capsys):
+def test_a_full_disk_leaves_earlier_checkpoints_sound(small_disk, twenty_steps, capsys):
     folder, resize = small_disk
     options = {"train__epochs": epochs(20), "train__save_every": 2, "train__keep": 99}
     (folder.parent / "experiment.json").write_bytes((twenty_steps / "experiment.json").read_bytes())
@@ -71,7 +71,7 @@ def test_a_save_that_failed_is_told_by_the_next(tmp_path):
         assert checkpoints.steps() == [1]
 
 
-def test_a_checkpoint_is_on_the_disk_before_an_older_one_is_deleted(tmp_path, monkeypatch):
+def test_a_checkpoint_is_on_disk_before_an_older_is_deleted(tmp_path, monkeypatch):
     synced, kept, original = [], [], checkpoint._sync
 
     def sync(folder):

@@ -48,7 +48,7 @@ def test_two_handles_cannot_work_in_one_folder(workdir):
         pass
 
 
-def test_another_process_is_kept_out_and_a_killed_one_leaves_no_lock(workdir):
+def test_the_lock_of_a_killed_process_is_released(workdir):
     program = (
         "import pathlib, sys\n"
         "from alexnet_jax.run.workdir import Workdir\n"
@@ -72,7 +72,7 @@ def test_another_process_is_kept_out_and_a_killed_one_leaves_no_lock(workdir):
         pass
 
 
-def test_a_file_system_without_locks_is_told(workdir, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_reported(workdir, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")
 

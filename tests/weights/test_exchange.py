@@ -290,7 +290,7 @@ def test_a_wrong_mean_image_is_an_error(caffemodel, tmp_path, capsys):
             ("--mode=export", "--weights=a.safetensors", "--channels=bgr"),
             "--channels=bgr: expected only with --mode=import",
         ),
-        (("--mode=export", "--weights=a.safetensors"), "there is no checkpoint folder"),
+        (("--mode=export", "--weights=a.safetensors"), "no checkpoint folder"),
         (("--mode=import", "--weights=nowhere.pth"), "nowhere.pth: no such file"),
         (("--mode=import", "--weights=a.npz", "--restore=b"), "--restore=b: expected only with"),
     ],
