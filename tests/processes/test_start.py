@@ -86,10 +86,15 @@ def test_a_signal_to_the_starter_ends_all_processes(tmp_path, ending, number, st
 # --- two processes compute what one computes -------------------------------------------------------------------------
 
 
+def launched(arguments, cache, log):
+    """Start launch.py, which itself creates the devices that each of its processes needs."""
+    return start(arguments, cache, log, devices=1)
+
+
 def train_in_two(run, cache, **options):
     """Return the exit status and the output of a training in two processes."""
     log = run.with_name("log")
-    process = start(command(run, processes=2, **options), cache, log)
+    process = launched(command(run, processes=2, **options), cache, log)
     return process.wait(timeout=600), log.read_text()
 
 
@@ -157,7 +162,7 @@ def test_a_training_on_files_is_the_same_in_two_processes(mesh, tmp_path, monkey
     options = photographs.OPTIONS | {"data.dir": root, "train.epochs": 2}
     assert train(tmp_path / "one", **options) == 0
     shared = {"processes": 2, "mesh.data": mesh[0], "mesh.column": mesh[1]}
-    process = start(command(tmp_path / "two", **options | shared), compile_cache, log)
+    process = launched(command(tmp_path / "two", **options | shared), compile_cache, log)
     assert process.wait(timeout=600) == 0, log.read_text()
     for kind in ("train", "validation", "test"):
         assert losses(tmp_path / "two", kind) == pytest.approx(losses(tmp_path / "one", kind), abs=1e-4)
@@ -166,7 +171,7 @@ def test_a_training_on_files_is_the_same_in_two_processes(mesh, tmp_path, monkey
     about = picture.stat()
     picture.write_bytes(bytes(about.st_size))
     os.utime(picture, ns=(about.st_atime_ns, about.st_mtime_ns))
-    process = start(command(tmp_path / "broken", **options | shared), compile_cache, log)
+    process = launched(command(tmp_path / "broken", **options | shared), compile_cache, log)
     assert process.wait(timeout=600) == 1
     assert "eel/002.jpg cannot be read as a picture" in log.read_text() and errors(log.read_text()) == 1
 
@@ -194,7 +199,7 @@ def test_a_run_resumes_after_a_process_was_killed(victim, twenty_steps, tmp_path
     assert errors(log.read_text()) == 1
     assert f"Process {victim} of 2 was ended by SIGKILL, so the other processes were ended too." in log.read_text()
     assert not psutil.wait_procs(members, timeout=10)[1]
-    assert start(arguments, compile_cache, tmp_path / "again").wait(timeout=600) == 0
+    assert launched(arguments, compile_cache, tmp_path / "again").wait(timeout=600) == 0
     assert re.search(r"Continuing at step [1-9]", (tmp_path / "again").read_text())
     assert [line["step"] for line in numbers(run)] == list(range(1, 6 * STEPS_PER_EPOCH + 1))
 
@@ -227,7 +232,7 @@ def test_no_process_outlives_the_starter(tmp_path, compile_cache):
 @pytest.mark.evidence
 def test_a_process_may_start_45_seconds_late(tmp_path, compile_cache):
     run, log = tmp_path / "run", tmp_path / "log"
-    process = start(command(run, processes=2, mesh__data=2, train__epochs=epochs(3)), compile_cache, log)
+    process = launched(command(run, processes=2, mesh__data=2, train__epochs=epochs(3)), compile_cache, log)
     wait_for(lambda: "Training for" in log.read_text(), process, log)
     other = members_of(process)[1]
     other.suspend()  # as if its compilation took so long; gloo allows a new group of devices 30 s for its first exchange
@@ -241,7 +246,7 @@ def test_a_process_may_start_45_seconds_late(tmp_path, compile_cache):
 def test_a_folder_in_use_is_reported_once(tmp_path, compile_cache):
     run, log = tmp_path / "run", tmp_path / "log"
     with Workdir(run).locked():
-        process = start(command(run, processes=2, mesh__column=2), compile_cache, log)
+        process = launched(command(run, processes=2, mesh__column=2), compile_cache, log)
         assert process.wait(timeout=300) == 2
     assert errors(log.read_text()) == 1
     assert f"Error: Another process is working in {run}." in log.read_text()
@@ -268,7 +273,7 @@ def test_processes_started_by_hand_need_the_same_command(other, what, tmp_path, 
         command(run, distributed=f"{address},2,0", **arguments),
         [*command(run, distributed=f"{address},2,1", **arguments), *other],
     ]
-    both = [start(line, compile_cache, log) for line, log in zip(commands, logs, strict=True)]
+    both = [launched(line, compile_cache, log) for line, log in zip(commands, logs, strict=True)]
     statuses, said = [process.wait(timeout=300) for process in both], [log.read_text() for log in logs]
     if what is None:
         assert statuses == [0, 0]
@@ -281,7 +286,7 @@ def test_processes_started_by_hand_need_the_same_command(other, what, tmp_path, 
 
 def started(arguments, cache, log, run, steps):
     """Start a training in two processes and wait for its step `steps`; return it and its processes, process 0 first."""
-    process = start(arguments, cache, log)
+    process = launched(arguments, cache, log)
     wait_for(lambda: (run / "metrics.jsonl").exists() and len(numbers(run)) >= steps, process, log)
     return process, members_of(process)
 
