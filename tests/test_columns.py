@@ -166,7 +166,7 @@ def test_a_stray_sum_over_columns_would_be_found(monkeypatch, narrow):
     assert {layer for layer, _, _ in extra} == {"conv4"}
 
 
-def test_what_is_gathered_is_what_the_table_says_each_column_receives():
+def test_gathered_numbers_are_those_of_the_table():
     forward = {
         layer: shape
         for layer, direction, _, shape in sent(networks.ALEXNET, "column", batch=8)
@@ -177,7 +177,7 @@ def test_what_is_gathered_is_what_the_table_says_each_column_receives():
     assert received == {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
 
 
-def test_caffes_normalization_hears_two_maps_of_the_other_column_and_nothing_else_is_added():
+def test_caffes_normalization_receives_two_maps_only():
     table = other_programs.narrowed(FOREIGN["caffe_alexnet"](10))
     borders = Counter(
         {(layer, direction, "ppermute"): 2 for layer in ("conv1", "conv2") for direction in ("forward", "backward")}
@@ -192,7 +192,7 @@ def test_caffes_normalization_hears_two_maps_of_the_other_column_and_nothing_els
     assert {np.prod(shape) // BATCH for shape in forth} == {conv1.received} == {2 * np.prod(conv1.convolved[1:])}
 
 
-def test_no_other_file_names_an_axis_or_moves_anything_between_devices():
+def test_no_other_file_names_an_axis_or_communicates():
     """But hybrid.py, the other placement, and distributed.py, whose processes agree on things beside the network."""
     package = Path(columns.__file__).parent
     word = re.compile(
@@ -202,7 +202,7 @@ def test_no_other_file_names_an_axis_or_moves_anything_between_devices():
     assert found == {"columns.py", "hybrid.py", "distributed.py"}
 
 
-def test_data_parallel_devices_share_loss_and_error_in_one_sum_and_add_up_each_gradient_once():
+def test_data_parallel_devices_sum_each_gradient_once():
     """Of the parameters themselves: Winograd's transformed kernels would be nearly twice as many numbers."""
     found = Counter(sent(networks.ALEXNET, "data", mesh=(2, 1)))
     gradients = [
@@ -304,7 +304,7 @@ def masks_as_devices_use_them(table, key, placement, batch):
     return jax.device_get(jax.jit(lambda key: per_device(dropout_masks(table, key, batch)))(key))
 
 
-def test_dropout_masks_differ_between_columns_steps_layers_and_examples_but_not_between_meshes(narrow):
+def test_dropout_masks_differ_except_between_meshes(narrow):
     table = narrow(fc_units=128)
     keys = [jax.random.fold_in(train.stream(0, train.DROPOUT), step) for step in (0, 1)]
     first, later = (masks_as_devices_use_them(table, key, Columns.over(), 16) for key in keys)
@@ -382,7 +382,7 @@ def test_left_to_itself_a_mesh_takes_all_devices_columns_first(devices, number, 
         ({"data": 1, "column": 1}, (1, 1)),
     ],
 )
-def test_what_is_asked_of_a_mesh_of_four_devices_is_kept_and_the_rest_chosen(asked, expected):
+def test_a_mesh_keeps_what_is_given_and_chooses_the_rest(asked, expected):
     assert columns.mesh_shape(4, 2, **asked) == expected
 
 
@@ -396,7 +396,7 @@ def test_a_mesh_larger_than_the_machine_names_both_numbers(devices, data, column
     assert "--mesh.data" in message and "--mesh.column" in message
 
 
-def test_make_mesh_uses_the_first_devices_and_refuses_more_than_there_are():
+def test_make_mesh_uses_the_first_devices():
     assert columns.make_mesh(1, 2).devices.tolist() == [jax.devices()[:2]]
     assert Columns.over(4, 1).replicas == 4
     with pytest.raises(UsageError, match="needs 10 devices"):

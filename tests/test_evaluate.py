@@ -99,7 +99,7 @@ def changed(values):
     return {**parameters, "fc3": {**parameters["fc3"], **values}}
 
 
-def test_a_network_with_constant_outputs_only_hits_the_first_class(split, stats):
+def test_constant_outputs_only_hit_the_first_class(split, stats):
     found = scores(split, stats, parameters=changed({"kernel": np.zeros((2, 10, 8), np.float32)}))
     assert found.top1_error == np.mean(split.labels != 0)
     assert found.top5_error == np.mean(split.labels >= 5)

@@ -85,7 +85,7 @@ def test_the_merged_networks_too(devices, scheme, narrow, problem, compiled, flo
 
 
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=LONG), 4])
-def test_logits_and_activations_of_every_kind_of_layer_are_the_references(devices, problem, float64):
+def test_logits_and_activations_are_the_references(devices, problem, float64):
     (parameters, images, _, _), _ = problem(SMALL, 8)
     images, placement = images.transpose(3, 1, 2, 0), Hybrid.over(devices)
     found = logits(SMALL, placement, parameters, images, None)
@@ -115,7 +115,7 @@ CROSSINGS = {
 
 
 @pytest.mark.parametrize(("scheme", "times"), [("whole", 1), ("slices", 4)])
-def test_activations_cross_in_the_fully_connected_layers_and_gradients_of_convolutions_alone(scheme, times):
+def test_collectives_are_those_of_one_weird_trick(scheme, times):
     sums = {(f"conv{i}", "backward", "psum"): 2 for i in range(1, 6)}  # kernel and bias
     sums |= {("fc8", "backward", "psum"): 1, ("loss", "forward", "psum"): 1}  # the bias after the sum
     expected = Counter(sums) + Counter({key: times * once for key, once in CROSSINGS.items()})
@@ -185,7 +185,7 @@ def trained(tmp_path_factory, compile_cache):
     return run
 
 
-def test_its_checkpoints_come_back_on_other_meshes_and_in_the_other_placement(trained):
+def test_checkpoints_restore_in_the_other_placement(trained):
     by_columns = trainer(columns=1, kernels="merged")
     saved = state(trained, on=by_columns)
     for devices in (2, 4):
@@ -200,7 +200,7 @@ def test_its_checkpoints_come_back_on_other_meshes_and_in_the_other_placement(tr
 
 @pytest.mark.evidence
 @pytest.mark.parametrize("mesh", [{"data": 1}, {"data": 2}, {"data": 4, "placement": "hybrid", "scheme": "slices"}])
-def test_the_first_losses_are_those_of_every_mesh_scheme_and_placement(mesh, trained, tmp_path):
+def test_first_losses_agree_on_every_mesh_and_placement(mesh, trained, tmp_path):
     options = {f"mesh__{name}": value for name, value in mesh.items()}
     assert train(tmp_path / "run", train__epochs=epochs(5), **MERGED, **options) == 0
     for other, line in zip(numbers(tmp_path / "run"), numbers(trained), strict=True):

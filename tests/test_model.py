@@ -178,14 +178,14 @@ def test_raw_pixels_are_refused():
         AlexNet(TINY, rngs=nnx.Rngs(0))(jnp.zeros((2, 4, 6, 3), jnp.uint8))
 
 
-def test_a_batch_that_does_not_divide_is_refused_with_both_numbers():
+def test_a_batch_that_does_not_divide_is_refused():
     model = AlexNet(TINY, mesh=make_mesh(2, 1), rngs=nnx.Rngs(0))
     with pytest.raises(UsageError, match="A batch of 127 images does not divide over 2 data-parallel devices"):
         model(images_of(TINY, 127))
     assert AlexNet(TINY, mesh=make_mesh(1, 2), rngs=nnx.Rngs(0))(images_of(TINY, 1)).shape == (1, 5)
 
 
-def test_columns_that_do_not_divide_over_the_mesh_are_refused_with_both_numbers():
+def test_columns_that_do_not_divide_are_refused():
     one = dataclasses.replace(TINY, columns=1)
     with pytest.raises(UsageError, match="1 column does not divide over 2 devices.*column=1"):
         AlexNet(one, mesh=make_mesh(1, 2), rngs=nnx.Rngs(0))
@@ -291,7 +291,7 @@ def test_predicting_needs_normalization_and_class_names():
 
 
 @pytest.mark.parametrize("init", ["paper", "original", "he"])
-def test_initial_weights_have_the_tables_deviation_and_biases_its_value(init, narrow):
+def test_initial_values_are_those_of_the_table(init, narrow):
     table = narrow(init=init, width=1 / 4, fc_units=256)
     parameters = jax.device_get(initialize(table, jax.random.key(0), Columns.over()))
     for shape in shapes(table):
@@ -311,7 +311,7 @@ def test_he_weights_keep_the_scale_of_activations(narrow):
     assert kernel.std() == pytest.approx(math.sqrt(2 / 512), rel=0.05)
 
 
-def test_cross_entropy_is_minus_the_log_of_the_right_classs_share(float64):
+def test_cross_entropy_is_minus_log_probability(float64):
     scores = np.random.default_rng(0).normal(size=(5, 7)) * 30
     labels = np.arange(7, dtype=np.int32) % 5
     shares = np.exp(scores) / np.exp(scores).sum(0)
@@ -367,7 +367,7 @@ INITS = sorted({e.network.init for e in shipped() if e.network.name == "alexnet_
 
 
 @pytest.mark.parametrize("init", INITS)
-def test_a_narrow_network_learns_64_digits_by_heart_from_every_seed(init, narrow):
+def test_a_narrow_network_memorizes_64_digits(init, narrow):
     """It catches a loss that stays at ln(classes): initial weights, biases, a gradient that does not arrive."""
     optim = next(e.optim for e in shipped() if e.network.init == init)
     table = narrow(init=init, image=(32, 32, 3), fc_units=128)
@@ -377,7 +377,7 @@ def test_a_narrow_network_learns_64_digits_by_heart_from_every_seed(init, narrow
 
 @pytest.mark.evidence
 @pytest.mark.parametrize("experiment", shipped(), ids=lambda experiment: experiment.name)
-def test_a_shipped_experiments_network_learns_128_images_by_heart_from_every_seed(experiment):
+def test_shipped_networks_memorize_128_images(experiment):
     table = networks.build(experiment.network, 10)
     needed = steps_to_know_by_heart(table, experiment.optim, experiment.data.scale, examples=128, limit=300, every=10)
     assert None not in needed, needed
@@ -394,7 +394,7 @@ def test_a_shipped_experiments_network_learns_128_images_by_heart_from_every_see
         (networks.ALEXNET_CIFAR, "paper"),
     ],
 )
-def test_a_full_size_network_learns_128_images_by_heart_from_every_seed(table, rule):
+def test_full_size_networks_memorize_128_images(table, rule):
     needed = steps_to_know_by_heart(table, Optim(rule=rule), "none", examples=128, limit=1000, every=20)
     assert None not in needed, needed
 

@@ -97,7 +97,7 @@ def test_layers_have_their_own_rates_and_decays(rule):
             np.testing.assert_allclose(after[spec.name][kind], value, rtol=1e-6, err_msg=f"{spec.name} {kind}")
 
 
-def test_without_gradients_the_original_rule_moves_weights_and_leaves_biases():
+def test_original_rule_decays_weights_but_not_biases():
     after = trained(optimizer(Optim(rule="original"), ONE_LAYER, 1, 5), tree(1, 1), [tree(0, 0)] * 5)
     assert after["conv1"]["bias"] == 1 and after["conv1"]["kernel"] < 1
 
@@ -191,7 +191,7 @@ def test_rates_of_whole_epochs_drop_at_their_first_step():
     np.testing.assert_allclose([float(rates(11)), float(rates(12))], [0.01, 0.001], rtol=1e-6)
 
 
-def test_a_linear_or_cosine_rate_is_zero_only_after_the_last_step():
+def test_linear_and_cosine_rates_end_after_the_last_step():
     for name in ("linear", "cosine"):
         rates = schedule(SCHEDULES[name], PER_EPOCH, STEPS)
         assert float(rates(STEPS - 1)) > 0

@@ -42,7 +42,7 @@ def test_pooling_is_exact():
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
-def test_loss_and_gradients_have_32_bits_and_are_nearly_those_of_float32(narrow, compiled, mesh):
+def test_bfloat16_gradients_are_close_to_float32(narrow, compiled, mesh):
     table, placement = narrow(), Columns.over(*mesh)
     parameters = random_parameters(shapes(table), dtype=np.float32)
     images, labels = random_examples(table, 8, dtype=np.float32)

@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_a_good_checkpoint(tmp
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_batch_that_does_not_divide_is_refused_with_both_numbers(tmp_path, capsys):
+def test_a_batch_that_does_not_divide_is_refused(tmp_path, capsys):
     assert train(tmp_path / "run", train__batch=127, mesh__data=2) == 2
     message = capsys.readouterr().err
     assert "--train.batch=127" in message and "2 data-parallel devices" in message

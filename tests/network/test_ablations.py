@@ -66,7 +66,7 @@ def test_tanh_takes_the_place_of_every_relu():
         assert tuple(Tanh() if part == ReLU() else part for part in relu.after) == tanh.after
 
 
-def test_net_150_crosses_at_fc8_only_and_is_wider_in_conv2_and_fc6():
+def test_net_150_crosses_at_fc8_only_and_is_wider():
     table = build(crossings="none_before_fc8")
     assert crossings(table) == {"fc8": "sum"}
     found = specs(table)
@@ -75,7 +75,7 @@ def test_net_150_crosses_at_fc8_only_and_is_wider_in_conv2_and_fc6():
     assert kernels["conv3"] == (2, 192, 160, 3, 3) and kernels["fc7"] == (2, 2048, 4096)
 
 
-def test_without_a_crossing_at_conv3_it_is_wider_by_as_many_weights():
+def test_no_crossing_at_conv3_is_compensated_by_width():
     table = build(crossings="none_at_conv3")
     assert crossings(table) == {"fc6": "gather", "fc7": "gather", "fc8": "sum"}
     weights = [
@@ -90,7 +90,7 @@ def test_conv4_may_cross_instead_of_conv3():
     assert {shape.spec.name: shape.kernel[2] for shape in shapes(table)}["conv4"] == 384
 
 
-def test_with_crossings_everywhere_no_layer_is_blind_to_the_other_column():
+def test_crossings_everywhere_reach_every_layer():
     table = build(crossings="everywhere")
     assert crossings(table) == {f"conv{i}": "gather" for i in (2, 3, 4, 5)} | crossings(networks.ALEXNET)
     seen = {shape.spec.name: shape.kernel[2] for shape in shapes(table) if shape.spec.name.startswith("conv")}
@@ -110,7 +110,7 @@ def test_a_layer_left_out_leaves_its_pooling_and_its_crossing(name, layer):
     assert crossings(table) == {k: v for k, v in expected.items() if k != layer}
 
 
-def test_the_one_column_net_has_half_the_kernels_but_in_conv5_and_the_whole_of_fc6_and_fc7():
+def test_one_column_network_has_the_papers_kernels():
     found = specs(build(columns=1, kernels="half"))
     assert [found[f"conv{i}"].maps for i in range(1, 6)] == [48, 128, 192, 192, 256]
     assert found["fc6"].units == found["fc7"].units == 4096

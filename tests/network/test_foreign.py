@@ -21,7 +21,7 @@ from alexnet_jax.network.table import LRN, Conv, Dense, Dropout, MaxPool, ReLU, 
 from benchmarks import plain
 
 
-def test_caffes_network_has_the_papers_layers_and_its_own_normalization():
+def test_caffes_network_has_its_own_normalization():
     table = FOREIGN["caffe_alexnet"](1000)
     assert parameter_count(table) == parameter_count(networks.ALEXNET) == 60_965_224
     assert [s.convolved for s in shapes(table)][:2] == [(48, 55, 55), (128, 27, 27)]

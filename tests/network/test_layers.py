@@ -78,7 +78,7 @@ def forms(shape):
 
 
 @pytest.mark.parametrize(("shape", "form"), [(shape, form) for shape in ANY + SAME for form in forms(shape)])
-def test_each_form_of_convolution_is_the_definition_with_its_gradients(shape, form, monkeypatch):
+def test_each_form_of_convolution_matches_its_definition(shape, form, monkeypatch):
     inputs, out, height, width, batch, size, stride, padding = shape
     x, kernel = normal(inputs, height, width, batch), normal(out, inputs, size, size, seed=1)
     g = normal(*conv_numpy(x, kernel, stride, padding).shape, seed=2)
@@ -115,13 +115,13 @@ def chosen(table, backend, batch=128):
     return found
 
 
-def test_a_cpu_takes_im2col_for_images_and_winograd_for_wide_layers():
+def test_cpu_uses_im2col_for_images_and_winograd_when_wide():
     wide = dict.fromkeys(["conv2", "conv3", "conv4", "conv5"], "winograd")
     for table in (networks.ALEXNET, networks.ALEXNET_CIFAR):
         assert chosen(table, "cpu") == {"conv1": "im2col", **wide}
 
 
-def test_a_cpu_keeps_narrow_strided_and_oddly_padded_layers_plain():
+def test_cpu_uses_lax_for_narrow_strided_or_padded_layers():
     x, kernel = (64, 8, 8, 128), (64, 64, 3, 3)
     assert convolution_form("cpu", x, kernel, 1, (1, 1)) == "winograd"
     assert convolution_form("cpu", x, kernel, 2, (1, 1)) == "lax"
@@ -366,7 +366,7 @@ def test_dropout_zeroes_in_training_and_scales_at_test():
     np.testing.assert_allclose(layers.dropout(x, Dropout(0.2), None), [0.8, 1.6, 2.4], rtol=1e-12)
 
 
-def test_inverted_dropout_scales_in_training_and_leaves_the_test_alone():
+def test_inverted_dropout_scales_in_training_only():
     x, mask, part = np.array([1.0, 2.0, 3.0]), np.array([True, False, True]), Dropout(0.2, inverted=True)
     y, (dx,) = value_and_pullback(lambda x: layers.dropout(x, part, mask), np.ones(3), x)
     np.testing.assert_allclose(y, [1.25, 0, 3.75], rtol=1e-12)
@@ -375,7 +375,7 @@ def test_inverted_dropout_scales_in_training_and_leaves_the_test_alone():
 
 
 @pytest.mark.parametrize("part", [Dropout(0.5), Dropout(0.2), Dropout(0.2, inverted=True)], ids=str)
-def test_a_thousand_training_passes_of_a_linear_layer_average_to_its_test_output(part, narrow):
+def test_training_passes_average_to_the_test_output(part, narrow):
     table = narrow(dropout=part.probability)
     mask = np.concatenate(dropout_masks(table, jax.random.key(0), 1000)["fc6"])  # [units, passes]
     x, weights = normal(len(mask)), normal(5, len(mask), seed=1)

@@ -26,7 +26,7 @@ def test_the_papers_order_is_relu_lrn_pool():
     assert after(networks.ALEXNET) == {"conv1": first, "conv2": first, "conv3": ["ReLU"], "conv4": ["ReLU"], **REST}
 
 
-def test_the_tutorials_order_is_relu_pool_lrn_and_lrn_in_conv3_and_conv4():
+def test_the_tutorials_order_is_relu_pool_lrn():
     first, middle = ["ReLU", "MaxPool", "LRN"], ["ReLU", "LRN"]
     assert after(networks.ALEXNET_TUTORIAL) == {
         "conv1": first,
@@ -37,7 +37,7 @@ def test_the_tutorials_order_is_relu_pool_lrn_and_lrn_in_conv3_and_conv4():
     }
 
 
-def test_net_145_normalizes_and_pools_before_conv1s_relu_and_twice_after_conv2():
+def test_net_145_normalizes_and_pools_before_conv1s_relu():
     assert after(networks.ALEXNET_ORIGINAL) == {
         "conv1": ["LRN", "MaxPool", "ReLU"],
         "conv2": ["ReLU", "LRN", "MapNorm", "MaxPool"],
@@ -85,7 +85,7 @@ def test_initial_values_of_the_paper_of_net_145_and_of_he():
 
 @pytest.mark.parametrize("width", [1, 0.5, 0.125, 1 / 16, 0.3, 2])
 @pytest.mark.parametrize("columns", [1, 2])
-def test_width_scales_every_convolution_to_a_multiple_of_the_columns(width, columns):
+def test_width_scales_to_a_multiple_of_the_columns(width, columns):
     table = networks.build(Network("alexnet_cifar", width, 32, columns), 10)
     for spec, full in zip(table.layers, (96, 256, 384, 384, 256), strict=False):
         assert spec.maps % columns == 0
@@ -111,7 +111,7 @@ def test_nonsense_widths_are_refused(width):
         (Network(), 0, "fc8: 0 outputs"),
     ],
 )
-def test_numbers_that_do_not_fit_together_are_refused_with_the_layer(network, classes, message):
+def test_numbers_that_do_not_fit_name_the_layer(network, classes, message):
     with pytest.raises(UsageError, match=message):
         networks.build(network, classes)
 
@@ -140,7 +140,7 @@ def test_one_column_of_the_two_column_network_sees_all_its_maps():
     assert kernels[:2] == [(1, 96, 3, 11, 11), (1, 256, 96, 5, 5)]
 
 
-def test_no_dropout_at_probability_zero_and_the_given_one_otherwise():
+def test_dropout_has_the_given_probability_or_is_absent():
     assert not parts(networks.build(Network(dropout=0), 10), Dropout)
     assert parts(networks.build(Network(dropout=0.2), 10), Dropout) == {Dropout(0.2)}
 

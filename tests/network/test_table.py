@@ -13,7 +13,7 @@ def by_name(table):
     return {shape.spec.name: shape for shape in shapes(table)}
 
 
-def test_alexnet_has_the_papers_sizes_and_each_column_half_the_maps():
+def test_alexnet_has_the_papers_shapes_in_two_columns():
     convolved = {name: shape.convolved for name, shape in by_name(networks.ALEXNET).items()}
     outputs = {name: shape.outputs for name, shape in by_name(networks.ALEXNET).items()}
     assert convolved["conv1"] == (48, 55, 55) and outputs["conv1"] == (48, 27, 27)
@@ -59,7 +59,7 @@ def test_alexnet_has_60_965_224_parameters_layer_by_layer(table):
     assert parameter_count(table) == 60_965_224
 
 
-def test_the_one_gpu_network_has_half_the_maps_but_in_conv5_and_nearly_as_many_parameters():
+def test_one_gpu_network_has_nearly_as_many_parameters():
     found = by_name(networks.ALEXNET_ONE_COLUMN)
     assert {name: shape.kernel for name, shape in found.items()} == {
         "conv1": (1, 48, 3, 11, 11),
@@ -128,7 +128,7 @@ def test_fan_in_counts_every_input_of_a_unit_on_both_columns():
 @pytest.mark.parametrize("window", [1, 2, 3])
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 13])
-def test_pooling_windows_start_inside_the_image_and_reach_its_last_pixel(size, stride, window):
+def test_pooling_windows_start_inside_and_reach_the_end(size, stride, window):
     starts = [stride * i for i in range(pooled(size, MaxPool(window, stride)))]
     assert starts and starts[-1] < size  # no window lies wholly outside
     assert starts[-1] + window >= size or starts[-1] + stride >= size  # and none is missing
