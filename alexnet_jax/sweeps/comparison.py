@@ -1,7 +1,7 @@
-"""How far an arm of a sweep lies from the base: differences paired by seed, their tests and what the tests can find.
+"""The comparison of an arm with the base: differences paired by seed, their tests, and what the tests can detect.
 
-scipy and statsmodels do the computing. This file knows no jax, so that a finished sweep can be read without a device.
-Errors of cells are fractions from 0 to 1; everything a `Comparison` holds is in percentage points of top-1 error.
+This file does not import jax, so that a finished sweep can be read without a device. Errors of cells are fractions; every
+number of a `Comparison` is in percentage points of top-1 error.
 """
 
 import dataclasses
@@ -22,25 +22,25 @@ Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
 @dataclass(frozen=True)
 class Cell:
-    """What became of one trial: an arm trained with a seed."""
+    """The state and the measurements of one trial: an arm trained with a seed."""
 
     arm: str
     seed: int
     status: Status
     message: str = ""
-    """Why it diverged or failed."""
+    """Why the trial diverged or failed."""
     folder: str = ""
     top1_error: float | None = None
-    """Fraction of the test images, after the final epoch; top5_error likewise."""
+    """Fraction of the test images, after the final epoch; likewise top5_error."""
     top5_error: float | None = None
     seconds: float | None = None
-    """Of the training, as the clock went on."""
+    """Wall time of the training."""
     step_seconds: float | None = None
-    """Of its steps alone, at their median speed: compilation, evaluations and saves say nothing of an arm."""
+    """Time of the steps alone, at their median speed, without compilation, evaluations and checkpoints."""
     milestone: float | None = None
-    """Epochs until the training error had fallen to the sweep's milestone; None when it never did or was not asked."""
+    """Epochs until the training error fell to the sweep's milestone; None if it did not, or without a milestone."""
     wrong: np.ndarray | None = field(default=None, compare=False, repr=False)
-    """bool [test images]: True where the first answer was wrong."""
+    """bool [test images]: whether the most probable class was wrong."""
     metrics: list[Line] = field(default_factory=list, compare=False, repr=False)
     """The lines of `metrics.read_metrics`."""
 
@@ -49,43 +49,43 @@ class Cell:
 class Comparison:
     """One arm against the base, in points of top-1 error; positive differences mean that the arm is worse.
 
-    What needs two paired seeds is None with fewer, `difference` with none. Where all differences are equal the t tests are
-    taken to their limit: an interval of no width.
+    Fields that need two paired seeds are None with fewer; `difference` is None with none. When all differences are equal, the
+    t tests take their limit, an interval of width zero.
     """
 
     arm: str
     seeds: tuple[int, ...]
-    """The base's seeds of the pairs in which both trials finished."""
+    """The seeds of the base in the pairs of which both trials finished."""
     mean: float | None
-    """Of all the arm's finished trials, paired or not; std likewise, None with fewer than two."""
+    """Mean error of the arm's finished trials, paired or not; likewise their std, None with fewer than two."""
     std: float | None
     difference: float | None
     """Mean of the paired differences, arm minus base."""
     interval: tuple[float, float] | None = None
-    """95 % t interval of `difference`: what other seeds may give."""
+    """95 % t interval of `difference`: its variation over seeds."""
     p: float | None = None
-    """Two-sided sign-flip test; exact up to 13 pairs (`is_exact`)."""
+    """p of the two-sided sign-flip test; exact up to 13 pairs (`is_exact`)."""
     p_holm: float | None = None
-    """`p` corrected over all arms of the sweep, those without a result included; None for the control."""
+    """`p` corrected over all arms of the sweep, including those without a result; None for the control."""
     correlation: float | None = None
-    """Pearson's r between base and arm across pairs: what pairing gains. None below three pairs or without spread."""
+    """Pearson's r between base and arm over the pairs. None for fewer than three pairs or without spread."""
     image_interval: tuple[float, float] | None = None
-    """95 % bootstrap interval of `difference` over test images, the trained networks given: what other images may give."""
+    """95 % bootstrap interval of `difference` over test images: its variation over images for the same trained networks."""
     equivalence_p: float | None = None
-    """Two one-sided t tests that the difference lies within the margin."""
+    """p of two one-sided t tests that the difference lies within the margin."""
     detectable: float | None = None
-    """The difference a paired t test of so many pairs with this spread finds with power 0.8."""
+    """The difference that a paired t test with this number of pairs and this spread detects with power 0.8."""
     verdict: Verdict = "undecided"
 
 
 def compare(
     cells: Mapping[str, Sequence[Cell]], base: str, arms: Sequence[str], control: str | None, margin: float
 ) -> list[Comparison]:
-    """Each of `arms`, then the control, with the base; `base` and `control` among `arms` are passed over.
+    """Compare each of `arms`, then the control, with the base; `base` and `control` are skipped among `arms`.
 
-    `cells` are all trials by arm, planned and failed ones included: the control's seeds differ from the base's, so its
-    i-th is paired with the base's i-th in order of seeds. `margin`, in points, is the smallest difference that matters.
-    Raises RunError when two paired trials were tested on different numbers of images.
+    `cells` are all trials by arm, including planned and failed ones. The seeds of the control differ from those of the base,
+    so they are paired in ascending order. `margin`, in points, is the smallest difference that matters. Raises RunError when
+    two paired trials were tested on different numbers of images.
     """
     family = [arm for arm in dict.fromkeys(arms) if arm not in (base, control)]
     others = family if control is None else [*family, control]
@@ -96,7 +96,7 @@ def compare(
 
 
 def paired(base: Sequence[Cell], arm: Sequence[Cell], by_position: bool = False) -> list[tuple[Cell, Cell]]:
-    """Pairs (base, arm) of finished trials with equal seeds, or with the same place in the order of seeds."""
+    """Return pairs (base, arm) of finished trials with equal seeds, or with the same position in ascending order of seeds."""
     if by_position:
         couples = list(zip(sorted(base, key=_seed), sorted(arm, key=_seed), strict=False))
     else:
@@ -106,22 +106,22 @@ def paired(base: Sequence[Cell], arm: Sequence[Cell], by_position: bool = False)
 
 
 def differences(pairs: list[tuple[Cell, Cell]]) -> np.ndarray:
-    """float [pairs]: arm minus base, in points."""
+    """Return float [pairs]: arm minus base, in points."""
     return np.array([round(_error(arm) - _error(base), 9) for base, arm in pairs], float)
 
 
 def measured(cell: Cell) -> bool:
-    """Whether the trial finished and has a test error."""
+    """Return whether a trial finished and has a test error."""
     return cell.status == "finished" and cell.top1_error is not None
 
 
 def points(cells: Sequence[Cell]) -> np.ndarray:
-    """float [measured cells]: their top-1 errors in points, in the given order."""
+    """Return float [measured cells]: their top-1 errors in points, in the given order."""
     return np.array([_error(cell) for cell in cells if measured(cell)], float)
 
 
 def spread(values: np.ndarray) -> tuple[float | None, float | None]:
-    """Mean, None without values, and sample standard deviation, None below two, of values [n]."""
+    """Return the mean and the sample standard deviation of values [n]; None for fewer than one and two values."""
     mean = float(np.mean(values)) if len(values) else None
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
@@ -156,7 +156,7 @@ def _comparison(
 
 
 def _error(cell: Cell) -> float:
-    # Rounded, for 0.3 - 0.2 and 0.2 - 0.1 to be one difference: ties decide the sign-flip test.
+    # Rounded, so that 0.3 - 0.2 equals 0.2 - 0.1: the sign-flip test depends on ties.
     return round(100 * (cell.top1_error or 0.0), 9)
 
 
@@ -172,7 +172,7 @@ def _image_interval(pairs: list[tuple[Cell, Cell]]) -> tuple[float, float] | Non
     if len(sizes) > 1:
         raise RunError(
             f"{pairs[0][1].arm}: its trials and the base's were tested on {' and '.join(map(str, sizes))} images, "
-            "expected one test set. Run the arm again with the base's test images, or take it out of the sweep."
+            "expected one test set. Run the arm again with the test images of the base, or remove it from the sweep."
         )
     values = 100 * np.mean([np.subtract(arm, base, dtype=float) for arm, base in both], axis=0)
     return inference.bootstrap(values)
@@ -183,52 +183,52 @@ def _image_interval(pairs: list[tuple[Cell, Cell]]) -> tuple[float, float] | Non
 
 @dataclass(frozen=True)
 class ArmFacts(Arm):
-    """An arm, and what is known of it before it is trained; `changes` are the options that differ from the base."""
+    """An arm with the size of its network; `changes` are the options in which it differs from the base."""
 
     parameters: int | None = None
     operations: int | None = None
-    """Of one image, forward."""
+    """Multiplications and additions of the forward pass of one image."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """A sweep as planned and as far as it got."""
+    """The plan of a sweep and its trials so far: everything that its report is made of."""
 
     name: str
     question: str
     base_arm: str
     control: str | None
-    """The arm that is the base with other seeds, or None."""
+    """Name of the arm that is the base with other seeds, or None."""
     arms: tuple[ArmFacts, ...]
-    """The base and the control may be among them; they are not counted as arms to be tested."""
+    """All arms. The base and the control may be among them; they are not tested as arms."""
     margin: float
-    """Points of top-1 error: the smallest difference that matters."""
+    """The smallest difference that matters, in points of top-1 error."""
     milestone: float | None
-    """Training error (a fraction) whose first epoch is compared, or None."""
+    """Training error (a fraction) whose first epoch is compared between arms, or None."""
     base: str
-    """What the base is: an experiment, and the options in which this sweep's base differs from its file."""
+    """The experiment that is the base, and the options in which it differs from its file, in words."""
     data_title: str
     seeds: tuple[int, ...]
     epochs: float
     cells: list[Cell]
-    """Every trial, those not yet made with the status planned."""
+    """Every trial; those that did not run yet have the status planned."""
     environments: list[Environment]
-    """One of every finished trial."""
+    """The environment of every finished trial."""
     command: str
     history: list[dict[str, Any]] = field(default_factory=list)
-    """How the plan grew: 'time', 'seeds', 'arms' and how many trials were 'finished' then; the first is the plan as begun."""
+    """How the plan grew: 'time', 'seeds', 'arms' and the number of trials 'finished' by then. The first is the first plan."""
 
     def family(self) -> list[str]:
-        """The arms whose tests are corrected together: all but the base and the control."""
+        """Return the arms whose tests are corrected together: all but the base and the control."""
         return [arm.name for arm in self.arms if arm.name not in (self.base_arm, self.control)]
 
     def by_arm(self) -> dict[str, list[Cell]]:
-        """Trials by arm: the base, the family, the control, then arms that only cells name."""
+        """Return the trials by arm: the base, the family, the control, then arms that only cells name."""
         names = [self.base_arm, *self.family(), *([self.control] if self.control else [])]
         names = dict.fromkeys([*names, *(cell.arm for cell in self.cells)])
         return {name: [cell for cell in self.cells if cell.arm == name] for name in names}
 
     def facts(self, arm: str) -> ArmFacts:
-        """Of an arm that `arms` leaves out, only the name and its part in the study."""
-        parts = {self.base_arm: "the base", self.control: "the base with other seeds: how far chance alone goes"}
+        """Return the facts of an arm; if it is not in `arms`, its name and its role."""
+        parts = {self.base_arm: "the base", self.control: "the base with other seeds: the effect of chance alone"}
         return next((a for a in self.arms if a.name == arm), ArmFacts(arm, {}, parts.get(arm, "")))

@@ -1,4 +1,4 @@
-"""Where the trials of a sweep run: one after another in this process, or handed to Ray. Neither schedules anything itself."""
+"""Two ways to run the trials of a sweep: one after another in this process, or as tasks of Ray."""
 
 import os
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 
 RETRIES = 3
-"""Times that Ray runs a trial again whose worker or machine was lost; it goes on from its latest checkpoint."""
+"""Number of times that Ray restarts a trial whose worker or machine was lost; it resumes from its latest checkpoint."""
 
 
 def here(todo: Sequence[Trial], shipped: Experiment) -> None:
-    """One after another. A trial that another process is working at is left to it, so two processes share a sweep.
+    """Run trials one after another. Trials that another process trains are skipped, so that processes can share a sweep.
 
     Raises Interrupted after a signal, once the trial is saved.
     """
@@ -23,23 +23,23 @@ def here(todo: Sequence[Trial], shipped: Experiment) -> None:
         for number, trial in enumerate(todo, 1):
             if signals.received:
                 raise Interrupted(signals.received)
-            if trials.ended(trial):  # by another process, or because an arm before it is the same
+            if trials.ended(trial):  # by another process, or as a trial of an equal arm
                 continue
             print(f"\n[{number}/{len(todo)}] {trial.arm}, seed {trial.seed}: {trial.folder}", flush=True)
             try:
                 trials.run(trial, shipped)
             except Busy:
-                print("Another process is working at this trial; it is left to it.")
+                print("Another process is training this trial; it is skipped.")
             status, message = trials.state(trial)
             if status in ("failed", "diverged"):
                 print(f"{status}: {message}", flush=True)
 
 
 def with_ray(todo: Sequence[Trial], shipped: Experiment, address: str | None) -> None:
-    """All at once, each asking Ray for the devices its mesh needs; an accelerator where the cluster has some, else cores.
+    """Submit all trials to Ray. Each requests the devices of its mesh: GPUs if the cluster has any, else CPU cores.
 
-    The folder of the runs must be one that all machines of the cluster see. Raises UsageError when Ray is not installed or
-    the cluster does not answer.
+    The folder of the runs must be visible to all machines of the cluster. Raises UsageError when Ray is not installed or the
+    cluster does not answer.
     """
     try:
         import ray
@@ -51,7 +51,7 @@ def with_ray(todo: Sequence[Trial], shipped: Experiment, address: str | None) ->
     try:
         resource = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
         running = {}
-        # A fresh process for each trial: jax counts its devices once, and memory is set before it starts.
+        # A new process for each trial: jax counts devices once, and the allocator must be tuned before jax is imported.
         remote = ray.remote(max_calls=1, max_retries=RETRIES)(_in_worker)
         for trial in todo:
             mesh = trial.experiment.mesh
@@ -76,12 +76,12 @@ def _connect(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as problem:
         raise UsageError(
             f"--sweep.address={address}: Ray did not answer ({problem}). Expected the address of a running cluster, such as "
-            "ray://host:10001 or auto; leave it out for Ray on this machine."
+            "ray://host:10001 or auto; omit it to use Ray on this machine."
         ) from problem
 
 
 def _collect(running: dict) -> None:
-    """Wait for all trials. Raises Interrupted after a signal; what was running goes on from its checkpoints the next time."""
+    """Wait for all trials. Raises Interrupted after a signal; running trials resume from their checkpoints next time."""
     import ray
     from ray.exceptions import RayError
 
@@ -105,17 +105,14 @@ def _collect(running: dict) -> None:
 
 
 def _in_worker(trial: Trial, shipped: Experiment, threads: int | None) -> None:
-    """What a Ray worker does: one trial, in a process of its own. jax is imported only after memory and threads are set."""
+    """Run one trial in a Ray worker. The allocator and the number of threads are set before jax is imported."""
     from alexnet_jax.processes.allocator import keep_memory
 
-    if threads is not None:  # what XLA takes for the number of cores, or each trial would use all of them
+    if threads is not None:  # XLA reads this as the number of cores; otherwise each trial would use all of them
         os.environ["NPROC"] = str(threads)
     if trial.experiment.train.tune_allocator:
         keep_memory()
     try:
         trials.run(trial, shipped)
-    except (
-        Busy,
-        Interrupted,
-    ):  # interrupted: its machine is taken away; what was saved is for the next start of the sweep
+    except (Busy, Interrupted):  # interrupted: the machine is taken away; the next start of the sweep resumes the trial
         return

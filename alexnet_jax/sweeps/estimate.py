@@ -1,4 +1,4 @@
-"""How long trials will take: from trials that are done, or else from the speed of a matrix product."""
+"""An estimate of the time of trials, from finished trials or else from the speed of a matrix product."""
 
 import math
 import statistics
@@ -16,15 +16,15 @@ from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 
 SHARE = (0.2, 1.0)
-"""Part of a matrix product's speed that a training reaches on a CPU, narrow networks to wide ones (measured: 0.3 at an eighth
-of the paper's width, 0.85 at half of it)."""
+"""Fraction of a matrix product's speed that a training reaches on a CPU, for narrow and for wide networks (measured: 0.3 at an
+eighth of the paper's width, 0.85 at half of it)."""
 
 START = 20.0
-"""Seconds a trial takes beside its steps: data, compilation, evaluations."""
+"""Seconds of a trial outside its steps: data, compilation, evaluations."""
 
 
 def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
-    """A sentence on how long `todo`, trials without a problem, will take one after another, and what that was derived from."""
+    """Return a sentence: the time of the trials `todo`, one after another, and what the estimate is based on."""
     work = [_operations(trial.experiment) for trial in todo]
     if not work:
         return "Nothing is left to train."
@@ -36,8 +36,8 @@ def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
     speed = matrix_speed()
     fast, slow = (len(todo) * START + sum(work) / (speed * share) for share in reversed(SHARE))
     return (
-        f"Between {estimated_duration(fast)} and {estimated_duration(slow)} on this machine's cores, reckoned from a "
-        f"matrix product's {speed / 1e9:.0f} GFLOP/s; an accelerator is faster. The first trials will tell better."
+        f"Between {estimated_duration(fast)} and {estimated_duration(slow)} on this machine's cores, computed from the "
+        f"{speed / 1e9:.0f} GFLOP/s of a matrix product; an accelerator is faster. The first trials give a better estimate."
     )
 
 
@@ -47,13 +47,13 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
 
 
 def _operations(experiment: Experiment) -> float:
-    """Of a whole training: a backward pass costs two forward ones."""
+    """Return the operations of a whole training; a backward pass costs two forward passes."""
     table = networks.build(experiment.network, class_count(experiment.data))
     return 3.0 * operation_count(table) * _images(experiment.data) * experiment.train.epochs
 
 
 def _images(data: Data) -> int:
-    """Training images of an epoch, held-out ones not left out where pictures have to be counted."""
+    """Return the number of training images of an epoch; of pictures on disk, with those held out for validation."""
     if data.name in IMAGES:
         return IMAGES[data.name][0] - data.validation
     from alexnet_jax.data import sources
@@ -66,7 +66,7 @@ def _trials(number: int) -> str:
 
 
 def matrix_speed(size: int = 1024, seconds: float = 0.5) -> float:
-    """Operations per second of a float32 matrix product in NumPy on all cores: of the fastest, other work slows some."""
+    """Return the operations per second of the fastest of several float32 matrix products in NumPy on all cores."""
     matrix = np.ones((size, size), np.float32)
     product = np.empty_like(matrix)
     best, end = math.inf, time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""The tests and intervals of a comparison, on plain arrays of differences: thin forms of what scipy and statsmodels have."""
+"""The tests and intervals of a comparison, on arrays of differences; thin wrappers of scipy and statsmodels."""
 
 import functools
 from typing import Any
@@ -8,33 +8,33 @@ import numpy as np
 from alexnet_jax.sweeps.plan import ALPHA
 
 CONFIDENCE, POWER = 0.95, 0.8
-"""Of the intervals, and the power at which a difference counts as detectable."""
+"""Confidence of the intervals, and the power at which a difference counts as detectable."""
 
 FLIPS = 9_999
-"""Sign flips drawn at random where there are more than this many, that is from 14 seeds on; below all are gone through."""
+"""Number of random sign flips when there are more, that is from 14 seeds on; otherwise all are enumerated."""
 
 RESAMPLES, BATCH = 2_000, 50
-"""Bootstrap samples of the test images, and how many are held in memory at once (4 MB for 10,000 images)."""
+"""Number of bootstrap samples of the test images, and of those held in memory at once (4 MB for 10,000 images)."""
 
 
 def is_exact(seeds: int) -> bool:
-    """Whether the sign-flip test of so many pairs goes through all sign flips."""
+    """Return whether the sign-flip test of this number of pairs enumerates all sign flips."""
     return 2**seeds <= FLIPS
 
 
 def sign_flip(found: np.ndarray) -> float:
-    """Two-sided p that differences [pairs] are as likely to have either sign; exact up to 13 pairs."""
+    """Return the two-sided p of the sign-flip test on differences [pairs]; exact up to 13 pairs."""
     from scipy import stats
 
     def mean(values: np.ndarray, axis: int) -> np.ndarray:
-        return np.round(np.mean(values, axis=axis), 9)  # The order of summing must not tell equal means apart.
+        return np.round(np.mean(values, axis=axis), 9)  # Equal means must be equal whatever the order of summation.
 
     options: dict[str, Any] = {"permutation_type": "samples", "n_resamples": FLIPS, "vectorized": True}
     return float(stats.permutation_test((found,), mean, rng=np.random.default_rng(0), **options).pvalue)
 
 
 def holm(tests: dict[str, float | None]) -> dict[str, float | None]:
-    """p by arm, corrected over the whole family: an arm without a result counts with p = 1, or the others gain when it fails."""
+    """Return {arm: p} after Holm's correction. An arm without a result counts as p = 1, so that it helps no other."""
     from statsmodels.stats.multitest import multipletests
 
     if not tests:
@@ -45,34 +45,34 @@ def holm(tests: dict[str, float | None]) -> dict[str, float | None]:
 
 
 def interval(found: np.ndarray) -> tuple[float, float]:
-    """95 % t interval of the mean of differences [pairs]."""
+    """Return the 95 % t interval of the mean of differences [pairs]."""
     from scipy import stats
 
-    if np.ptp(found) == 0:  # The limit of a small spread; scipy would divide by zero.
+    if np.ptp(found) == 0:  # the limit of a small spread, for which scipy would divide by zero
         return float(found[0]), float(found[0])
     limits = stats.ttest_1samp(found, 0).confidence_interval(CONFIDENCE)
     return float(limits.low), float(limits.high)
 
 
 def equivalence(found: np.ndarray, margin: float) -> float:
-    """p of two one-sided t tests that the mean of differences [pairs] lies within the margin."""
+    """Return the p of two one-sided t tests that the mean of differences [pairs] lies within the margin."""
     from statsmodels.stats.weightstats import DescrStatsW
 
-    if np.ptp(found) == 0:  # The limit again.
+    if np.ptp(found) == 0:  # the limit again
         return 0.0 if abs(found[0]) < margin else 1.0
     return float(DescrStatsW(found).ttost_mean(-margin, margin)[0])
 
 
 @functools.cache
 def effect_size(pairs: int) -> float:
-    """Detectable difference in standard deviations of the differences."""
+    """Return the difference that a t test detects with power POWER, in standard deviations of the differences."""
     from statsmodels.stats.power import TTestPower
 
     return float(TTestPower().solve_power(nobs=pairs, alpha=ALPHA, power=POWER, alternative="two-sided"))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Pearson's r of two series [n]; None below three values or without spread."""
+    """Return Pearson's r of two series [n]; None for fewer than three values or without spread."""
     from scipy import stats
 
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
@@ -81,7 +81,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 
 
 def bootstrap(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of the mean of values [n]."""
+    """Return the 95 % percentile bootstrap interval of the mean of values [n]."""
     from scipy import stats
 
     options: dict[str, Any] = {"n_resamples": RESAMPLES, "batch": BATCH, "method": "percentile", "vectorized": True}

@@ -1,6 +1,6 @@
-"""What a sweep is: a base experiment, arms that replace a few of its fields, and seeds; and the trials that follow from it.
+"""What a sweep is: a base experiment, arms that replace a few of its fields, and seeds; and the trials that follow.
 
-This file knows no jax: a plan can be read, checked and listed without a device.
+This file does not import jax: a plan can be read, checked and listed without a device.
 """
 
 import dataclasses
@@ -19,43 +19,43 @@ from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.network import networks
 
 BASE, CONTROL = "base", "control"
-"""Two arms every sweep has: the base as it is, and the base once more with other seeds (an A/A control)."""
+"""Two arms of every sweep: the base, and the base again with other seeds (an A/A control)."""
 
 ALPHA = 0.05
 """Significance level of the tests."""
 
 CONTROL_SEEDS = 1000
-"""The control's seeds are the base's plus this."""
+"""The seeds of the control are those of the base plus this."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One variant: fields of the base replaced, by their names on the command line, or whole sections of it."""
+    """One variant of the base: replaced fields, by their names on the command line, or whole sections."""
 
     name: str
     changes: dict[str, Any]
     reason: str
     published: str = ""
-    """What is known of it, with the source and the original program's net."""
+    """The published effect in words, with its source and the network of the original program."""
     effect: float | None = None
-    """Published difference to the base in points of top-1 error; positive is worse."""
+    """The published difference from the base in points of top-1 error; positive is worse."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A question, and everything about how it will be answered that must be fixed before the first trial runs."""
+    """A question, and everything about its answer that must be fixed before the first trial runs."""
 
     name: str
     question: str
     arms: tuple[Arm, ...]
     base: str = "alexnet_cifar"
-    """Experiment all arms start from."""
+    """The experiment that all arms start from."""
     common: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields replaced in the base itself, and so in every arm."""
+    """Fields replaced in the base itself, and thereby in every arm."""
     margin: float = 1.0
     """The smallest difference that matters, in points of top-1 error."""
     milestone: float | None = None
-    """A training error; the report says how many epochs each arm took to fall to it."""
+    """A training error; the report states after how many epochs each arm fell to it."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,20 @@ class SweepOptions:
     """Which part of a sweep to run, and where."""
 
     seeds: int | None = None
-    """Trainings of each arm, and of the control; equal seeds are compared with each other. Left out: at least six, and as
-    many as the test needs to find anything beside so many arms."""
+    """Number of seeds of each arm and of the control; trials with equal seeds are compared. Default: the smallest number with
+    which the test can reach p < 0.05 for this number of arms, at least six."""
     arms: str = ""
-    """Names separated by commas; empty: all of them. The base and its control always run."""
+    """Names of arms, separated by commas; empty: all arms. The base and the control always run."""
     epochs: float | None = None
-    """Epochs of every arm, in place of the base's."""
+    """Epochs of every arm. Default: those of the base."""
     base: str | None = None
-    """Another experiment to start from, such as alexnet_imagenet."""
+    """The experiment to start from, such as alexnet_imagenet. Default: that of the sweep."""
     engine: Literal["here", "ray"] = "here"
-    """here: one after another in this process. ray: handed to Ray (requirements-cluster.txt)."""
+    """here: run the trials one after another in this process. ray: submit them to Ray (requirements-cluster.txt)."""
     address: str | None = None
-    """Of a Ray cluster, such as ray://host:10001 or auto; left out: Ray on this machine."""
+    """Address of a Ray cluster, such as ray://host:10001 or auto. Default: Ray on this machine."""
     retry: bool = False
-    """Try the trials again that diverged or failed."""
+    """Repeat the trials that diverged or failed."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ class Trial:
     seed: int
     experiment: Experiment
     folder: Path
-    """The run's folder. Trials of equal mathematics share it, whatever sweep they belong to."""
+    """The folder of the run. Trials with equal mathematics share it across sweeps."""
     problem: str = ""
-    """Why the arm cannot be trained at all, if so."""
+    """Why the arm cannot be trained; empty if it can."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep with its base resolved, and the part of it that was asked for."""
+    """A sweep with its base, and the part of it that was requested."""
 
     sweep: Sweep
     base: Experiment
@@ -105,7 +105,7 @@ class Plan:
     @property
     def rows(self) -> tuple[Arm, ...]:
         """The base, its control and the arms."""
-        reason = "what the arms are compared with"
+        reason = "the arms are compared with it"
         return (
             Arm(BASE, {}, reason),
             Arm(CONTROL, {}, "the base with other seeds: must differ by chance only"),
@@ -113,19 +113,19 @@ class Plan:
         )
 
     def seeds_of(self, arm: str) -> list[int]:
-        """The seeds of an arm, in the order in which they are compared with the base's."""
+        """Return the seeds of an arm, in the order in which they are compared with those of the base."""
         first = self.base.train.seed + (CONTROL_SEEDS if arm == CONTROL else 0)
         return list(range(first, first + self.seeds))
 
     def trials(self) -> Iterator[Trial]:
-        """Seed by seed, so that a sweep that is stopped half-way has compared all arms on fewer seeds."""
+        """Yield the trials seed by seed, so that a sweep that is stopped early compares all arms on fewer seeds."""
         for number in range(self.seeds):
             for arm in self.rows:
                 yield self.trial(arm, self.seeds_of(arm.name)[number])
 
     @functools.cached_property
     def problems(self) -> dict[str, str]:
-        """{arm: why it cannot be trained, or would count twice in the tests}, of those arms where that is so."""
+        """{arm: why it cannot be trained, or would count twice in the tests}, for arms with such a problem."""
         found, seen = {}, {digest(self.base): BASE}
         for arm in self.rows:
             try:
@@ -137,13 +137,13 @@ class Plan:
                 continue
             twin = seen.setdefault(digest(experiment), arm.name)
             if arm.changes and twin == BASE:
-                found[arm.name] = f"The arm {arm.name} changes nothing: {self.base.name} has its values already."
+                found[arm.name] = f"The arm {arm.name} changes nothing: {self.base.name} has these values already."
             elif arm.changes and twin != arm.name:
-                found[arm.name] = f"The arm {arm.name} is the same as {twin} where {self.base.name} is the base."
+                found[arm.name] = f"The arm {arm.name} is the same as {twin} if the base is {self.base.name}."
         return found
 
     def trial(self, arm: Arm, seed: int) -> Trial:
-        """One training; one that cannot be says why."""
+        """Return the trial of an arm and a seed. If the arm cannot be trained, the trial has a `problem`."""
         problem, experiment = self.problems.get(arm.name, ""), self.base
         if not problem:
             experiment = changed(self.base, arm.changes | {"train.seed": seed})
@@ -155,29 +155,29 @@ class Plan:
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """A command line that names a sweep, read and checked."""
+    """A command line for a sweep that was read and checked."""
 
     plan: Plan
     options: SweepOptions
-    shipped: Experiment  # the base as its file has it, before any option
+    shipped: Experiment  # the base as its file defines it, before any option
     command: str
     overwrite: bool = False
 
 
 def choose(sweep: Sweep, names: str) -> tuple[Arm, ...]:
-    """The arms named, in the sweep's order; all of them when none is. Raises UsageError for a name that is none."""
+    """Return the named arms in the order of the sweep, or all arms for no names. Raises UsageError for an unknown name."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     known = [arm.name for arm in sweep.arms]
     for name in wanted:
         if name not in (*known, BASE, CONTROL):
-            raise UsageError(f"--sweep.arms={names}: {sweep.name} has no arm {name!r}. There are: {', '.join(known)}.")
+            raise UsageError(f"--sweep.arms={names}: {sweep.name} has no arm {name!r}. Expected {', '.join(known)}.")
     return tuple(arm for arm in sweep.arms if not wanted or arm.name in wanted)
 
 
 def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
-    """The experiment with fields replaced, {'network.pooling': 'non_overlapping'}, or a section, {'network': Network(...)}.
+    """Return the experiment with replaced fields, {'network.pooling': ...}, or sections, {'network': Network(...)}.
 
-    Raises UsageError for a field or a value that its record does not know.
+    Raises UsageError for an unknown field or value.
     """
     for option, value in changes.items():
         section, _, name = option.partition(".")
@@ -187,7 +187,7 @@ def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
         record = getattr(experiment, section, None)
         known = get_type_hints(type(record)) if dataclasses.is_dataclass(record) else {}
         if name not in known:
-            raise UsageError(f"An arm changes {option}, which is no option. --help shows them all.")
+            raise UsageError(f"An arm changes {option}, which is not an option. --help prints all options.")
         if get_origin(known[name]) is Literal and value not in get_args(known[name]):
             choices = ", ".join(map(str, get_args(known[name])))
             raise UsageError(f"An arm sets {option} to {value!r}; expected one of {choices}.")
@@ -197,9 +197,9 @@ def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
 
 
 def digest(experiment: Experiment) -> str:
-    """A folder's name that is the same for the same mathematics: seeds, and fields that leave it alone, do not count.
+    """Return a folder name that is equal for equal mathematics: seeds and fields of MAY_DIFFER do not enter.
 
-    Only what differs from the defaults enters, so that an option added later does not move what was trained before.
+    Only fields that differ from the defaults enter, so that an option added later does not rename earlier trials.
     """
     usual = flatten(Experiment("defaults"))
     own = {k: v for k, v in flatten(experiment).items() if v != usual[k] and k not in MAY_DIFFER | {"train.seed"}}

@@ -1,6 +1,6 @@
-"""Pictures of a sweep, PNG files drawn without pyplot: every seed as a dot, the differences, the validation curves.
+"""Pictures of a sweep, drawn without pyplot: the error of every seed, the differences, the validation curves.
 
-`cells` are always all trials by arm, in the order the arms are to be drawn; errors are drawn in % and in points.
+`cells` are all trials by arm, in the order in which the arms are drawn. Errors are in %, differences in points.
 """
 
 import math
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BASE, ARM, PUBLISHED, BAND, QUIET = "#222222", "#4477aa", "#cc3311", "#dddddd", "#777777"
-"""Colours of the base, of an arm beside it, of published effects, of the margin and of what explains."""
+"""Colours of the base, of a single arm, of published effects, of the margin and of explanations."""
 
 VERDICTS = {"worse": "#cc3311", "better": "#228833", "equivalent": "#4477aa", "undecided": "#777777"}
 """Colours and, in `forest`, words of the verdicts."""
@@ -26,17 +26,17 @@ COLOURS = ("#4477aa", "#cc3311", "#228833", "#ccbb44", "#aa3377", "#66ccee", "#e
 """Colours of the arms in one picture of curves, after Paul Tol's bright scheme; the base is BASE."""
 
 STYLES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)))
-"""Line styles, changing from arm to arm, for readers who see no colours."""
+"""Line styles, alternating between arms, for readers who cannot distinguish the colours."""
 
 Curve = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Epochs, and over the seeds the mean, the least and the greatest validation error in %, each [epochs]."""
+"""Epochs, and the mean, the smallest and the largest validation error over the seeds in %, each [epochs]."""
 
 
 def dots(cells: Mapping[str, Sequence[Cell]], base: str, control: str | None, path: Path, title: str) -> None:
-    """Write a PNG: a row per arm with the test error of every seed, joined by thin lines to the base's with equal seeds.
+    """Write a PNG with a row per arm: the test error of every seed, joined by thin lines to the base with equal seeds.
 
-    The base's seeds are drawn again, open, in the upper half of every row. Bars are means. The name says how many trials
-    were finished of how many. Parent folders are made.
+    The seeds of the base are repeated in every row as open dots. Bars are means. Labels give the number of finished trials.
+    Missing parent folders are made.
     """
     names = [base, *(name for name in cells if name != base)]
     figure, axes = _rows(title, [f"{name} ({len(points(cells[name]))} of {len(cells[name])})" for name in names])
@@ -44,7 +44,7 @@ def dots(cells: Mapping[str, Sequence[Cell]], base: str, control: str | None, pa
         _dots_of_arm(axes, row, cells[base], cells[name], name == base, name == control)
     values = np.concatenate([points(found) for found in cells.values()])
     if len(values) and 0 < 3 * np.min(values) < np.max(values):
-        axes.set_xscale("log")  # An arm that learnt nothing would squeeze all others into one dot.
+        axes.set_xscale("log")  # an arm that learnt nothing would squeeze all others into one dot
         for axis_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             axis_formatter("{x:g}")
     axes.set_xlabel("top-1 error on the test images, % (filled: the arm's seeds; open: the base's; bar: mean)")
@@ -54,19 +54,19 @@ def dots(cells: Mapping[str, Sequence[Cell]], base: str, control: str | None, pa
 def forest(
     comparisons: Sequence[Comparison], margin: float, effects: Mapping[str, float | None], path: Path, title: str
 ) -> None:
-    """Write a PNG: a row per comparison with its mean paired difference, its 95 % interval and the published difference.
+    """Write a PNG with a row per comparison: the mean paired difference, its 95 % interval and the published difference.
 
-    `margin` (points) is drawn as a band, `effects` (points, by arm; None where unknown) as open diamonds.
+    `margin` (points) is drawn as a band, `effects` (points by arm; None where unknown) as open diamonds.
     """
     figure, axes = _rows(title, [f"{found.arm} (n = {len(found.seeds)})" for found in comparisons])
     axes.axvspan(-margin, margin, color=BAND, alpha=0.6, linewidth=0, zorder=0)
     axes.axvline(0, color=BASE, linewidth=1)
-    place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+    position: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
     ends = [effect for found in comparisons if (effect := effects.get(found.arm)) is not None]
     for row, found in enumerate(comparisons):
         effect, color = effects.get(found.arm), VERDICTS[found.verdict]
         words = "no pair yet" if found.difference is None else found.verdict
-        axes.annotate(words, (1, row), (6, 0), color=color, fontsize=9, annotation_clip=False, **place)
+        axes.annotate(words, (1, row), (6, 0), color=color, fontsize=9, annotation_clip=False, **position)
         if effect is not None:
             axes.plot(effect, row, "D", color=PUBLISHED, markerfacecolor="none", markersize=8, zorder=4)
         if found.difference is not None:
@@ -87,10 +87,10 @@ def forest(
 
 
 def curves(cells: Mapping[str, Sequence[Cell]], base: str, path: Path, title: str) -> None:
-    """Write a PNG: validation error against epoch, means over the finished trials of an arm and bands from least to greatest.
+    """Write a PNG of validation error against epoch: the mean over the finished trials of each arm, and the range as a band.
 
-    Up to seven arms beside the base share a picture, whose right half shows the later epochs alone; more get a small
-    picture each, with the base in black.
+    The base and up to seven arms share one picture, whose right half shows the later epochs. More arms get a small picture
+    each, with the base in black.
     """
     found = {name: curve for name in cells if (curve := _curve(cells[name])) is not None}
     arms = [name for name in found if name != base]
@@ -99,7 +99,7 @@ def curves(cells: Mapping[str, Sequence[Cell]], base: str, path: Path, title: st
 
 
 def _curves_together(found: dict[str, Curve], base: str, path: Path, title: str) -> None:
-    from matplotlib.ticker import MaxNLocator  # like all of matplotlib, only where something is drawn
+    from matplotlib.ticker import MaxNLocator  # imported only to draw, like all of matplotlib
 
     figure = canvas((11, 5.2), title)
     whole, late = figure.subplots(1, 2)
@@ -109,7 +109,7 @@ def _curves_together(found: dict[str, Curve], base: str, path: Path, title: str)
             index = arms.index(name) if name in arms else 0
             color, style = (COLOURS[index], STYLES[index % len(STYLES)]) if name in arms else (BASE, "-")
             _draw_curve(axes, found[name], color, style, name)
-        axes.set_xlabel("epoch (line: mean over seeds; band: from the least to the greatest)")
+        axes.set_xlabel("epoch (line: mean over seeds; band: range over seeds)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     whole.set_ylabel("top-1 error on the validation images, %")
     late.set_title("from a third of the training on", loc="left", fontsize=10)
@@ -152,9 +152,9 @@ def _draw_curve(axes: "Axes", curve: Curve, color: str, style: Any, name: str) -
 
 
 def _zoom(axes: "Axes", found: list[Curve]) -> None:
-    """Leave out the first third of the epochs, in which errors fall so far that later differences vanish beside it.
+    """Restrict axes to the last two thirds of the epochs, where differences between arms are visible.
 
-    So would they beside an arm that learnt nothing: one with three times the best arm's last error may lie outside.
+    An arm whose last error is more than three times the best arm's, which learnt nothing, may lie outside.
     """
     first = max(epochs[-1] for epochs, *_ in found) / 3
     best = min(mean[-1] for _, mean, *_ in found)
@@ -167,7 +167,7 @@ def _zoom(axes: "Axes", found: list[Curve]) -> None:
 
 
 def _curve(cells: Sequence[Cell]) -> Curve | None:
-    """None where no trial was finished or validated."""
+    """Return the curve of an arm; None if no trial was finished or validated."""
     errors: dict[float, list[float]] = {}
     for cell in cells:
         for line in cell.metrics if measured(cell) else ():
@@ -185,7 +185,7 @@ def _dots_of_arm(
 ) -> None:
     color, below = (BASE, row) if is_base else (ARM, row + 0.2)
     if not is_base:
-        for pair in () if control else paired(base, arm):  # other seeds share nothing
+        for pair in () if control else paired(base, arm):  # the control's seeds are not paired
             axes.plot(points(pair), [row - 0.2, below], color=QUIET, linewidth=0.6, zorder=1)
         upper = points(base)
         open_dots: dict[str, Any] = {
@@ -204,7 +204,7 @@ def _dots_of_arm(
 
 
 def _rows(title: str, names: list[str]) -> tuple[Any, "Axes"]:
-    """A figure and its axes with a row for each name, the first on top; every other row is shaded."""
+    """Return a figure and its axes with a row for each name, the first on top; every second row is shaded."""
     figure = canvas((9, 1.7 + 0.42 * max(len(names), 2)), title)
     axes = figure.subplots()
     axes.set_yticks(range(len(names)), names)

@@ -1,4 +1,4 @@
-"""report.md of a sweep, its two tables as CSV and its pictures."""
+"""The report of a sweep: report.md, two tables as CSV, and pictures."""
 
 import csv
 import dataclasses
@@ -14,25 +14,14 @@ from alexnet_jax.sweeps import plots
 from alexnet_jax.sweeps.comparison import Cell, Comparison, Study, compare, points, spread
 from alexnet_jax.sweeps.text import PICTURES, sections
 
-TRIAL = (
-    "arm",
-    "seed",
-    "status",
-    "top1_error",
-    "top5_error",
-    "seconds",
-    "step_seconds",
-    "milestone",
-    "folder",
-    "message",
-)
+TRIAL = ("arm", "seed", "status", "top1_error", "top5_error", "seconds", "step_seconds", "milestone", "folder", "message")
 """The columns of trials.csv: fields of a cell."""
 
 
 def write_report(folder: Path, study: Study) -> Path:
-    """Write report.md, arms.csv, trials.csv and figures/ into `folder` (made when missing); returns the report's path.
+    """Write report.md, arms.csv, trials.csv and figures/ into `folder`; return the path of the report.
 
-    An unfinished sweep is reported as far as it got. Raises RunError when trials were tested on different images.
+    An unfinished sweep is reported with its trials so far. Raises RunError when trials were tested on different images.
     """
     folder = Path(folder)
     cells = study.by_arm()
@@ -75,7 +64,7 @@ def _arm_line(study: Study, name: str, cells: list[Cell], found: list[Comparison
 
 
 def _csv(columns: Sequence[str], lines: list[dict[str, Any]]) -> str:
-    """None becomes an empty field; numbers keep every digit."""
+    """Return CSV text. None becomes an empty field; numbers keep every digit."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""What `launch.py` does with a sweep: list it, run it, report on it. The plan is written down before the first trial runs."""
+"""The modes of a sweep: list it, run it, report on it. The plan is written before the first trial runs."""
 
 import dataclasses
 import json
@@ -23,19 +23,19 @@ PLAN = "sweep.json"
 
 
 def run(request: SweepRequest) -> None:
-    """Write the plan down, run what is not done yet, write the report. The same command goes on after any end.
+    """Write the plan, run the missing trials, write the report. The same command resumes the sweep.
 
-    Raises RunError when no trial of the base could be finished: then nothing was compared.
+    Raises RunError when no trial of the base finished, since then nothing was compared.
     """
     _check_data(request.plan.base)
     _write_plan(request)
-    asked = list(request.plan.trials())
+    planned = list(request.plan.trials())
     if request.options.retry:
-        for trial in asked:
+        for trial in planned:
             trials.forget(trial)
-    todo = [trial for trial in asked if not trials.ended(trial)]
+    todo = [trial for trial in planned if not trials.ended(trial)]
     print(
-        f"{request.plan.sweep.name}: {len(asked)} trials, {len(asked) - len(todo)} of them done. {_outlook(request, todo)}"
+        f"{request.plan.sweep.name}: {len(planned)} trials, {len(planned) - len(todo)} of them done. {_outlook(request, todo)}"
     )
     try:
         if request.options.engine == "ray":
@@ -44,13 +44,13 @@ def run(request: SweepRequest) -> None:
             engines.here(todo, request.shipped)
     finally:
         print(f"\n{_report(request)}")
-    base = [trials.state(trial) for trial in asked if trial.arm == BASE]
+    base = [trials.state(trial) for trial in planned if trial.arm == BASE]
     if all(status in ("failed", "diverged") for status, _ in base):
         raise RunError(f"No trial of the base could be finished, so nothing was compared: {base[0][1]}")
 
 
 def report(request: SweepRequest) -> None:
-    """Write the report of what has run so far. Raises UsageError when nothing was planned in the folder."""
+    """Write the report of the trials so far. Raises UsageError when the folder holds no sweep."""
     if not (request.plan.folder / PLAN).exists():
         raise UsageError(
             f"{request.plan.folder} holds no sweep yet. Run it first: the same command without --mode=report."
@@ -59,17 +59,17 @@ def report(request: SweepRequest) -> None:
 
 
 def dry_run(request: SweepRequest) -> None:
-    """List the trials and say how long those will take that are not done. Nothing is written."""
-    asked = list(request.plan.trials())
-    for trial in asked:
+    """List the trials and estimate the time of those that are not done. Nothing is written."""
+    planned = list(request.plan.trials())
+    for trial in planned:
         state = f"impossible: {trial.problem}" if trial.problem else trials.state(trial)[0]
         print(f"{trial.arm:24s} seed {trial.seed:<6d} {state:10s} {trial.folder}")
-    todo = [trial for trial in asked if not trials.ended(trial)]
-    print(f"{len(asked)} trials, {len(asked) - len(todo)} of them need nothing. {_outlook(request, todo)}")
+    todo = [trial for trial in planned if not trials.ended(trial)]
+    print(f"{len(planned)} trials, {len(planned) - len(todo)} of them done. {_outlook(request, todo)}")
 
 
 def _outlook(request: SweepRequest, todo: list[Trial]) -> str:
-    """How long it will take, and what the tests can find with so many seeds at best."""
+    """Return an estimate of the time left, and a sentence on what the tests can find with this number of seeds."""
     plan = request.plan
     done = [trial for trial in plan.trials() if trials.ended(trial)]
     return f"{estimate(todo, done)}\n{reach(plan.seeds, max(1, len(plan.arms)))}"
@@ -90,7 +90,7 @@ def summarize(request: SweepRequest) -> None:
 
 
 def _check_data(base: Experiment) -> None:
-    """A sweep never goes on with other data by itself."""
+    """Raise DataNotFoundError: a sweep never replaces its data set by the digits on its own."""
     from alexnet_jax.data import sources
 
     try:
@@ -105,7 +105,7 @@ def _check_data(base: Experiment) -> None:
 
 
 def _write_plan(request: SweepRequest) -> None:
-    """Write sweep.json, joined with what was planned in the folder before: a plan grows and never shrinks."""
+    """Write sweep.json, merged with the earlier plan of the folder: a plan grows and never shrinks."""
     workdir = Workdir(request.plan.folder)
     if workdir.record() is not None:
         raise UsageError(f"{workdir.path} holds the run of an experiment. Choose another --workdir for the sweep.")
@@ -128,21 +128,21 @@ def _write_plan(request: SweepRequest) -> None:
 
 
 def _fixed(plan: Plan) -> dict[str, Any]:
-    """What may not change once a sweep has begun."""
+    """Return what may not change once a sweep has begun."""
     sweep = plan.sweep
     fixed = {"sweep": sweep.name, "question": sweep.question, "margin": sweep.margin, "milestone": sweep.milestone}
     return fixed | {"base": to_json(plan.base)}
 
 
 def _merged(plan: Plan, before: dict[str, Any]) -> Plan:
-    """A command's plan with what sweep.json held `before`, if anything. Raises UsageError when they contradict each other."""
+    """Merge a plan with the content of sweep.json, {} if there is none. Raises UsageError when they contradict each other."""
     if not before:
         return plan
     if not {"base", "arms", "seeds", "command"} <= set(before):
-        raise RunError(f"{plan.folder / PLAN} is damaged. Delete it to plan anew; the trials are kept.")
+        raise RunError(f"{plan.folder / PLAN} is damaged. Delete it to plan again; the trials are kept.")
     old, new = _comparable(before), _comparable(_fixed(plan))
     differing = [
-        f"  {name}: {old.get(name)} there, {value} asked for" for name, value in new.items() if old.get(name) != value
+        f"  {name}: {old.get(name)} there, {value} requested" for name, value in new.items() if old.get(name) != value
     ]
     if differing:
         raise UsageError(
@@ -171,7 +171,7 @@ def _comparable(fixed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _report(request: SweepRequest) -> Path:
-    """Of all that was ever planned in the folder, by whichever process."""
+    """Write the report of everything that was planned in the folder, by any process; return its path."""
     saved = Workdir(request.plan.folder).read(PLAN) or {}
     plan = _merged(request.plan, saved)
     every = list(plan.trials())
@@ -187,7 +187,7 @@ def _report(request: SweepRequest) -> Path:
         arms=tuple(_facts(plan, arm) for arm in plan.rows),
         margin=plan.sweep.margin,
         milestone=plan.sweep.milestone,
-        base=_base_in_words(plan, request.shipped),
+        base=_describe_base(plan, request.shipped),
         data_title=title,
         seeds=tuple(plan.seeds_of(BASE)),
         epochs=plan.base.train.epochs,
@@ -200,16 +200,16 @@ def _report(request: SweepRequest) -> Path:
         return write_report(plan.folder, study)
 
 
-def _base_in_words(plan: Plan, shipped: Experiment) -> str:
-    """The experiment and what was changed in it."""
+def _describe_base(plan: Plan, shipped: Experiment) -> str:
+    """Return the base's experiment and the options in which it differs from its file, in words."""
     usual = flatten(shipped)
     changed = {k: v for k, v in flatten(plan.base).items() if v != usual[k] and k not in MAY_DIFFER}
-    listed = ", ".join(f"`{name}={value}` (there {usual[name]})" for name, value in changed.items())
-    return f"the experiment `{shipped.name}`" + (f" with {listed}" if listed else " as its file has it")
+    listed = ", ".join(f"`{name}={value}` (instead of {usual[name]})" for name, value in changed.items())
+    return f"the experiment `{shipped.name}`" + (f" with {listed}" if listed else " as its file defines it")
 
 
 def _one_data_set(records: list[RunRecord]) -> str | None:
-    """The title of the data that all trials were trained on. Raises RunError when they were not trained on the same."""
+    """Return the title of the data set of all trials. Raises RunError when they were trained on different data sets."""
     found = {record.data.fingerprint: record.data.title for record in records}
     if len(found) > 1:
         titles = ", ".join(f"{title} ({fingerprint})" for fingerprint, title in found.items())

@@ -15,13 +15,13 @@ PICTURES = {
     "dots": "Test error of every seed",
     "curves": "Validation error against epoch",
 }
-"""Names under figures/ and what they show, in the order of the report."""
+"""{name under figures/: what it shows}, in the order of the report."""
 
 Span = tuple[float, float] | None
 
 
 def sections(study: Study, cells: dict[str, list[Cell]], found: list[Comparison]) -> Iterable[str]:
-    """Markdown, section by section; a part that has nothing to say is empty."""
+    """Yield the report in Markdown, section by section; a section without content is empty."""
     yield f"# {study.name}\n\n{study.question}"
     yield f"## Fixed before the first trial\n\n{_plan(study)}"
     yield markdown_table(("arm", "changes", "reason", "published"), [_plan_row(study.facts(name)) for name in cells])
@@ -40,7 +40,7 @@ def sections(study: Study, cells: dict[str, list[Cell]], found: list[Comparison]
     yield _control(study, by_name)
     yield "\n\n".join(f"![{caption}](figures/{name}.png)" for name, caption in PICTURES.items())
     yield f"## How to read it\n\n{_reading(study)}"
-    yield f"## Made with\n\n{_made_with(study)}\n\nMake it again with\n\n```\n{study.command}\n```"
+    yield f"## Environment\n\n{_made_with(study)}\n\nRepeat it with\n\n```\n{study.command}\n```"
 
 
 def _plan(study: Study) -> str:
@@ -57,7 +57,7 @@ def _plan(study: Study) -> str:
             f"- Better or worse: two-sided sign-flip test ({how}), p < {ALPHA} after Holm's correction over {family} "
             f"arm{'s' * (family != 1)}.{control}",
             f"- Equivalent: neither, and two one-sided t tests at ±{study.margin:g} points give p < {ALPHA}. "
-            "Anything else is undecided. This one is not corrected for the number of arms.",
+            "Anything else is undecided. The equivalence test is not corrected for the number of arms.",
             f"- {reach(count, max(family, 1))}",
             *_grown(study),
         ]
@@ -65,10 +65,10 @@ def _plan(study: Study) -> str:
 
 
 def _grown(study: Study) -> list[str]:
-    """What was added once trials had finished: looking at results and then adding seeds makes the p-values too small."""
+    """Report later enlargements: adding seeds after looking at results makes the p-values too small."""
     return [
         f"- Enlarged on {step['time']}, with {step['finished']} trials finished, to {step['seeds']} seeds and the arms "
-        f"{', '.join(step['arms'])}. Whoever had seen results by then should read p as too small."
+        f"{', '.join(step['arms'])}. If results had been looked at by then, p is too small."
         for step in study.history[1:]
     ]
 
@@ -83,9 +83,9 @@ def _counts(cells: list[Cell]) -> str:
     head = (
         f"{len(cells)} planned: {count['finished']} finished, {count['diverged']} diverged, {count['failed']} failed, "
     )
-    lines = [f"{head}{count['planned']} still to do."]
+    lines = [f"{head}{count['planned']} to do."]
     if count["planned"]:
-        lines.append("**Unfinished: every number below can still change, and a look at it is no test.**")
+        lines.append("**Unfinished: every number below can still change, and no verdict is final.**")
     lost = [cell for cell in cells if cell.status in ("diverged", "failed")]
     lines.append("\n".join(f"- {c.arm}, seed {c.seed}: {c.status}: {_line(c.message) or 'no message'}" for c in lost))
     return "\n\n".join(line for line in lines if line)
@@ -106,13 +106,13 @@ def _verdict(one: Comparison) -> str:
 
 
 def words(one: Comparison, arm: ArmFacts, cells: Sequence[Cell], family: int) -> str:
-    """The verdict on an arm in a sentence or two.
+    """Return the verdict on an arm in a sentence or two.
 
-    Says also what was published, how many of its trials (`cells`) diverged and, where it is undecided, what so many pairs
-    could have found, tested together with the rest of `family` arms.
+    It includes the published difference, the number of its trials (`cells`) that diverged and, for an undecided arm, the
+    difference that its pairs can detect when it is tested together with `family` arms in all.
     """
     if one.difference is None:
-        return f"{one.arm}: undecided: no seed was finished both here and in the base."
+        return f"{one.arm}: undecided: no seed finished both in this arm and in the base."
     parts = [f"{one.verdict}: {one.difference:+.2f} points {_span(one.interval)}".strip()]
     if one.verdict in ("better", "worse"):
         parts = [f"{one.verdict} by {abs(one.difference):.2f} points {_span(_turned(one))}".strip()]
@@ -122,18 +122,18 @@ def words(one: Comparison, arm: ArmFacts, cells: Sequence[Cell], family: int) ->
         unless = f" over {family} arms, unless arms with more pairs do first" if alone else ""
         parts.append(f"{some} cannot reach p < {ALPHA}{unless}")
     elif one.verdict == "undecided":
-        found = f"a difference of about {_number(one.detectable)} points"
-        parts.append(f"{found} could have been found by a t test (power {100 * POWER:g} %)")
+        detectable = f"{_number(one.detectable)} points"
+        parts.append(f"the smallest difference that a t test detects is about {detectable} (power {100 * POWER:g} %)")
     if arm.effect is not None:
         side = " worse" if arm.effect > 0 else " better" if arm.effect < 0 else ""
         parts.append(f"published {abs(arm.effect):g}{side}")
     diverged = sum(cell.status == "diverged" for cell in cells)
-    lost = f" {diverged} of {len(cells)} trials diverged and are left out, which flatters the arm." if diverged else ""
+    lost = f" {diverged} of {len(cells)} trials diverged and are excluded, which favours the arm." if diverged else ""
     return f"{one.arm}: {'; '.join(parts)}.{lost}"
 
 
 def _turned(one: Comparison) -> Span:
-    """The interval of how much worse a worse arm is, or how much better a better one."""
+    """Return the interval of how much worse, or how much better, an arm is."""
     if one.interval is None or one.verdict == "worse":
         return one.interval
     return -one.interval[1], -one.interval[0]
@@ -160,7 +160,7 @@ def _cost_row(study: Study, name: str, cells: dict[str, list[Cell]], one: Compar
 
 def _control(study: Study, by_name: dict[str, Comparison]) -> str:
     if study.control is None:
-        return "There is no A/A control, so nothing here shows how often these tests find a difference where none is."
+        return "This sweep has no A/A control, so it does not show how often these tests find a difference where there is none."
     one = by_name[study.control]
     if one.p is None:
         return f"The A/A control `{study.control}` has too few finished trials for a verdict."
@@ -169,32 +169,33 @@ def _control(study: Study, by_name: dict[str, Comparison]) -> str:
     )
     found += f"{_span(one.interval)}, p = {one.p:.3g}."
     if one.verdict == "undecided" and smallest_p(len(one.seeds), 1) >= ALPHA:
-        return f"{found} That says nothing: {len(one.seeds)} pairs of seeds could not have found a difference."
+        return f"{found} This is uninformative: {len(one.seeds)} pairs of seeds cannot detect a difference."
     if one.verdict in ("equivalent", "undecided"):
-        return f"{found} As it should be, nothing was found where nothing is."
+        return f"{found} As expected, no difference was found where there is none."
     return (
-        f"{found} **Distrust the verdicts above: the test found a difference where none is.** By chance one control in "
-        "twenty does; repeat it with fresh seeds to tell."
+        f"{found} **Distrust the verdicts above: the test found a difference where there is none.** By chance this happens to "
+        "one control in twenty; repeat it with new seeds to find out."
     )
 
 
 def _reading(study: Study) -> str:
     text = (
-        "Errors are those of the final epoch on test images, which nothing was chosen by: choices between epochs or "
-        "settings were made on validation images. Equal seeds mean equal streams of initial weights and equal order of "
-        "examples in every epoch, so a pair shares much of its luck; the correlation column shows how much. The interval "
-        "beside the difference says what other seeds may give, the one over test images what other images may give to "
-        "the same trained networks; neither contains the other. Two one-sided tests ask whether the 90 % interval lies within "
-        "the margin, so an arm can be equivalent although its 95 % interval reaches a little beyond. Undecided is not equal: "
-        "the detectable difference says "
-        f"what a paired t test of these seeds finds with power {100 * POWER:g} % at level {ALPHA}, before any correction. "
-        "Diverged and failed trials have no test error; they are listed, counted in (n of planned), and no difference "
-        "contains them. Training time is that of the steps at their median speed: without compilation, evaluations and saves. "
-        "Published differences come from other data, networks or schedules unless their source says so."
+        "Errors are those of the final epoch on the test images, which no choice depends on: epochs and settings were chosen on "
+        "validation images. Trials with equal seeds have equal streams of initial weights and the same order of examples in "
+        "every epoch; the correlation column shows how much of their variation they share. The interval of the difference "
+        "describes its variation over seeds, the one over test images its variation over images for the same trained "
+        "networks; neither contains the other. Two one-sided tests decide whether the 90 % interval lies within the margin, so "
+        "an arm can be equivalent although its 95 % interval leaves the margin slightly. Undecided does not mean equal: the "
+        "detectable difference is the one "
+        f"that a paired t test of these seeds detects with power {100 * POWER:g} % at level {ALPHA}, before any correction. "
+        "Diverged and failed trials have no test error; they are listed, counted in (n of planned), and excluded from all "
+        "differences. Training time is that of the steps at their median speed, without compilation, evaluations and "
+        "checkpoints. Published differences come from other data, networks or schedules unless their source states otherwise."
     )
     if study.control is not None:
         text += (
-            " The control's seeds are others than the base's: it is paired by position, and no correlation is expected."
+            " The seeds of the control differ from those of the base: pairs are formed by position, and no correlation is "
+            "expected."
         )
     return text
 
@@ -216,7 +217,7 @@ def _made_with(study: Study) -> str:
 
 
 def _all(values: Iterable[str | None]) -> str:
-    """Every different value, for trials may have run on several machines and versions."""
+    """Join the distinct values: trials may have run on several machines and versions."""
     return " and ".join(dict.fromkeys(value for value in values if value)) or "not known"
 
 

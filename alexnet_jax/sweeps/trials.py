@@ -1,7 +1,7 @@
-"""One trial of a sweep: trained, resumed or skipped; what became of it is read from its folder and the file beside it.
+"""One trial of a sweep: trained, resumed or skipped. Its state is read from its run folder and a note next to it.
 
-A run that finished has its result.json. Anything else that ends a trial stands in `seedN.json` beside the run's folder:
-diverged, failed, or that the process died in it time and again.
+A finished run has a result.json. The note, `seedN.json`, records every other end: the trial diverged, it failed, or its
+process died repeatedly.
 """
 
 import json
@@ -24,16 +24,16 @@ from alexnet_jax.sweeps.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial
 
 DEATHS = 3
-"""So many processes may die in a trial without a new checkpoint (killed for memory, say); then it counts as failed."""
+"""Number of processes that may die in a trial without a new checkpoint, for example for lack of memory, until it has failed."""
 
 
 def ended(trial: Trial) -> bool:
-    """Whether nothing is left to do: finished, diverged or failed."""
+    """Return whether a trial finished, diverged or failed."""
     return state(trial)[0] != "planned"
 
 
 def state(trial: Trial) -> tuple[Status, str]:
-    """(status, why it diverged or failed), told from the names of its files and its note: what a run wrote is not read."""
+    """Return (status, why it diverged or failed) from the names of its files and its note, without reading the run."""
     if trial.problem:
         return "failed", trial.problem
     if (trial.folder / RESULT).exists():
@@ -43,14 +43,14 @@ def state(trial: Trial) -> tuple[Status, str]:
 
 
 def forget(trial: Trial) -> None:
-    """Drop the note of a trial: a failure may be tried again, an orderly end is no death."""
+    """Delete the note of a trial, so that a failure is tried again and an orderly end does not count as a death."""
     _note_path(trial).unlink(missing_ok=True)
 
 
 def run(trial: Trial, shipped: Experiment) -> None:
-    """Train, going on from the trial's latest checkpoint; a failure is written down and not raised.
+    """Train a trial, from its latest checkpoint if it has one. A failure is noted, not raised.
 
-    `shipped` is the experiment as its file has it. Raises Interrupted after a signal, Busy when another process is at it.
+    `shipped` is the experiment as its file defines it. Raises Interrupted after a signal, Busy when another process trains it.
     """
     from alexnet_jax import training  # imports jax
 
@@ -62,21 +62,21 @@ def run(trial: Trial, shipped: Experiment) -> None:
             training.train(Request(trial.experiment, shipped, trial.folder))
     except Busy:
         raise
-    except (Interrupted, BrokenPipeError):  # saved, or whoever read our output went away: that is no death
+    except (Interrupted, BrokenPipeError):  # the run was saved, or the reader of its output ended: not a death
         forget(trial)
         raise
     except Diverged as problem:
         _write(trial, status="diverged", message=str(problem))
     except (UsageError, RunError) as problem:
         _write(trial, status="failed", message=str(problem))
-    except Exception as problem:  # noqa: BLE001 - whatever it was (memory, a defect), the other trials go on
+    except Exception as problem:  # noqa: BLE001 - memory, a defect: the other trials continue
         _write(trial, status="failed", message=f"{type(problem).__name__}: {problem}", trace=traceback.format_exc())
     else:
         forget(trial)
 
 
 def _may_start(trial: Trial) -> bool:
-    """Count the attempt, unless the ones before it died too often at the same step."""
+    """Count an attempt and return True, unless too many earlier attempts died at the same step."""
     step, before = _latest_step(trial), _note(trial)
     attempts = 1 + (before.get("attempts", 0) if before.get("step") == step else 0)
     if attempts > DEATHS:
@@ -93,7 +93,7 @@ def _latest_step(trial: Trial) -> int:
 
 
 def failed(trial: Trial, message: str) -> None:
-    """Note that the trial failed elsewhere."""
+    """Note that a trial failed in another process."""
     _write(trial, status="failed", message=message)
 
 
@@ -116,13 +116,13 @@ def _write(trial: Trial, **values: Any) -> None:
     try:
         files.write_json(path, values)
     except OSError as problem:
-        raise RunError(f"Cannot write {path} ({problem}). Is the disk full? The same command goes on.") from problem
+        raise RunError(f"Cannot write {path} ({problem}). Is the disk full? The same command resumes the sweep.") from problem
 
 
 def cell(trial: Trial, milestone: float | None) -> Cell:
-    """What is known of a trial, with all that it measured when it is finished."""
+    """Return the state of a trial, with its measurements if it finished."""
     status, message = state(trial)
-    shown = "/".join(trial.folder.parts[-3:])  # under the folder that the sweep's own is in, wherever both are moved
+    shown = "/".join(trial.folder.parts[-3:])  # relative to the parent of the sweep's folder, so that both can be moved
     if status != "finished":
         return Cell(trial.arm, trial.seed, status, message, "" if trial.problem else shown)
     try:
@@ -153,12 +153,12 @@ def _finished_cell(trial: Trial, shown: str, milestone: float | None) -> Cell:
 
 
 def _step_seconds(lines: list[Line], steps: int, batch: int) -> float | None:
-    """None: never measured."""
+    """Return the seconds of all steps at their median speed; None if no speed was measured."""
     speeds = [speed for line in lines if (speed := line.get("images_per_second"))]
     return steps * batch / statistics.median(speeds) if speeds else None
 
 
 def epochs_to(lines: list[Line], error: float) -> float | None:
-    """The epoch at which the training error, averaged between two lines, was first at most this; None: never."""
+    """Return the first epoch whose training error, averaged between two lines, was at most `error`; None if none was."""
     means = ((line["epoch"], line["mean_error"]) for line in lines if line["kind"] == "train")
     return next((epoch for epoch, mean in means if mean is not None and mean <= error), None)

@@ -83,7 +83,7 @@ def test_a_misspelt_arm_is_its_own_problem_only():
         Arm("quarter", {"network.width": 0.25}, "narrow"),
     )
     problems = {t.arm: t.problem for t in plan(dataclasses.replace(EXAMPLE, arms=arms)).trials()}
-    assert "network.pool, which is no option" in problems["misspelt"] and not problems["quarter"]
+    assert "network.pool, which is not an option" in problems["misspelt"] and not problems["quarter"]
 
 
 def test_an_arm_that_is_another_one_does_not_count_twice():
@@ -133,11 +133,11 @@ def test_what_leaves_the_mathematics_alone_leaves_the_folder():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network.pool": "none"}, "network.pool, which is no option"),
-        ({"pooling": "non_overlapping"}, "pooling, which is no option"),
+        ({"network.pool": "none"}, "network.pool, which is not an option"),
+        ({"pooling": "non_overlapping"}, "pooling, which is not an option"),
         ({"network.pooling": "none"}, "expected one of overlapping, non_overlapping"),
         ({"network.columns": 3}, "expected one of 1, 2"),
-        ({"network": 3}, "network, which is no option"),
+        ({"network": 3}, "network, which is not an option"),
     ],
 )
 def test_an_arm_with_an_option_or_a_value_that_there_is_not(changes, message):
@@ -155,5 +155,5 @@ def test_arms_are_chosen_by_name_in_the_sweeps_order():
     assert choose(EXAMPLE, "") == EXAMPLE.arms
     assert [arm.name for arm in choose(EXAMPLE, "impossible, narrow")] == ["narrow", "impossible"]
     assert [arm.name for arm in choose(EXAMPLE, "base,narrow")] == ["narrow"]
-    with pytest.raises(UsageError, match="no arm 'wide'. There are: narrow, impossible"):
+    with pytest.raises(UsageError, match="no arm 'wide'. Expected narrow, impossible"):
         choose(EXAMPLE, "narrow,wide")

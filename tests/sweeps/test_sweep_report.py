@@ -149,8 +149,8 @@ def table(text, head):
         "- The smallest difference that matters: 0.5 points.",
         "- With 6 seeds this test cannot reach p < 0.05 (its smallest p, after Holm's correction over 2 arms, is 0.0625); 7 can.",
         "| no_lrn | `network.lrn=False` | section 3.3 \\| LRN | 1.4 worse (section 3.3) |",
-        "24 planned: 20 finished, 1 diverged, 1 failed, 2 still to do.",
-        "**Unfinished: every number below can still change, and a look at it is no test.**",
+        "24 planned: 20 finished, 1 diverged, 1 failed, 2 to do.",
+        "**Unfinished: every number below can still change, and no verdict is final.**",
         "- he, seed 2: diverged: loss is nan at step 200",
         "- he, seed 3: failed: out of | memory",
         "- Versions: python 3.11.9, jax 0.10.2, flax not known",
@@ -175,7 +175,7 @@ def test_sections_stand_in_their_order(text):
         "| parameters |",
         "The A/A control",
     ]
-    marks += [f"figures/{name}.png" for name in PICTURES] + ["## How to read it", "## Made with", "--sweep=ablations"]
+    marks += [f"figures/{name}.png" for name in PICTURES] + ["## How to read it", "## Environment", "--sweep=ablations"]
     places = [text.index(mark) for mark in marks]
     assert places == sorted(places)
 
@@ -247,32 +247,32 @@ def test_verdicts_in_words():
     assert said("worse", 1.2, (0.4, 2.0), 1.4) == "x: worse by 1.20 points [0.40, 2.00]; published 1.4 worse."
     assert said("better", -1.2, (-2.0, -0.4), -0.3) == "x: better by 1.20 points [0.40, 2.00]; published 0.3 better."
     assert said("equivalent", 0.1, (0.0, 0.2), 0.0) == "x: equivalent: +0.10 points [0.00, 0.20]; published 0."
-    power = "a difference of about 0.90 points could have been found by a t test (power 80 %)"
+    power = "the smallest difference that a t test detects is about 0.90 points (power 80 %)"
     assert said("undecided", -0.1, (-0.9, 0.7)) == f"x: undecided: -0.10 points [-0.90, 0.70]; {power}."
     assert "; 5 pairs of seeds cannot reach p < 0.05." in said("undecided", 1.0, (0.9, 1.1), pairs=5)
     assert "cannot reach p < 0.05 over 9 arms, unless arms" in said("undecided", 1.0, (0.9, 1.1), family=9)
     assert said("undecided", 0.1, pairs=1) == "x: undecided: +0.10 points; one pair of seeds cannot reach p < 0.05."
-    assert said("undecided", None, pairs=0) == "x: undecided: no seed was finished both here and in the base."
+    assert said("undecided", None, pairs=0) == "x: undecided: no seed finished both in this arm and in the base."
     lost = [Cell("x", 0, "diverged"), Cell("x", 1, "failed"), Cell("x", 2, "finished", top1_error=0.1)]
     assert said("worse", 1.2, (0.4, 2.0), cells=lost).endswith(
-        " 1 of 3 trials diverged and are left out, which flatters the arm."
+        " 1 of 3 trials diverged and are excluded, which favours the arm."
     )
 
 
 def test_control_that_differs_is_a_warning(tmp_path, text, no_pictures):
-    assert "Distrust" not in text and "As it should be" in text
+    assert "Distrust" not in text and "As expected" in text
     cells = [dataclasses.replace(c, top1_error=c.top1_error + 0.05) if c.arm == "again" else c for c in STUDY.cells]
     worse = changed(tmp_path, cells=cells)
     assert "is worse: +5" in worse and "**Distrust the verdicts above" in worse and "one control in twenty" in worse
-    assert "There is no A/A control" in changed(tmp_path, control=None, cells=[c for c in cells if c.arm != "again"])
+    assert "This sweep has no A/A control" in changed(tmp_path, control=None, cells=[c for c in cells if c.arm != "again"])
 
 
 def test_nothing_known_yet(tmp_path):
     """With pictures: no trial made, no environment, no milestone, no facts."""
     planned = [Cell(arm, seed, "planned") for arm in ("paper", "no_lrn") for seed in SEEDS]
     text = changed(tmp_path, cells=planned, environments=[], milestone=None, arms=ARMS[1:2], control=None)
-    assert "12 planned: 0 finished, 0 diverged, 0 failed, 12 still to do." in text
-    assert "- no_lrn: undecided: no seed was finished both here and in the base." in text
+    assert "12 planned: 0 finished, 0 diverged, 0 failed, 12 to do." in text
+    assert "- no_lrn: undecided: no seed finished both in this arm and in the base." in text
     assert "epochs to" not in text and "None" not in text and "nan" not in text.replace("diverged: loss is nan", "")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(f"{name}.png" for name in PICTURES)
 

@@ -76,7 +76,7 @@ def test_failures_are_recorded_and_the_others_finish(swept):
     assert found == finished | {("impossible", "failed"), ("diverging", "diverged")}
     assert len(cells(swept)) == 2 * 5
     report = (swept / "update_rule_sweep" / "report.md").read_text()
-    assert "10 planned: 6 finished, 2 diverged, 2 failed, 0 still to do" in report
+    assert "10 planned: 6 finished, 2 diverged, 2 failed, 0 to do" in report
     assert "network.columns=2: expected 1 for lenet5" in report and "The loss of step" in report
     for picture in ("forest", "dots", "curves"):
         assert (swept / "update_rule_sweep" / "figures" / f"{picture}.png").stat().st_size > 5000
