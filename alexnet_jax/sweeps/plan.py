@@ -64,7 +64,7 @@ class SweepOptions:
 
     seeds: int | None = None
     """Number of seeds of each arm and of the control; trials with equal seeds are compared. Default: the smallest number with
-    which the test can reach p < 0.05 for this number of arms, at least six."""
+    which the test can reach p < 0.05 for this number of arms."""
     arms: str = ""
     """Names of arms, separated by commas; empty: all arms. The base and the control always run."""
     epochs: float | None = None
