@@ -52,7 +52,7 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
     except Interrupted as stop:
         # Repeated with --overwrite, the command would delete what was just saved.
         command = shlex.join(["python", "launch.py", *(word for word in arguments if word != "--overwrite")])
-        return Outcome(stop.exit_status, f"\n{stop} This command goes on from there: {command}", Cause.SAVED)
+        return Outcome(stop.exit_status, f"\n{stop} This command continues from there: {command}", Cause.SAVED)
     except KeyboardInterrupt:
         return Outcome(130, f"\n{INTERRUPTED}", Cause.INTERRUPTED)
     except BrokenPipeError:  # the reader of the output ended, as in `launch.py --list | head -1`
