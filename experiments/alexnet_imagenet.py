@@ -1,13 +1,13 @@
-"""The paper's network on ImageNet, trained as the paper says: 60,965,224 parameters in two columns, 90 epochs.
+"""The paper's network on ImageNet, trained as in the paper: 60,965,224 parameters in two columns, 90 epochs.
 
 python launch.py --exp=alexnet_imagenet --mode=prepare     # once: 256x256 JPEGs, then
 python launch.py --exp=alexnet_imagenet
 
 Published, for ten views: top-1 / top-5 error 40.7 % / 18.2 % on the 50,000 validation images, which are the test set here.
-Not yet trained to its end with this program. Cost: 5.5e15 operations an epoch, 5.0e17 in all.
+Not yet trained to the end with this program. Cost: 5.5e15 operations an epoch, 5.0e17 in all.
 
-Crops of 224 and mirrors, noise on the colours (the original program's reading), per-pixel mean on the scale of 0..255, initial
-weights of N(0, 0.01), a tenth of the rate when the error on 10,000 held-out training images has not fallen for five epochs.
+Crops of 224 and mirrors, colour noise (as the original program reads it), per-pixel mean on the scale 0..255, initial weights
+N(0, 0.01). The rate is divided by ten when the error on 10,000 held-out training images has not fallen for five epochs.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

@@ -3,8 +3,8 @@
 python launch.py --exp=alexnet_imagenet_debug
 
 For a handful of ImageNet's images in tensorflow-datasets' layout, or a folder of classes (--data.name=folder --data.dir=FOLDER).
-It learns nothing from so few images of a thousand classes, and its error stays near 100 %; it shows that reading, crops,
-colour noise, plateau rule, ten views and reports work.
+A few images of a thousand classes teach nothing, so the error stays near 100 %; the run shows that reading, crops, colour noise,
+the plateau rule, ten views and reports work.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

@@ -3,7 +3,7 @@
 python launch.py --exp=cuda_convnet_11pct
 
 The test averages nine views. 10,000 training images are held out in this part, as many as the author's batch 5;
-cuda_convnet_11pct_fold goes on from it with all 50,000. For a GPU: it has not been trained to its end yet.
+cuda_convnet_11pct_fold continues with all 50,000. For a GPU: it has not been trained to the end yet.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

@@ -1,9 +1,9 @@
-"""The original author's 11 % CIFAR-10 network, second part: the held-out images folded in, 170 epochs more.
+"""The original author's 11 % CIFAR-10 network, second part: 170 more epochs with the held-out images folded in.
 
 python launch.py --exp=cuda_convnet_11pct_fold --restore=runs/cuda_convnet_11pct
 
-150 epochs at the old rate, 10 at a tenth of it, 10 at a hundredth. Velocities start from zero. The held-out images are now
-trained on, so the validation error is no estimate any more. For a GPU: it has not been trained to its end yet.
+150 epochs at the old rate, 10 at a tenth of it, 10 at a hundredth. Velocities start from zero. The held-out images are part of
+the training split, so the validation error is no longer an estimate. For a GPU: it has not been trained to the end yet.
 """
 
 import dataclasses

@@ -4,15 +4,15 @@ python launch.py --exp=init_sweep
 
 48 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 22 hours.
 
-N(0, 0.01) was made for the paper's width: in narrow networks it shrinks the activations from layer to layer, and a network that
-never begins to learn is one possible answer.
+N(0, 0.01) suits the paper's width. In narrow networks it shrinks the activations from layer to layer, and some networks may never
+begin to learn.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
 
 SWEEP = Sweep(
     name="init_sweep",
-    question="What do the paper's initial weights and its biases of one do, beside He's weights and biases of zero?",
+    question="What do the paper's initial weights and its biases of one do, compared with He's weights and biases of zero?",
     arms=(
         Arm(
             "paper", {"network.init": "paper"}, "weights N(0, 0.01), biases of conv2, conv4, conv5, fc6 and fc7 at one"

@@ -1,5 +1,6 @@
 """Settings that jax must have before it first uses a device, and the cache of compiled programs."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -23,7 +24,8 @@ def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = Non
     wanted = devices_per_process(experiment.mesh, (process and process.count) or 1)
     created = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
     if wanted > max(1, created):  # without effect on accelerators
-        jax.config.update("jax_num_cpu_devices", wanted)
+        with contextlib.suppress(RuntimeError):  # jax has started, as in a notebook; make_mesh reports devices that are missing
+            jax.config.update("jax_num_cpu_devices", wanted)
     if experiment.train.compile_cache:
         enable_compile_cache()
     if has_accelerator():  # exchanges between the columns overlap with computation that does not need them
