@@ -3,7 +3,7 @@
 python launch.py --exp=alexnet_cifar_full
 
 35.9 million parameters, nine times the work of alexnet_cifar per image. Options as there, but for the paper's batches of 128
-and more epochs, since a wide network on an accelerator can afford them. It has not been trained to its end yet.
+and more epochs, since a wide network on an accelerator can afford them. It has not been trained to the end yet.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Sweep: none of the augmentations, each alone, and colour noise besides (section 4.1 of the paper).
+"""Sweep: no augmentation, each augmentation alone, and additional colour noise (section 4.1 of the paper).
 
 python launch.py --exp=augmentation_sweep
 

@@ -3,7 +3,7 @@
 python launch.py --exp=cuda_convnet_18pct
 
 120 epochs, 10 at a tenth of the weights' rate, 10 at a hundredth, on all 50,000 training images. About an hour and a half on
-two cores at the speed of cuda_convnet_26pct; it has not been trained to its end here.
+two cores at the speed of cuda_convnet_26pct; it has not been trained to the end here.
 """
 
 import dataclasses

@@ -4,8 +4,8 @@ python launch.py --exp=lrn_sweep
 
 56 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 26 hours. RESULTS.md has what smaller ones gave.
 
-Images scaled to a deviation of one leave LRN's sum small beside k = 2: there it is nearly a constant factor. The arm pixel_scale
-is the same layer at the scale of activations it was made for, that of images of 0..255.
+Images scaled to a deviation of one make LRN's sum small compared with k = 2, so that LRN is nearly a constant factor. The arm
+pixel_scale is the same layer at the scale of activations that it was designed for, that of images of 0..255.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep
