@@ -36,6 +36,9 @@ def run(name: str, request: Request | SweepRequest) -> None:
 def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Outcome:
     """Run a command line and return how it ended. `process`: which of several processes of a run this one is."""
     try:
+        if "--list" in arguments:
+            print("\n".join(f"{name:24s} {line}" for name, line in experiments.names().items()), flush=True)
+            return Outcome(0)
         mode, request = read(arguments)
         if isinstance(request, Request):
             if process is None and request.processes > 1:
@@ -62,9 +65,6 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
 
 def report(arguments: list[str]) -> Outcome:
     """Run a command line, print how it ended, and return that."""
-    if "--list" in arguments:
-        print("\n".join(f"{name:24s} {line}" for name, line in experiments.names().items()))
-        return Outcome(0)
     ended = outcome(arguments)
     if ended.message:
         print(ended.message, file=sys.stderr)
