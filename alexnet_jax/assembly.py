@@ -8,10 +8,9 @@ import jax
 
 from alexnet_jax import optim
 from alexnet_jax.columns import Columns, mesh_shape
-from alexnet_jax.data import order, pipeline, sources, statistics
-from alexnet_jax.data.classes import class_count
+from alexnet_jax.data import order, pipeline, registry, statistics
+from alexnet_jax.data.dataset import DataSet, Split
 from alexnet_jax.data.pipeline import Feed
-from alexnet_jax.data.split import DataSet, Split, Stream
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
@@ -38,12 +37,12 @@ class Setup:
     placement: Placement
     stats: Statistics
     data_set: DataSet
-    training: Split | Stream
+    training: Split
     """The training split without the images held out for validation."""
-    validation: Split | Stream
+    validation: Split
 
     @property
-    def splits(self) -> dict[str, Split | Stream]:
+    def splits(self) -> dict[str, Split]:
         """{train, validation, test}, by the names of --split."""
         return {"train": self.training, "validation": self.validation, "test": self.data_set.test}
 
@@ -63,7 +62,7 @@ class Setup:
 
 def build_table(experiment: Experiment) -> Table:
     """Return the table of layers of an experiment. Raises UsageError when its options do not fit together."""
-    return networks.build(experiment.network, class_count(experiment.data))
+    return networks.build(experiment.network, registry.class_count(experiment.data))
 
 
 def make_placement(experiment: Experiment) -> Placement:
@@ -96,7 +95,7 @@ def assemble_training(
       UsageError: The network does not fit the mesh or the images, or the batch does not fit the mesh or the training split.
     """
     options = experiment.data
-    training, validation = pipeline.hold_out(data_set, options.validation, fold_in=options.fold_in)
+    training, validation = order.hold_out(data_set, options.validation, fold_in=options.fold_in)
     placement = make_placement(experiment)
     distributed.check_mesh(placement.mesh)
     _check_batch(experiment, placement)
@@ -119,7 +118,7 @@ def assemble(experiment: Experiment, data_set: DataSet, stats: Statistics | None
     """
     options = experiment.data
     held = min(options.validation, len(data_set.train) - 1)
-    training, validation = pipeline.hold_out(data_set, held, fold_in=options.fold_in)
+    training, validation = order.hold_out(data_set, held, fold_in=options.fold_in)
     placement = make_placement(experiment)
     distributed.check_mesh(placement.mesh)
     table = _fitting_table(experiment, data_set, placement)
@@ -192,7 +191,7 @@ def load_trained(request: Request) -> Trained:
     """Restore the checkpoint that a request names, the latest by default. Raises UsageError when it does not exist."""
     set_up_devices(request.experiment, request.process)
     checkpoint = find_step(request.restore or "latest", request.workdir)
-    data_set = distributed.leader_first(lambda: sources.load(request.experiment.data))
+    data_set = distributed.leader_first(lambda: registry.load(request.experiment.data))
     setup = distributed.leader_first(
         functools.partial(assemble, request.experiment, data_set, trained_with(checkpoint)),
     )

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,13 @@ import jax
 import numpy as np
 
 from alexnet_jax import assembly, columns
-from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data import pipeline, registry
 from alexnet_jax.data.cifar10 import SHAPE
-from alexnet_jax.data.split import DataSet, Split, Stream
+from alexnet_jax.data.dataset import DataSet, DiskSplit, MemorySplit, Split
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, describe, version_folder
+from alexnet_jax.data.tfds_sets import CIFAR10, data_folder, read_set, version_folder
 from alexnet_jax.errors import DataNotFoundError
-from alexnet_jax.experiment import CLASSES, IMAGES, Data
+from alexnet_jax.experiment import Data
 from alexnet_jax.formatting import estimated_duration, size
 from alexnet_jax.modes import Request
 from alexnet_jax.network.summary import summary
@@ -88,27 +89,28 @@ def _data(data: Data) -> tuple[str, DataSet]:
         folder = version_folder(CIFAR10, data_folder(CIFAR10, data.dir))
         found = "CIFAR-10 is not here; a start would download it (162 MiB)"
         if folder is not None:
-            found = f"CIFAR-10 {describe(CIFAR10, folder).version} in {folder}"
-        return found, _stand_in(data, [_noise(count) for count in IMAGES[data.name]])
+            found = f"CIFAR-10 {read_set(CIFAR10, folder).version} in {folder}"
+        return found, _stand_in(data, _noise)
     try:
-        data_set = sources.load(data)
+        data_set = registry.load(data)
         return data_set.title, data_set
     except DataNotFoundError as problem:
-        return str(problem).splitlines()[0], _stand_in(data, [_absent(count, data) for count in IMAGES[data.name]])
+        return str(problem).splitlines()[0], _stand_in(data, _absent)
 
 
-def _stand_in(data: Data, splits: list[Any]) -> DataSet:
-    return DataSet(data.name, data.name, tuple(map(str, range(CLASSES[data.name]))), *splits, fingerprint="")
+def _stand_in(data: Data, split: Callable[[int, Data], Split]) -> DataSet:
+    images, classes = registry.image_counts(data), tuple(map(str, range(registry.class_count(data))))
+    return DataSet(data.name, data.name, classes, split(images.train, data), split(images.test, data), fingerprint="")
 
 
-def _noise(count: int) -> Split:
+def _noise(count: int, _: Data) -> MemorySplit:
     random = np.random.default_rng(0)
-    return Split(random.integers(0, 256, (count, *SHAPE), np.uint8), random.integers(0, 10, count, np.int32))
+    return MemorySplit(random.integers(0, 256, (count, *SHAPE), np.uint8), random.integers(0, 10, count, np.int32))
 
 
-def _absent(count: int, data: Data) -> Stream:
+def _absent(count: int, data: Data) -> DiskSplit:
     records: Any = range(count)  # has the length of the missing records, and is never read
-    return Stream(records, data.side, CLASSES[data.name], np.arange(count), "")
+    return DiskSplit(records, data.side, registry.class_count(data), np.arange(count), "")
 
 
 def _statistics(image: tuple[int, ...]) -> Statistics:
@@ -135,7 +137,7 @@ class Measured:
     """Bytes of parameters and velocities, over all devices."""
 
 
-def _measure(trainer: Trainer, training: Split | Stream, found: bool) -> Measured:
+def _measure(trainer: Trainer, training: Split, found: bool) -> Measured:
     """Compile the training step and time a few steps on random images."""
     options, state = trainer.experiment.train, trainer.initial_state()
     examples, indices = _examples(trainer, training)
@@ -151,22 +153,22 @@ def _measure(trainer: Trainer, training: Split | Stream, found: bool) -> Measure
         jax.block_until_ready(result)
         seconds.append(time.perf_counter() - start)
     memory = needed.argument_size_in_bytes + needed.output_size_in_bytes + needed.temp_size_in_bytes
-    reading = _reading(trainer, training) if found and isinstance(training, Stream) else 0.0
+    reading = _reading(trainer, training) if found and isinstance(training, DiskSplit) else 0.0
     memory -= needed.alias_size_in_bytes
     return Measured(compilation, min(seconds[1:]), reading, memory, size)
 
 
-def _examples(trainer: Trainer, training: Split | Stream) -> tuple[pipeline.OnDevice, np.ndarray | None]:
+def _examples(trainer: Trainer, training: Split) -> tuple[pipeline.OnDevice, np.ndarray | None]:
     """Return (examples, indices) as `Feed.training` yields them."""
     batch = trainer.experiment.train.batch
-    if isinstance(training, Split):
+    if isinstance(training, MemorySplit):
         return pipeline.put(training, trainer.placement), np.arange(batch, dtype=np.int32)
     random, sharding = np.random.default_rng(0), trainer.placement.sharding(columns.BATCH_FIRST)
     images = random.integers(0, 256, (batch, *training.image), np.uint8)
     return pipeline.OnDevice(*(jax.device_put(x, sharding) for x in (images, np.zeros(batch, np.int32)))), None
 
 
-def _reading(trainer: Trainer, training: Stream) -> float:
+def _reading(trainer: Trainer, training: DiskSplit) -> float:
     options = trainer.experiment.train
     feed = pipeline.feed(training, trainer.placement, trainer.experiment.data.workers)
     with contextlib.closing(feed.training(0, STEPS, options.batch, options.seed)) as batches:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from alexnet_jax import columns
-from alexnet_jax.data.augment import View, normalize, view, views
+from alexnet_jax.data.augment import View, cut_view, list_views, normalize
 from alexnet_jax.data.pipeline import Feed, OnDevice
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import Diverged
@@ -57,7 +57,7 @@ class Evaluator:
         @jax.jit
         def see(parameters: Parameters, examples: OnDevice, indices: jax.Array | None, corner: View) -> jax.Array:
             images = jax.lax.with_sharding_constraint(examples.take(indices).images, batch_first)
-            seen = view(normalize(images, stats).astype(train.precision), corner, data)
+            seen = cut_view(normalize(images, stats).astype(train.precision), corner, data)
             return logits(table, placement, parameters, seen).T
 
         # Replicated, since every process of a run counts all images.
@@ -70,7 +70,7 @@ class Evaluator:
 
     def scores(self, parameters: Parameters, examples: OnDevice, indices: np.ndarray | None = None) -> jax.Array:
         """Return logits [classes, batch] whose softmax is the mean over the views, which one program computes in turn."""
-        corners = views(examples.images.shape[1], self._data)
+        corners = list_views(examples.images.shape[1], self._data)
         return self._average([self._see(parameters, examples, indices, corner) for corner in corners])
 
     def __call__(self, parameters: Parameters, split: Feed, stop: Callable[[], bool] = lambda: False) -> Scores:

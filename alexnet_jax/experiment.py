@@ -113,12 +113,6 @@ class Data:
     images."""
 
 
-CLASSES = {"cifar10": 10, "digits": 10, "imagenet2012": 1000}
-"""Number of classes of each data set for which it is known without reading the data."""
-
-IMAGES = {"cifar10": (50_000, 10_000), "digits": (1_437, 360), "imagenet2012": (1_281_167, 50_000)}
-"""Number of training images (with those held out for validation) and of test images of the same data sets."""
-
 DIGITS = Data(name="digits", validation=180, crop_padding=2, mirror=False, mean="pixel", scale="std")
 """Options of the data set that needs no download: 1,797 handwritten digits, never mirrored, shifted by at most two pixels."""
 

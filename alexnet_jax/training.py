@@ -24,8 +24,8 @@ import numpy as np
 
 from alexnet_jax import files
 from alexnet_jax.assembly import Setup, assemble_training, build_table, describe, load_trained, trained_with
-from alexnet_jax.data import sources, statistics
-from alexnet_jax.data.split import DataSet
+from alexnet_jax.data import registry, statistics
+from alexnet_jax.data.dataset import DataSet
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import DataNotFoundError, Interrupted, UsageError
 from alexnet_jax.evaluate import Scores, Stopped
@@ -130,7 +130,7 @@ def _load_data(request: Request) -> tuple[Request, DataSet]:
     """Load the data of a request. A plain first training whose data cannot be found becomes one on the digits."""
     experiment = request.experiment
     try:
-        return request, sources.load(experiment.data)
+        return request, registry.load(experiment.data)
     except DataNotFoundError as problem:
         named = experiment.data.dir is not None or "TFDS_DATA_DIR" in os.environ
         plain = experiment.data.fallback == "digits" and request.restore is None and not named
@@ -144,7 +144,7 @@ def _load_data(request: Request) -> tuple[Request, DataSet]:
     experiment = dataclasses.replace(experiment, name=name, data=DIGITS)
     request = dataclasses.replace(request, experiment=experiment, workdir=folder)
     check_request(request)
-    return request, sources.load(DIGITS)
+    return request, registry.load(DIGITS)
 
 
 def _known_statistics(request: Request, origin: str | None) -> Statistics | None:

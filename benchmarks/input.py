@@ -24,10 +24,11 @@ import simplejpeg
 import tyro
 from PIL import Image
 
-from alexnet_jax.data import loader, prepared, source
+from alexnet_jax.data import loader, picture_sets, prepared_sets
+from alexnet_jax.data.dataset import DiskSplit, PictureSet
 from alexnet_jax.data.images import decode, encode
 from alexnet_jax.data.prepare import prepare
-from alexnet_jax.data.split import Stream
+from alexnet_jax.data.records import Records
 from alexnet_jax.errors import DataNotFoundError
 from alexnet_jax.experiment import Data
 
@@ -53,8 +54,8 @@ def main(options: Options) -> None:
     on_one_core()
     with tempfile.TemporaryDirectory() as folder:
         found, about = pictures(options.dir, Path(folder))
-        stream = found.data_set(256).train
-        assert isinstance(stream, Stream)
+        stream = found.decoded(256).train
+        assert isinstance(stream, DiskSplit)
         small = prepared_stream(found, Path(folder) / "prepared")
         programs = all_programs(stream, small)
         print(f"{about}; batches of {BATCH}, {options.rounds} turns of {options.seconds:g} s each on one core\n")
@@ -76,10 +77,10 @@ def on_one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def pictures(folder: str | None, temporary: Path) -> tuple[source.Source, str]:
+def pictures(folder: str | None, temporary: Path) -> tuple[PictureSet, str]:
     """(ImageNet, or pictures made up; what they are)."""
     try:
-        found = source.find(Data("imagenet2012", dir=folder))
+        found = picture_sets.find(Data("imagenet2012", dir=folder))
         few = (_first(records) for records in (found.train, found.test))
         return dataclasses.replace(found, **dict(zip(("train", "test"), few, strict=True))), found.title
     except DataNotFoundError:
@@ -90,10 +91,10 @@ def pictures(folder: str | None, temporary: Path) -> tuple[source.Source, str]:
             test = temporary / "made" / "test" / "ab"[number % 2] / f"{number}.jpg"
             test.parent.mkdir(parents=True, exist_ok=True)
             test.symlink_to(path)
-        return source.find(Data("folder", dir=str(temporary / "made"))), "64 pictures made up, 500x375"
+        return picture_sets.find(Data("folder", dir=str(temporary / "made"))), "64 pictures made up, 500x375"
 
 
-def _first(records: source.Records) -> source.Records:
+def _first(records: Records) -> Records:
     """The first file of a split, and of it no more than MOST records."""
     first = records.parts()[0]
     return dataclasses.replace(first, lengths=(min(len(first), MOST),))  # type: ignore[type-var]
@@ -107,19 +108,19 @@ def _made_up(number: int) -> bytes:
     return encode(np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8))
 
 
-def prepared_stream(found: source.Source, folder: Path) -> Stream:
+def prepared_stream(found: PictureSet, folder: Path) -> DiskSplit:
     """The same pictures, prepared."""
     data = Data("folder", side=256)
     with contextlib.redirect_stdout(io.StringIO()):
         prepare(found, folder, data, workers=1)
-    there = prepared.manifest(folder)
+    there = prepared_sets.complete(folder)
     assert there is not None
-    stream = prepared.read(there, data).train
-    assert isinstance(stream, Stream)
+    stream = prepared_sets.read(there, data).train
+    assert isinstance(stream, DiskSplit)
     return stream
 
 
-def all_programs(stream: Stream, small: Stream) -> dict[str, Callable[[], Iterator[int]]]:
+def all_programs(stream: DiskSplit, small: DiskSplit) -> dict[str, Callable[[], Iterator[int]]]:
     """{name: a function that gives an endless run through batches, as their numbers of images}."""
     encoded = [stream.records.read(index)[0] for index in range(len(stream))]
 
@@ -132,11 +133,11 @@ def all_programs(stream: Stream, small: Stream) -> dict[str, Callable[[], Iterat
 
         return batches
 
-    def ours(split: Stream) -> Callable[[], Iterator[int]]:
+    def ours(split: DiskSplit) -> Callable[[], Iterator[int]]:
         def batches() -> Iterator[int]:
             steps = loader.Training(split, 0, 10**6, min(BATCH, len(split)), 0, np.arange(min(BATCH, len(split))))
             with contextlib.closing(loader.batches(steps, 0)) as found:
-                yield from (len(batch["labels"]) for batch in found)
+                yield from (len(batch.labels) for batch in found)
 
         return batches
 
@@ -161,7 +162,7 @@ def _decode_and_resize(encoded: bytes) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((256, 256), Image.Resampling.BILINEAR, box))
 
 
-def _torch(stream: Stream) -> Iterator[int]:
+def _torch(stream: DiskSplit) -> Iterator[int]:
     """PyTorch's loader over the same records, as torchvision's ImageFolder decodes them, with the same scaling."""
     import torch
 
@@ -197,7 +198,7 @@ def rate(batches: Callable[[], Iterator[int]], seconds: float) -> float:
     return images / elapsed
 
 
-def cost_in_pixels(stream: Stream) -> str:
+def cost_in_pixels(stream: DiskSplit) -> str:
     """What storing as JPEG changes in a picture, and how large it is."""
     changes, sizes = [], []
     for index in range(min(len(stream), 64)):

@@ -12,8 +12,8 @@ import optax
 from alexnet_jax import optim
 from alexnet_jax.columns import Columns
 from alexnet_jax.data.augment import normalize
+from alexnet_jax.data.dataset import MemorySplit
 from alexnet_jax.data.pipeline import put
-from alexnet_jax.data.split import Split
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.model import dropout_masks, initialize
@@ -40,7 +40,7 @@ class TrainingStep:
         experiment, table = _with_precision(job), job.table
         trainer = Trainer(experiment, table, Columns.over(data, column), STATISTICS, steps_per_epoch=1000)
         images, labels = random_images(IMAGES, table.image, table.classes)
-        self.split = put(Split(images, labels), trainer.placement)
+        self.split = put(MemorySplit(images, labels), trainer.placement)
         self.batches = np.random.default_rng(0).integers(IMAGES, size=(16, job.batch), dtype=np.int32)
         self.scopes = [spec.name for spec in table.layers] + ["update"]
         self.state: State = trainer.initial_state()

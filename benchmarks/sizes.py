@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import experiments
-from alexnet_jax.experiment import CLASSES, Experiment
+from alexnet_jax.data.registry import class_count
+from alexnet_jax.experiment import Experiment
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import Table, shapes
 
@@ -31,7 +32,7 @@ class Job:
     @property
     def table(self) -> Table:
         """The table of layers."""
-        return networks.build(self.experiment.network, CLASSES[self.experiment.data.name])
+        return networks.build(self.experiment.network, class_count(self.experiment.data))
 
     @property
     def operations(self) -> int:

@@ -72,7 +72,7 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     import jax
 
     from alexnet_jax.data import order, pipeline
-    from alexnet_jax.data.split import Split
+    from alexnet_jax.data.dataset import MemorySplit
     from alexnet_jax.train import Trainer
     from benchmarks.ours import STATISTICS, random_images
     from benchmarks.sizes import Job
@@ -81,7 +81,7 @@ def input_seconds(name: str, images: int = 45_000) -> float:
     batch = experiment.train.batch
     table = Job(name, batch).table
     pixels, labels = random_images(images, table.image, table.classes)
-    split = pipeline.put(Split(pixels, labels), Columns.over())
+    split = pipeline.put(MemorySplit(pixels, labels), Columns.over())
     trainer = Trainer(experiment, table, Columns.over(), STATISTICS, steps_per_epoch=1)
     take = jax.jit(lambda split, indices, key: trainer.images(split.take(indices).images, key, jax.numpy.int32(0)))
 

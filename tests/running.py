@@ -18,7 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 import launch
 from alexnet_jax.assembly import assemble_training
 from alexnet_jax.command_line import read
-from alexnet_jax.data import sources
+from alexnet_jax.data import registry
 from alexnet_jax.run.records import read_metrics
 from alexnet_jax.run.restore import OPTIMIZER, PARAMETERS, restore_trees, step_folders
 from alexnet_jax.train import Trainer
@@ -98,7 +98,7 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
     options = {f"network__{name}": value for name, value in network.items()} | {"train__precision": precision}
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
     _, request = read(arguments)
-    return assemble_training(request.experiment, sources.load(request.experiment.data)).trainer()
+    return assemble_training(request.experiment, registry.load(request.experiment.data)).trainer()
 
 
 def state(run, step=None, on: Trainer | None = None):

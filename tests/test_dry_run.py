@@ -9,7 +9,7 @@ from photographs import write_imagenet
 from running import STEPS_PER_EPOCH, command, contents, epochs, main, trainer
 
 from alexnet_jax import dry_run
-from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data import order, registry
 
 pytest_plugins = ["running"]
 
@@ -33,7 +33,7 @@ def test_it_tells_everything_and_writes_nothing(tmp_path, capsys, monkeypatch):
 
 def test_the_figures_are_those_of_the_compiled_step():
     on = trainer()
-    training, _ = pipeline.hold_out(sources.load(on.experiment.data), 180)
+    training, _ = order.hold_out(registry.load(on.experiment.data), 180)
     measured = dry_run._measure(on, training, True)
     numbers = sum(leaf.size for layer in on.abstract_state().parameters.values() for leaf in layer.values())
     assert measured.state == 4 * (2 * numbers + 1)  # parameters, velocities, the count of steps

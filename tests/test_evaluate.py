@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from alexnet_jax.columns import Columns
-from alexnet_jax.data.pipeline import Whole
-from alexnet_jax.data.split import Split
+from alexnet_jax.data.dataset import MemorySplit
+from alexnet_jax.data.pipeline import MemoryFeed
 from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.errors import RunError
 from alexnet_jax.evaluate import Evaluator, average, rank
@@ -37,7 +37,7 @@ BATCHES = [64, 128, 333, 700, 10_000]
 def split():
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (EXAMPLES, *TABLE.image)).astype(np.uint8)
-    return Split(images, generator.integers(0, 10, EXAMPLES).astype(np.int32))
+    return MemorySplit(images, generator.integers(0, 10, EXAMPLES).astype(np.int32))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def scores(split, stats, *, batch=128, mesh=(1, 1), parameters=None):
     if parameters is not None:
         places = jax.tree.map(lambda leaf: leaf.sharding, own)
         own = jax.device_put(parameters, places)
-    return Evaluator(TABLE, placement, stats, train=Train(eval_batch=batch))(own, Whole(split, placement))
+    return Evaluator(TABLE, placement, stats, train=Train(eval_batch=batch))(own, MemoryFeed(split, placement))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_evaluating_twice_gives_identical_numbers(split, stats):
         Evaluator(TABLE, placement, stats, train=Train(eval_batch=128)),
         initialize(TABLE, jax.random.key(0), placement),
     )
-    placed = Whole(split, placement)
+    placed = MemoryFeed(split, placement)
     assert evaluator(parameters, placed) == evaluator(parameters, placed)
 
 
@@ -151,7 +151,7 @@ def test_a_second_epoch_and_evaluation_compile_nothing(split, stats, no_tracing)
     )
     per_epoch = EXAMPLES // 128
     trainer = Trainer(options, TABLE, placement, stats, per_epoch)
-    evaluator, feed = Evaluator(TABLE, placement, stats, train=Train(eval_batch=128)), Whole(split, placement)
+    evaluator, feed = Evaluator(TABLE, placement, stats, train=Train(eval_batch=128)), MemoryFeed(split, placement)
     step, state = trainer.step(), trainer.initial_state()
     for number, (examples, indices) in enumerate(feed.training(0, 2 * per_epoch, 128, 0)):
         state, result = step(state, examples, indices, np.uint32(number))

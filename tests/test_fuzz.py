@@ -15,7 +15,7 @@ from running import LEARNING_EPOCHS, command, contents, main
 from weights.test_formats import KINDS, written
 
 from alexnet_jax.command_line import read
-from alexnet_jax.data import images, sources
+from alexnet_jax.data import images, registry
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data
 from alexnet_jax.weights import formats, inputs
@@ -180,7 +180,7 @@ def test_a_spoilt_set_of_tensorflow_datasets(tmp_path, monkeypatch):
         file = chance.choice(files)
         before = spoil(file, chance)
         try:
-            found = sources.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=24, prepared="none"))
+            found = registry.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=24, prepared="none"))
             for split in (found.train, found.test):
                 for index in range(0, len(split), 4):
                     assert split[index][0].shape == (24, 24, 3)

@@ -12,8 +12,8 @@ import experiments
 import launch
 from alexnet_jax import assembly, training
 from alexnet_jax.checks import check
-from alexnet_jax.data import sources
-from alexnet_jax.data.classes import class_count
+from alexnet_jax.data import registry
+from alexnet_jax.data.registry import class_count
 from alexnet_jax.errors import DataNotFoundError, UsageError
 from alexnet_jax.experiment import DIGITS
 from alexnet_jax.network import networks
@@ -325,14 +325,14 @@ def test_a_cluster_in_which_a_mode_is_work_for_one(refused, monkeypatch):
 @pytest.fixture
 def without_cifar(monkeypatch):
     """CIFAR-10 is nowhere; what would be trained instead is noted, not trained."""
-    trained, load = [], sources.load
+    trained, load = [], registry.load
 
     def only_digits(data, **options):
         if data.name == "cifar10":
             raise DataNotFoundError("CIFAR-10 is nowhere.")
         return load(data, **options)
 
-    monkeypatch.setattr(sources, "load", only_digits)
+    monkeypatch.setattr(registry, "load", only_digits)
     monkeypatch.setattr(training, "begin", lambda run, lock: trained.append(run.request))  # None: nothing is trained
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     return trained
@@ -439,5 +439,5 @@ def test_on_the_digits_a_sweep_starts_from_the_narrow_network(capsys):
 
 
 def test_a_sweep_without_its_data_does_not_go_on_with_other_data(refused, monkeypatch, empty_folder):
-    monkeypatch.setattr(sources, "load", lambda data: (_ for _ in ()).throw(DataNotFoundError("No CIFAR-10 here.")))
+    monkeypatch.setattr(registry, "load", lambda data: (_ for _ in ()).throw(DataNotFoundError("No CIFAR-10 here.")))
     assert "No CIFAR-10 here. To see the sweep at work on the digits" in refused("--exp=pooling_sweep")

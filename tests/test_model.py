@@ -18,9 +18,9 @@ import experiments
 from alexnet_jax import AlexNet, make_mesh
 from alexnet_jax.columns import Columns
 from alexnet_jax.data import pipeline
+from alexnet_jax.data.dataset import MemorySplit
 from alexnet_jax.data.images import upright
-from alexnet_jax.data.sources import load
-from alexnet_jax.data.split import Split
+from alexnet_jax.data.registry import load
 from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.errors import UsageError
 from alexnet_jax.evaluate import Evaluator
@@ -337,7 +337,7 @@ def some_digits(n, table):
     split, side = load(DIGITS).train, table.image[0]
     factor, edge = max(1, side // 32), max(0, (32 - side) // 2)
     images = split.images[:n, edge : 32 - edge, edge : 32 - edge].repeat(factor, 1).repeat(factor, 2)
-    return Split(images, split.labels[:n])
+    return MemorySplit(images, split.labels[:n])
 
 
 def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds=(0, 1, 2)):
@@ -349,7 +349,7 @@ def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds
     stats = measure(split, data)
     trainer = Trainer(experiment, table, placement, stats, 1)
     evaluator = Evaluator(table, placement, stats, train=Train(eval_batch=examples))
-    placed, whole = pipeline.put(split, placement), pipeline.Whole(split, placement)
+    placed, whole = pipeline.put(split, placement), pipeline.MemoryFeed(split, placement)
     step, indices, needed = trainer.step(), np.arange(examples, dtype=np.int32), []
     for seed in seeds:
         state = trainer.initial_state(initialize(table, jax.random.key(seed), placement))

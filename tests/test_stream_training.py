@@ -12,7 +12,7 @@ from running import command, main, numbers, state
 
 from alexnet_jax.assembly import assemble_training
 from alexnet_jax.command_line import read
-from alexnet_jax.data import sources
+from alexnet_jax.data import registry
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.run.metrics import Metrics
 from alexnet_jax.run.restore import best_step, step_folders
@@ -78,7 +78,7 @@ def test_stopped_in_the_middle_of_an_epoch_it_ends_with_the_same_bits(undisturbe
 def check_equal(run, undisturbed, root):
     """Parameters, velocities, plateau and metrics."""
     request = read(command(run, **OPTIONS, data__dir=root))[1]
-    trainer = assemble_training(request.experiment, sources.load(request.experiment.data)).trainer()
+    trainer = assemble_training(request.experiment, registry.load(request.experiment.data)).trainer()
     leaves = [jax.tree.leaves(state(folder, on=trainer)) for folder in (run, undisturbed)]
     for ours, theirs in zip(*leaves, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,10 +1,10 @@
-"""What reaches the devices: a small split as a whole, of which a batch is a list of indices; a large one batch by batch."""
+"""Batches on the devices: a small split is copied to every device once, a large one is decoded batch by batch."""
 
 import contextlib
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -12,19 +12,15 @@ from jax.sharding import NamedSharding
 
 from alexnet_jax import columns
 from alexnet_jax.data import loader
+from alexnet_jax.data.dataset import DiskSplit, MemorySplit, Split
 from alexnet_jax.data.order import evaluation_batches, training_batch
-from alexnet_jax.data.split import DataSet, Split, Stream
-from alexnet_jax.errors import UsageError
 from alexnet_jax.network.placement import Placement
 from alexnet_jax.processes import distributed
-
-HELD_OUT = 2012
-"""Seed of the fixed validation split; no option changes it, so every run of a data set holds out the same images."""
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """Examples on the devices: a split, whole on each of them, or one batch, spread over them."""
+    """Examples on the devices: a split replicated on each device, or a batch sharded over them."""
 
     images: jax.Array  # uint8 [n, height, width, 3]
     labels: jax.Array  # int32 [n]
@@ -33,86 +29,96 @@ class OnDevice:
         return self.images.shape[0]
 
     def take(self, indices: jax.Array | None) -> "OnDevice":
-        """A batch: those of the split with these indices; all of them, for a batch is itself, without."""
+        """Return the examples with these indices, int32 [m]; all of them if `indices` is None."""
         return self if indices is None else OnDevice(self.images[indices], self.labels[indices])
 
 
 jax.tree_util.register_dataclass(OnDevice, ["images", "labels"], [])
 
-TrainingBatches = Generator[tuple[OnDevice, np.ndarray | None]]
-"""(examples, indices int32 [batch] or None)"""
-EvaluationBatches = Generator[tuple[OnDevice, np.ndarray | None, np.ndarray]]
-"""(examples, indices, counted bool [batch]): each example of a split once; what fills up the last batch is not counted."""
+
+class TrainingBatch(NamedTuple):
+    """The batch of a training step is `examples.take(indices)`, which belongs inside the compiled step."""
+
+    examples: OnDevice
+    indices: np.ndarray | None  # int32 [batch]
+
+
+class EvaluationBatch(NamedTuple):
+    """A batch of an evaluation is `examples.take(indices)`."""
+
+    examples: OnDevice
+    indices: np.ndarray | None  # int32 [batch]
+    counted: np.ndarray  # bool [batch]; False for the rows that pad the last batch
 
 
 class Feed(Protocol):
-    """A split as batches on the devices; what `OnDevice.take` is given."""
+    """The batches of a split on the devices. Close a generator that is not exhausted, so that its workers end."""
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Return the number of examples."""
         ...
 
-    def training(self, first: int, stop: int, batch: int, seed: int) -> TrainingBatches:
-        """The batches of the steps first .. stop-1."""
+    def training(self, first: int, stop: int, batch: int, seed: int) -> Generator[TrainingBatch]:
+        """Yield the batches of the steps from `first` to `stop` - 1."""
         ...
 
-    def evaluation(self, batch: int) -> EvaluationBatches:
-        """All examples in their order."""
+    def evaluation(self, batch: int) -> Generator[EvaluationBatch]:
+        """Yield batches that count every example once, in order."""
         ...
 
 
-class Whole:
-    """A small split, copied to every device once."""
+class MemoryFeed:
+    """The feed of a split in memory, which is copied to every device once; a batch is a selection of indices."""
 
-    def __init__(self, split: Split, placement: Placement):
+    def __init__(self, split: MemorySplit, placement: Placement):
         self._examples = put(split, placement)
 
     def __len__(self) -> int:
         return len(self._examples)
 
-    def training(self, first: int, stop: int, batch: int, seed: int) -> TrainingBatches:
+    def training(self, first: int, stop: int, batch: int, seed: int) -> Generator[TrainingBatch]:
         """See `Feed`."""
         for step in range(first, stop):
-            yield self._examples, training_batch(step, len(self), batch, seed)
+            yield TrainingBatch(self._examples, training_batch(step, len(self), batch, seed))
 
-    def evaluation(self, batch: int) -> EvaluationBatches:
+    def evaluation(self, batch: int) -> Generator[EvaluationBatch]:
         """See `Feed`."""
         for indices, counted in evaluation_batches(len(self), batch):
-            yield self._examples, indices, counted
+            yield EvaluationBatch(self._examples, indices, counted)
 
 
 AHEAD = 1
-"""Batches on their way to the devices while these work at the one before."""
+"""Number of batches that are copied to the devices while these compute."""
 
 
-class Streamed:
-    """A large split, decoded batch by batch (loader.py); each process of a run decodes what its own devices need."""
+class DiskFeed:
+    """The feed of a split on disk. Each process of a run decodes the rows of a batch that its own devices need."""
 
-    def __init__(self, stream: Stream, placement: Placement, workers: int | None = None):
-        self._stream, self._sharding = stream, placement.sharding(columns.BATCH_FIRST)
+    def __init__(self, split: DiskSplit, placement: Placement, workers: int | None = None):
+        self._split, self._sharding = split, placement.sharding(columns.BATCH_FIRST)
         accelerated = placement.mesh.devices.flat[0].platform != "cpu"  # a CPU's cores are busy with the network
         self._workers = loader.cores() // 2 * accelerated if workers is None else workers
 
     def __len__(self) -> int:
-        return len(self._stream)
+        return len(self._split)
 
-    def training(self, first: int, stop: int, batch: int, seed: int) -> TrainingBatches:
+    def training(self, first: int, stop: int, batch: int, seed: int) -> Generator[TrainingBatch]:
         """See `Feed`."""
-        source = loader.Training(self._stream, first, stop, batch, seed, rows_of(self._sharding, batch))
-        for examples in self._ahead(source):
-            yield examples, None
+        steps = loader.Training(self._split, first, stop, batch, seed, local_rows(self._sharding, batch))
+        for examples in self._ahead(steps):
+            yield TrainingBatch(examples, None)
 
-    def evaluation(self, batch: int) -> EvaluationBatches:
+    def evaluation(self, batch: int) -> Generator[EvaluationBatch]:
         """See `Feed`."""
-        source = loader.Evaluation(self._stream, batch, rows_of(self._sharding, batch))
-        for number, examples in enumerate(self._ahead(source)):
-            yield examples, None, source.counted(number)
+        steps = loader.Evaluation(self._split, batch, local_rows(self._sharding, batch))
+        for number, examples in enumerate(self._ahead(steps)):
+            yield EvaluationBatch(examples, None, steps.counted(number))
 
-    def _ahead(self, source: loader.Training | loader.Evaluation) -> Generator[OnDevice]:
+    def _ahead(self, steps: loader.Training | loader.Evaluation) -> Generator[OnDevice]:
         waiting: deque[OnDevice] = deque()
-        with contextlib.closing(loader.batches(source, self._workers)) as batches:
-            for batch in batches:
-                waiting.append(OnDevice(*(self._put(batch[name], source.batch) for name in ("images", "labels"))))
+        with contextlib.closing(loader.batches(steps, self._workers)) as batches:
+            for images, labels in batches:
+                waiting.append(OnDevice(self._put(images, steps.batch), self._put(labels, steps.batch)))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft()
             yield from waiting
@@ -121,34 +127,20 @@ class Streamed:
         return jax.make_array_from_process_local_data(self._sharding, rows, (batch, *rows.shape[1:]))
 
 
-def rows_of(sharding: NamedSharding, batch: int) -> np.ndarray:
-    """Rows of a batch, int64, that live on devices of this process."""
+def local_rows(sharding: NamedSharding, batch: int) -> np.ndarray:
+    """Return the rows of a batch, int64 and ascending, that are on devices of this process."""
     slices = sharding.addressable_devices_indices_map((batch,)).values()
     return np.unique(np.concatenate([np.arange(batch)[index] for index in slices]))
 
 
-def feed(split: Split | Stream, placement: Placement, workers: int | None = None) -> Feed:
-    """The split for this mesh; `workers` processes decode what is read from disk (see `Data.workers`)."""
-    return Whole(split, placement) if isinstance(split, Split) else Streamed(split, placement, workers)
+def feed(split: Split, placement: Placement, workers: int | None = None) -> Feed:
+    """Return the feed of a split. `workers` is the number of processes that decode a split on disk (see `Data.workers`)."""
+    if isinstance(split, MemorySplit):
+        return MemoryFeed(split, placement)
+    return DiskFeed(split, placement, workers)
 
 
-def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tuple[Split | Stream, Split | Stream]:
-    """(training, validation) splits of the training images, the same ones in every run, in their original order.
-
-    With fold_in the training split has all of them, those of the validation split too.
-    """
-    n = len(data_set.train)
-    if validation >= n:
-        raise UsageError(
-            f"--data.validation={validation}: expected fewer than the {n} training images of {data_set.title}."
-        )
-    held = np.zeros(n, bool)
-    held[np.random.Generator(np.random.Philox(HELD_OUT)).permutation(n)[:validation]] = True
-    training = data_set.train if fold_in else data_set.train.take(~held)
-    return training, data_set.train.take(held)
-
-
-def put(split: Split, placement: Placement) -> OnDevice:
+def put(split: MemorySplit, placement: Placement) -> OnDevice:
     """Copy a split to every device of the mesh."""
     whole = placement.sharding(columns.WHOLE)
     return OnDevice(distributed.to_global_array(split.images, whole), distributed.to_global_array(split.labels, whole))

@@ -1,4 +1,4 @@
-"""`--mode=prepare`: every picture decoded once, cut to a square, and stored as JPEG; resumable, checked at the end."""
+"""`--mode=prepare`: decode every picture once, cut out its central square, and store it as JPEG; resumable and verified."""
 
 import dataclasses
 import json
@@ -6,21 +6,21 @@ import multiprocessing
 import os
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from alexnet_jax import files
-from alexnet_jax.data import loader, prepared, source
+from alexnet_jax.data import loader, picture_sets, prepared_sets
+from alexnet_jax.data.dataset import DataSet, DiskSplit, PictureSet
 from alexnet_jax.data.images import encode
-from alexnet_jax.data.prepared import MANIFEST, SPLITS
+from alexnet_jax.data.prepared_sets import MANIFEST, SPLITS, Preparation
 from alexnet_jax.data.records import LABEL
-from alexnet_jax.data.split import DataSet, Stream
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data
 from alexnet_jax.formatting import size
@@ -29,69 +29,80 @@ from alexnet_jax.processes.workers import initialize_worker
 from alexnet_jax.run.workdir import Workdir
 
 JOURNAL = "parts.jsonl"
-"""One line for each part that is done; the first says what is prepared here."""
+"""One line for each complete file; the first line says what is prepared in the folder."""
 
-BYTES = 0.5
-"""Of a JPEG of quality 95, for each pixel, at most: for the question whether there is room."""
+BYTES_PER_PIXEL = 0.5
+"""Upper limit for a JPEG of quality 95, used to check the free disk space."""
 
 FAULTS = 20
-"""So many damaged pictures are named."""
+"""Largest number of damaged pictures that are listed."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some pictures of a split that one file will hold."""
+    """The pictures of a split that one file will hold."""
 
     split: str
     file: str
-    stream: Stream
+    pictures: DiskSplit
 
     def __len__(self) -> int:
-        return len(self.stream)
+        return len(self.pictures)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The outcome of writing a part."""
+
+    checksum: int
+    faults: list[str]
+    """Messages about pictures that cannot be read. With any of them, no file is written."""
 
 
 def run(request: Request) -> None:
-    """Prepare the data of an experiment. The same command goes on where it was stopped; finished, it says so.
+    """Prepare the data of an experiment. The same command resumes where it was stopped, and reports when nothing is left to do.
 
-    Raises UsageError for data that is in memory as a whole, or a folder that holds something else; RunError naming pictures
-    that cannot be read, or files that read back otherwise than they were written.
+    Raises:
+      UsageError: The data set is kept in memory, or the folder holds something else.
+      RunError: Pictures cannot be read, or files differ from what was written; the message lists them.
     """
-    data = request.experiment.data
-    if data.name not in ("imagenet2012", "folder"):
-        raise UsageError(
-            f"--mode=prepare: {data.name} is kept in memory as a whole; only imagenet2012 and folder are prepared."
-        )
-    if data.prepared == prepared.NONE:
-        raise UsageError("--mode=prepare --data.prepared=none: expected a folder to write to, or neither.")
-    found = source.find(data)
-    folder = Path(data.prepared).expanduser() if data.prepared is not None else prepared.default_folder(data, found)
-    prepare(found, folder.absolute(), data, data.workers or loader.cores(), overwrite=request.overwrite)
+    options = request.experiment.data
+    if options.name not in ("imagenet2012", "folder"):
+        raise UsageError(f"--mode=prepare: {options.name} is kept in memory; only imagenet2012 and folder are prepared.")
+    if options.prepared == prepared_sets.NONE:
+        raise UsageError("--mode=prepare --data.prepared=none: expected a folder to write to, or no --data.prepared.")
+    originals = picture_sets.find(options)
+    folder = prepared_sets.default_folder(options, originals)
+    if options.prepared is not None:
+        folder = Path(options.prepared).expanduser().absolute()
+    prepare(originals, folder, options, options.workers or loader.cores(), overwrite=request.overwrite)
 
 
-def prepare(found: source.Source, folder: Path, data: Data, workers: int, *, overwrite: bool = False) -> None:
-    """Prepare the pictures of a source in `folder`, by so many worker processes. Raises as `run`.
+def prepare(originals: PictureSet, folder: Path, options: Data, workers: int, *, overwrite: bool = False) -> None:
+    """Prepare pictures in `folder` with `workers` processes. Raises the errors of `run`.
 
-    overwrite: drop what was prepared there before, of whatever set.
+    With `overwrite`, delete first what was prepared in the folder before, from any pictures.
     """
-    identity, every = prepared.describe(data, found), found.data_set(data.side)
+    wanted = prepared_sets.preparation(options, originals)
     with Workdir(folder, "--data.prepared").locked():
         if overwrite and any((folder / name).exists() for name in (JOURNAL, MANIFEST)):
             _clear(folder)
-        there = prepared.whole(folder, identity)
-        if there is not None:
-            print(f"{prepared.read(there, data).title} is there: {folder}")
+        finished = prepared_sets.finished(folder, wanted)
+        if finished is not None:
+            print(f"{prepared_sets.read(finished, options).title} is complete: {folder}")
             return
-        done, parts = _journal(folder, identity), list(_parts(every))
+        done, parts = _journal(folder, wanted), list(_parts(originals.decoded(options.side)))
         todo = [part for part in parts if part.file not in done]
-        _check_room(folder, sum(map(len, todo)), data.side)
-        print(f"{found.title}: {len(parts) - len(todo)} of {len(parts)} files are done; writing to {folder}")
+        _check_room(folder, sum(map(len, todo)), options.side)
+        print(f"{originals.title}: {len(parts) - len(todo)} of {len(parts)} files are complete; writing to {folder}")
         _write_all(folder, todo, done, workers)
         _verify(folder, parts, done, workers)
-        files = {split: [[p.file, len(p), done[p.file]] for p in parts if p.split == split] for split in SPLITS}
-        Workdir(folder).write(MANIFEST, identity | {"files": files})
-    size = sum((folder / part.file).stat().st_size for part in parts)
+        listed = {split: [[p.file, len(p), done[p.file]] for p in parts if p.split == split] for split in SPLITS}
+        Workdir(folder).write(MANIFEST, dataclasses.asdict(wanted) | {"files": listed})
+    stored = sum((folder / part.file).stat().st_size for part in parts)
     print(
-        f"{sum(map(len, parts)):,} pictures of {data.side}x{data.side}, {size / 1e6:,.1f} MB, read back and right: {folder}"
+        f"{sum(map(len, parts)):,} pictures of {options.side}x{options.side}, {stored / 1e6:,.1f} MB, written and verified: "
+        f"{folder}"
     )
 
 
@@ -102,23 +113,26 @@ def _clear(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _parts(whole: DataSet) -> Iterable[Part]:
-    for split, stream in zip(SPLITS, (whole.train, whole.test), strict=True):
-        assert isinstance(stream, Stream)
-        pieces = stream.records.parts()
+def _parts(data_set: DataSet) -> Iterator[Part]:
+    for split, pictures in zip(SPLITS, (data_set.train, data_set.test), strict=True):
+        assert isinstance(pictures, DiskSplit)
+        pieces = pictures.records.parts()
         for number, records in enumerate(pieces):
             file = f"{split}.array_record-{number:05d}-of-{len(pieces):05d}"
-            yield Part(split, file, dataclasses.replace(stream, records=records, indices=np.arange(len(records))))
+            yield Part(split, file, dataclasses.replace(pictures, records=records, indices=np.arange(len(records))))
 
 
-def _journal(folder: Path, identity: dict[str, Any]) -> dict[str, int]:
-    """{file: checksum} of what earlier starts wrote; a line that was cut off when the process died does not count."""
-    path, header = folder / JOURNAL, json.dumps(identity)
+def _journal(folder: Path, wanted: Preparation) -> dict[str, int]:
+    """Return {file: checksum} of the files that earlier runs completed; begin the journal if it does not exist.
+
+    A line that is incomplete because the process was killed is ignored. Raises UsageError if the folder holds something else.
+    """
+    path, header = folder / JOURNAL, json.dumps(dataclasses.asdict(wanted))
     if not path.exists():
         others = [one.name for one in folder.iterdir() if one.name != ".lock"]
         if others:
             raise UsageError(
-                f"{folder} holds {', '.join(sorted(others)[:5])}; nothing was touched. Choose an empty --data.prepared."
+                f"{folder} holds {', '.join(sorted(others)[:5])}; nothing was changed. Choose an empty --data.prepared."
             )
         files.write(path, header + "\n")
         return {}
@@ -142,50 +156,60 @@ def _journal(folder: Path, identity: dict[str, Any]) -> dict[str, int]:
 
 
 def _check_room(folder: Path, pictures: int, side: int) -> None:
-    needed, free = pictures * side * side * BYTES, shutil.disk_usage(folder).free
+    needed, free = pictures * side * side * BYTES_PER_PIXEL, shutil.disk_usage(folder).free
     if needed > free:
         raise UsageError(
-            f"{folder} has {size(free)} free, but {pictures:,} pictures may take up to {size(needed)}. "
-            "Make room, or choose another disk with --data.prepared=FOLDER."
+            f"{folder} has {size(free)} of free space, but {pictures:,} pictures may need up to {size(needed)}. "
+            "Free some space, or choose another disk with --data.prepared=FOLDER."
         )
 
 
 def _write_all(folder: Path, todo: list[Part], done: dict[str, int], workers: int) -> None:
+    """Write the parts, and add each complete file to `done` and to the journal. Raises RunError for damaged pictures."""
     faults: list[str] = []
     with open(folder / JOURNAL, "a") as journal:
-        for part, (checksum, found) in _each(_write, folder, todo, workers, "prepare"):
-            faults += found
-            if not found:
-                done[part.file] = checksum
-                journal.write(json.dumps([part.file, checksum]) + "\n")
+        for part, written in each_part(write_part, folder, todo, workers, "prepare"):
+            faults += written.faults
+            if not written.faults:
+                done[part.file] = written.checksum
+                journal.write(json.dumps([part.file, written.checksum]) + "\n")
                 journal.flush()
     if faults:
-        more = f"\nand {len(faults) - FAULTS:,} more" if len(faults) > FAULTS else ""
+        more = [f"and {len(faults) - FAULTS:,} more"] if len(faults) > FAULTS else []
         raise RunError(
-            "Some pictures cannot be used:\n"
-            + "\n".join(faults[:FAULTS])
-            + more
-            + "\nRepair or remove these. Then the set is another: the same command with --overwrite prepares it anew."
+            "\n".join(
+                (
+                    "Some pictures cannot be used:",
+                    *faults[:FAULTS],
+                    *more,
+                    "Repair or remove them. Since the data set then differs, prepare it again with --overwrite.",
+                )
+            )
         )
 
 
 def _verify(folder: Path, parts: list[Part], done: dict[str, int], workers: int) -> None:
-    """Read everything back. A file that differs is dropped, so that the same command makes it again."""
+    """Read all files. Files that differ from what was written are deleted, so that the same command writes them again."""
     wrong = []
-    for part, checksum in _each(_checksum, folder, parts, workers, "check"):
+    for part, checksum in each_part(read_checksum, folder, parts, workers, "check"):
         if checksum != done[part.file]:
             wrong.append(part.file)
             (folder / part.file).unlink(missing_ok=True)
     if wrong:
         raise RunError(
-            f"{', '.join(wrong[:5])} in {folder} read back otherwise than written and were deleted. Is the disk sound? "
-            "The same command makes them again."
+            f"{', '.join(wrong[:5])} differed from what was written and were deleted. Check the disk. The same command writes "
+            "them again."
         )
 
 
-def _each(task: Any, folder: Path, parts: list[Part], workers: int, title: str) -> Iterable[tuple[Part, Any]]:
-    """(part, what `task` makes of it) in the order in which worker processes finish."""
-    context = multiprocessing.get_context("spawn")  # no thread of this process is copied half-way
+T = TypeVar("T")
+
+
+def each_part(
+    task: Callable[[Path, Part], T], folder: Path, parts: list[Part], workers: int, title: str
+) -> Iterable[tuple[Part, T]]:
+    """Yield (part, result of `task`) in the order in which worker processes finish."""
+    context = multiprocessing.get_context("spawn")  # forking would copy threads in an undefined state
     executor = ProcessPoolExecutor(min(workers, len(parts) or 1), context, initialize_worker)
     with tqdm(total=sum(map(len, parts)), desc=title, unit=" images", disable=None, leave=False) as bar:
         try:
@@ -202,23 +226,23 @@ def _result(future: Future) -> Any:
         return future.result()
     except RunError:
         raise
-    except Exception as problem:  # a worker was killed, the disk is full, or what array_record's writer raises
+    except Exception as problem:  # a worker was killed, the disk is full, or an error of array_record's writer
         raise RunError(
-            f"Preparing failed ({type(problem).__name__}: {problem}). Is the disk full, or memory short? The same command goes "
-            "on with what is left."
+            f"Preparing failed ({type(problem).__name__}: {problem}). Check that the disk and the memory are not full. The "
+            "same command resumes with the remaining files."
         ) from problem
 
 
-def _write(folder: Path, part: Part) -> tuple[int, list[str]]:
-    """(checksum, faults); the file appears when it is complete and without fault."""
+def write_part(folder: Path, part: Part) -> Written:
+    """Write the file of a part. It appears when it is complete, and only if all its pictures can be read."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
     checksum, faults = 0, []
     with files.replacing(folder / part.file) as temporary:
-        writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")  # JPEG does not shrink further
+        writer = ArrayRecordWriter(os.fspath(temporary), "group_size:1,uncompressed")  # JPEG cannot be compressed further
         for index in range(len(part)):
             try:
-                pixels, label = part.stream[index]
+                pixels, label = part.pictures[index]
             except RunError as problem:
                 faults.append(str(problem))
                 continue
@@ -228,18 +252,18 @@ def _write(folder: Path, part: Part) -> tuple[int, list[str]]:
         writer.close()
         if faults:
             temporary.unlink()
-    return checksum, faults
+    return Written(checksum, faults)
 
 
-def _checksum(folder: Path, part: Part) -> int:
-    """Of all records of a file; -1 where it cannot be read or has another number of them."""
+def read_checksum(folder: Path, part: Part) -> int:
+    """Return the checksum of the records of a file; -1 if it cannot be read or has another number of records."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     try:
         reader = ArrayRecordReader(os.fspath(folder / part.file))
         records = reader.read_all() if reader.num_records() == len(part) else None
         reader.close()
-    except Exception:  # noqa: BLE001 - array_record raises of many types
+    except Exception:  # noqa: BLE001 - array_record raises many types
         return -1
     checksum = 0
     for record in records or ():

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.data import images, loader
+from alexnet_jax.data.dataset import MemorySplit, Split
 from alexnet_jax.data.order import evaluation_batches
-from alexnet_jax.data.split import Split, Stream
 from alexnet_jax.errors import RunError, UsageError
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -21,16 +21,16 @@ UNKNOWN = -1
 """The label of a picture file."""
 
 
-def batches(split: Split | Stream, size: int) -> Iterator[Batch]:
+def batches(split: Split, size: int) -> Iterator[Batch]:
     """Yield the batches of a split, each example once and in order."""
-    if isinstance(split, Split):
+    if isinstance(split, MemorySplit):
         for indices, counted in evaluation_batches(len(split), size):
             yield split.images[indices], split.labels[indices], counted
         return
     source = loader.Evaluation(split, size, np.arange(size))
     with contextlib.closing(loader.batches(source, workers=0)) as decoded:
         for number, batch in enumerate(decoded):
-            yield batch["images"], batch["labels"], source.counted(number)
+            yield batch.images, batch.labels, source.counted(number)
 
 
 class Sample:
@@ -38,7 +38,7 @@ class Sample:
 
     unreadable = 0
 
-    def __init__(self, split: Split | Stream, number: int):
+    def __init__(self, split: Split, number: int):
         total = len(split)
         chosen = [i * total // number for i in range(number)] if total > number else list(range(total))
         self.split = split.take(np.array(chosen))
@@ -73,7 +73,7 @@ class Pictures:
             self.unreadable += len(pixels) - len(readable)
             if readable:
                 unlabelled = np.full(len(readable), UNKNOWN, np.int32)
-                yield from batches(Split(np.stack(list(readable.values())), unlabelled), size)
+                yield from batches(MemorySplit(np.stack(list(readable.values())), unlabelled), size)
 
     def _read(self, path: Path) -> np.ndarray | None:
         try:
@@ -108,7 +108,7 @@ def picture_files(given: tuple[Path, ...]) -> list[Path]:
     return list(found)
 
 
-def requested(files: list[Path], test: Split | Stream, number: int) -> Pictures | Sample:
+def requested(files: list[Path], test: Split, number: int) -> Pictures | Sample:
     """Return the picture files, scaled to the size of the test images, or `number` test images if there are no files."""
     return Pictures(files, test.image[0]) if files else Sample(test, number)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from alexnet_jax import columns
 from alexnet_jax.assembly import Trained
-from alexnet_jax.data.augment import normalize, view, views
+from alexnet_jax.data.augment import cut_view, list_views, normalize
 from alexnet_jax.data.pipeline import OnDevice
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data
@@ -52,8 +52,8 @@ def vectors(trained: Trained, layer: str) -> Callable[[np.ndarray], jax.Array]:
     def extract(parameters: Parameters, images: jax.Array) -> jax.Array:
         images = jax.lax.with_sharding_constraint(images, setup.placement.sharding(columns.BATCH_FIRST))
         images = normalize(images, setup.stats).astype(setup.experiment.train.precision)
-        (offset,) = views(images.shape[1], centre)
-        crop = view(images, offset, centre)
+        (central,) = list_views(images.shape[1], centre)
+        crop = cut_view(images, central, centre)
         return activations(setup.table, setup.placement, parameters, crop, layer).astype("float32")
 
     return lambda images: extract(trained.parameters, images)

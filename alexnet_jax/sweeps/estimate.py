@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alexnet_jax.data.classes import class_count
-from alexnet_jax.experiment import IMAGES, Data, Experiment
+from alexnet_jax.data.registry import class_count, image_counts
+from alexnet_jax.experiment import Experiment
 from alexnet_jax.formatting import estimated_duration
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count
@@ -49,16 +49,8 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
 def _operations(experiment: Experiment) -> float:
     """Return the operations of a whole training; a backward pass costs two forward passes."""
     table = networks.build(experiment.network, class_count(experiment.data))
-    return 3.0 * operation_count(table) * _images(experiment.data) * experiment.train.epochs
-
-
-def _images(data: Data) -> int:
-    """Return the number of training images of an epoch; of pictures on disk, with those held out for validation."""
-    if data.name in IMAGES:
-        return IMAGES[data.name][0] - data.validation
-    from alexnet_jax.data import sources
-
-    return len(sources.load(data).train)
+    images = image_counts(experiment.data).train - experiment.data.validation
+    return 3.0 * operation_count(table) * images * experiment.train.epochs
 
 
 def _trials(number: int) -> str:

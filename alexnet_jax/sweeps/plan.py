@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from alexnet_jax.checks import check
-from alexnet_jax.data.classes import class_count
+from alexnet_jax.data.registry import class_count
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.network import networks

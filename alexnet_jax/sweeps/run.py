@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.data.classes import class_count
+from alexnet_jax.data.registry import class_count
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
 from alexnet_jax.network import networks
@@ -91,10 +91,10 @@ def summarize(request: SweepRequest) -> None:
 
 def _check_data(base: Experiment) -> None:
     """Raise DataNotFoundError: a sweep never replaces its data set by the digits on its own."""
-    from alexnet_jax.data import sources
+    from alexnet_jax.data import registry
 
     try:
-        sources.load(base.data)
+        registry.load(base.data)
     except DataNotFoundError as problem:
         raise DataNotFoundError(
             f"{problem}\n\nTo see the sweep at work on the digits that scikit-learn ships: --data.name=digits"

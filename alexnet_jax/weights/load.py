@@ -7,7 +7,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from alexnet_jax import assembly, columns
-from alexnet_jax.data.classes import class_names
+from alexnet_jax.data.registry import class_names
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
 from alexnet_jax.hybrid import placement_of

@@ -9,8 +9,8 @@ import pytest
 
 from alexnet_jax import columns
 from alexnet_jax.columns import Columns
-from alexnet_jax.data.augment import augment, normalize, view, views
-from alexnet_jax.data.split import Split
+from alexnet_jax.data.augment import augment, cut_view, list_views, normalize
+from alexnet_jax.data.dataset import MemorySplit
 from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.experiment import Data
 
@@ -18,7 +18,7 @@ PLAIN = Data(crop_padding=0, mirror=False)
 
 
 def measured(images, data):
-    return measure(Split(images, np.zeros(len(images), np.int32)), data)
+    return measure(MemorySplit(images, np.zeros(len(images), np.int32)), data)
 
 
 def pixels(n, size=6, channels=3):
@@ -206,7 +206,7 @@ def test_views_are_the_centre_nine_places_or_ten_with_mirrors():
     image = pixels(1, size=8)
     cut = lambda top, left: image[:, top : top + 4, left : left + 4]  # noqa: E731
     data = Data(crop=4)
-    seen = lambda data: [view(image, place, data) for place in views(8, data)]  # noqa: E731
+    seen = lambda data: [cut_view(image, place, data) for place in list_views(8, data)]  # noqa: E731
     np.testing.assert_array_equal(seen(data)[0], cut(2, 2))
     nine = seen(dataclasses.replace(data, views=9))
     for found, (top, left) in zip(nine, itertools.product((0, 2, 4), (0, 2, 4)), strict=True):
@@ -218,5 +218,5 @@ def test_views_are_the_centre_nine_places_or_ten_with_mirrors():
 
 
 def test_one_view_of_the_whole_image_is_the_image():
-    (place,) = views(6, Data())
-    np.testing.assert_array_equal(view(pixels(2), place, Data()), pixels(2))
+    (place,) = list_views(6, Data())
+    np.testing.assert_array_equal(cut_view(pixels(2), place, Data()), pixels(2))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from alexnet_jax.columns import Columns
-from alexnet_jax.data.order import evaluation_batches, steps_per_epoch, training_batch
-from alexnet_jax.data.pipeline import hold_out, put
-from alexnet_jax.data.split import DataSet, Split
+from alexnet_jax.data.dataset import DataSet, MemorySplit
+from alexnet_jax.data.order import evaluation_batches, hold_out, steps_per_epoch, training_batch
+from alexnet_jax.data.pipeline import put
 from alexnet_jax.errors import UsageError
 
 EXAMPLES, BATCH = 103, 10
@@ -78,7 +78,7 @@ def test_evaluation_covers_every_example_exactly_once_in_batches_of_one_size(exa
 
 def a_data_set(n=500, title="a set"):
     images = np.arange(n * 12, dtype=np.int64).reshape(n, 2, 2, 3)
-    split = Split(images, np.arange(n, dtype=np.int32))
+    split = MemorySplit(images, np.arange(n, dtype=np.int32))
     return DataSet("set", title, ("a", "b"), split, split, "f")
 
 
@@ -116,7 +116,7 @@ def test_nothing_left_to_train_on_is_refused_with_both_numbers(validation):
 
 
 def test_a_split_is_put_whole_on_every_device():
-    split = Split(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([1, 0], np.int32))
+    split = MemorySplit(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3), np.array([1, 0], np.int32))
     placed = put(split, Columns.over(2, 2))
     assert len(placed) == 2
     for leaf, values in ((placed.images, split.images), (placed.labels, split.labels)):

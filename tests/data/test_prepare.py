@@ -9,7 +9,7 @@ import pytest
 from photographs import KINDS, SIDE, TEST, TRAIN, photograph, write_folder, write_imagenet
 
 import launch
-from alexnet_jax.data import prepare, prepared, sources
+from alexnet_jax.data import prepare, prepared_sets, registry
 from alexnet_jax.data.images import decode, encode, square
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.experiment import Data
@@ -24,7 +24,7 @@ def here(monkeypatch):
     def each(task, folder, parts, workers, title):
         return ((part, task(folder, part)) for part in parts)
 
-    monkeypatch.setattr(prepare, "_each", each)
+    monkeypatch.setattr(prepare, "each_part", each)
 
 
 def command(root, **options):
@@ -50,10 +50,10 @@ def stored(pixels):
 def test_what_was_prepared_is_found_and_is_each_picture_as_a_small_jpeg(tmp_path, kind, capsys):
     (write_imagenet if kind == "imagenet2012" else write_folder)(tmp_path / "data")
     data = Data(kind, dir=str(tmp_path / "data"), side=SIDE)
-    plain = sources.load(data)
+    plain = registry.load(data)
     assert run(tmp_path / "data", data__name=kind) == 0
     assert f"{TRAIN + TEST} pictures of 40x40" in capsys.readouterr().out
-    found = sources.load(data)
+    found = registry.load(data)
     assert found.title == f"{plain.title}, prepared at 40x40" and found.classes == KINDS
     assert found.fingerprint != plain.fingerprint
     for ours, theirs in ((found.train, plain.train), (found.test, plain.test)):
@@ -62,24 +62,24 @@ def test_what_was_prepared_is_found_and_is_each_picture_as_a_small_jpeg(tmp_path
             np.testing.assert_array_equal(ours[index][0], stored(theirs[index][0]))
             assert ours[index][1] == theirs[index][1]
     assert run(tmp_path / "data", data__name=kind) == 0
-    assert "is there" in capsys.readouterr().out
+    assert "is complete" in capsys.readouterr().out
 
 
 def test_prepared_pictures_need_their_source_no_more(tmp_path):
     write_imagenet(tmp_path / "data")
     assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 0
     shutil.rmtree(tmp_path / "data")
-    found = sources.load(Data("imagenet2012", side=SIDE, prepared=str(tmp_path / "small")))
+    found = registry.load(Data("imagenet2012", side=SIDE, prepared=str(tmp_path / "small")))
     np.testing.assert_array_equal(found.train[7][0], stored(square(photograph(7), SIDE, "it")))
 
 
 def test_the_pictures_as_they_are_can_be_asked_for_although_they_were_prepared(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_imagenet(tmp_path / "data")
-    raw = sources.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=SIDE))
+    raw = registry.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=SIDE))
     assert run(tmp_path / "data") == 0
     usual, asked = (
-        sources.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=SIDE, prepared=name))
+        registry.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=SIDE, prepared=name))
         for name in (None, "none")
     )
     assert asked.fingerprint == raw.fingerprint != usual.fingerprint
@@ -101,21 +101,21 @@ def test_a_folder_that_was_prepared_needs_its_source_no_more(tmp_path, capsys):
         launch.main(["--exp=alexnet_imagenet_debug", "--mode=summary", *options[1:], f"--data.prepared={tmp_path}"])
         == 2
     )
-    assert "no prepared pictures there" in capsys.readouterr().err
+    assert "no prepared pictures in this folder" in capsys.readouterr().err
 
 
 def test_a_file_that_is_missing_is_made_again(tmp_path, capsys):
     write_imagenet(tmp_path / "data")
     small = tmp_path / "small"
     assert run(tmp_path / "data", data__prepared=small) == 0
-    manifest = (small / prepared.MANIFEST).read_text()
+    manifest = (small / prepared_sets.MANIFEST).read_text()
     next(small.glob("train*")).unlink()
-    with pytest.raises(RunError, match="--mode=prepare makes it again"):
-        sources.load(Data("imagenet2012", side=SIDE, prepared=str(small)))
+    with pytest.raises(RunError, match="Write it again with --mode=prepare"):
+        registry.load(Data("imagenet2012", side=SIDE, prepared=str(small)))
     capsys.readouterr()
     assert run(tmp_path / "data", data__prepared=small) == 0
-    assert "3 of 4 files are done" in capsys.readouterr().out
-    assert (small / prepared.MANIFEST).read_text() == manifest
+    assert "3 of 4 files are complete" in capsys.readouterr().out
+    assert (small / prepared_sets.MANIFEST).read_text() == manifest
 
 
 def test_prepared_pictures_of_other_data_are_not_taken_for_these(tmp_path, capsys):
@@ -125,7 +125,7 @@ def test_prepared_pictures_of_other_data_are_not_taken_for_these(tmp_path, capsy
     assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 2
     assert "holds another preparation: animals" in capsys.readouterr().err
     with pytest.raises(UsageError, match="not ImageNet"):
-        sources.load(Data("imagenet2012", side=SIDE, prepared=str(tmp_path / "small")))
+        registry.load(Data("imagenet2012", side=SIDE, prepared=str(tmp_path / "small")))
 
 
 def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, monkeypatch):
@@ -133,7 +133,7 @@ def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     write_folder(tmp_path / "data")
     options = {"data__name": "folder"}
     assert run(tmp_path / "data", data__prepared=tmp_path / "whole", **options) == 0
-    write, done = prepare._write, []
+    write, done = prepare.write_part, []
 
     def dies_after_three(folder, part):
         if len(done) == 3:
@@ -142,15 +142,15 @@ def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, monkeypatch):
         done.append(part.file)
         return write(folder, part)
 
-    monkeypatch.setattr(prepare, "_write", dies_after_three)
+    monkeypatch.setattr(prepare, "write_part", dies_after_three)
     assert run(tmp_path / "data", data__prepared=tmp_path / "stopped", **options) == 130
     with (tmp_path / "stopped" / prepare.JOURNAL).open("a") as journal:
         journal.write('["train.array_record-0')  # the process died while it wrote this line
     again = []
-    monkeypatch.setattr(prepare, "_write", lambda folder, part: again.append(part.file) or write(folder, part))
+    monkeypatch.setattr(prepare, "write_part", lambda folder, part: again.append(part.file) or write(folder, part))
     assert run(tmp_path / "data", data__prepared=tmp_path / "stopped", **options) == 0
     assert len(done) == 3 and not set(done) & set(again) and len(again) == 9 - 3
-    texts = [(tmp_path / name / prepared.MANIFEST).read_text() for name in ("whole", "stopped")]
+    texts = [(tmp_path / name / prepared_sets.MANIFEST).read_text() for name in ("whole", "stopped")]
     assert texts[0] == texts[1]
     assert not list((tmp_path / "stopped").glob(".*.part"))
 
@@ -165,20 +165,20 @@ def test_damaged_pictures_are_all_named_and_the_rest_is_done(tmp_path, capsys, m
     options = {"data__name": "folder", "data__prepared": tmp_path / "small"}
     assert run(root, **options) == 1
     said = capsys.readouterr().err
-    assert all(str(path) in said for path in broken) and "with --overwrite prepares it anew" in said
-    with pytest.raises(UsageError, match="no prepared pictures there"):
-        sources.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small")))
+    assert all(str(path) in said for path in broken) and "prepare it again with --overwrite" in said
+    with pytest.raises(UsageError, match="no prepared pictures in this folder"):
+        registry.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small")))
     for path, original in zip(broken, originals, strict=True):
         path.write_bytes(original)
     assert run(root, **options) == 2  # the pictures are others now, by their size
     assert "another preparation" in capsys.readouterr().err
     assert launch.main([*command(root, **options), "--overwrite"]) == 0
-    assert len(sources.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small"))).train) > 0
+    assert len(registry.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small"))).train) > 0
 
 
 def test_a_file_that_reads_back_otherwise_is_made_again(tmp_path, monkeypatch, capsys):
     write_imagenet(tmp_path / "data")
-    write = prepare._write
+    write = prepare.write_part
 
     def on_a_bad_disk(folder, part):
         answer = write(folder, part)
@@ -189,11 +189,11 @@ def test_a_file_that_reads_back_otherwise_is_made_again(tmp_path, monkeypatch, c
             path.write_bytes(content)
         return answer
 
-    monkeypatch.setattr(prepare, "_write", on_a_bad_disk)
+    monkeypatch.setattr(prepare, "write_part", on_a_bad_disk)
     options = {"data__prepared": tmp_path / "small"}
     assert run(tmp_path / "data", **options) == 1
-    assert "read back otherwise" in capsys.readouterr().err
-    monkeypatch.setattr(prepare, "_write", write)
+    assert "differed from what was written" in capsys.readouterr().err
+    monkeypatch.setattr(prepare, "write_part", write)
     assert run(tmp_path / "data", **options) == 0
 
 
@@ -207,7 +207,7 @@ def test_folders_that_hold_something_else_are_left_alone(tmp_path, capsys):
     assert run(tmp_path / "data", data__prepared=tmp_path / "small") == 0
     assert run(tmp_path / "data", data__prepared=tmp_path / "small", data__side=64) == 2
     assert "side" in capsys.readouterr().err
-    (tmp_path / "small" / prepared.MANIFEST).unlink()
+    (tmp_path / "small" / prepared_sets.MANIFEST).unlink()
     assert run(tmp_path / "data", data__prepared=tmp_path / "small", data__side=64) == 2
     assert "another preparation" in capsys.readouterr().err
 
@@ -230,7 +230,7 @@ def test_damaged_prepared_data_is_named(tmp_path, damage):
     write_imagenet(tmp_path / "data")
     small = tmp_path / "small"
     assert run(tmp_path / "data", data__prepared=small) == 0
-    manifest = small / prepared.MANIFEST
+    manifest = small / prepared_sets.MANIFEST
     if damage == "a missing file":
         next(small.glob("train*")).unlink()
     elif damage == "no JSON":
@@ -238,4 +238,4 @@ def test_damaged_prepared_data_is_named(tmp_path, damage):
     else:
         manifest.write_text(json.dumps({k: v for k, v in json.loads(manifest.read_text()).items() if k != "files"}))
     with pytest.raises(RunError, match=r"is missing, but|prepared\.json is damaged"):
-        sources.load(Data("imagenet2012", side=SIDE, prepared=str(small)))
+        registry.load(Data("imagenet2012", side=SIDE, prepared=str(small)))

@@ -13,7 +13,7 @@ import tfds_files
 from photographs import SIDE, TEST, TRAIN, write_folder
 
 import launch
-from alexnet_jax.data import sources
+from alexnet_jax.data import registry
 from alexnet_jax.experiment import Data
 
 own_cache = pytest.fixture(autouse=True)(photographs.own_cache.__wrapped__)
@@ -24,7 +24,7 @@ def test_worker_processes_prepare_a_folder(tmp_path, capfd):
     arguments = ["--exp=alexnet_imagenet_debug", "--mode=prepare", f"--data.dir={root}", "--data.name=folder"]
     assert launch.main([*arguments, f"--data.side={SIDE}", "--data.crop=32", "--data.workers=2"]) == 0
     assert f"{TRAIN + TEST} pictures of 40x40" in capfd.readouterr().out
-    assert "prepared at 40x40" in sources.load(Data("folder", dir=str(root), side=SIDE)).title
+    assert "prepared at 40x40" in registry.load(Data("folder", dir=str(root), side=SIDE)).title
 
 
 def test_killed_it_leaves_no_process_and_goes_on(tmp_path):
@@ -44,7 +44,7 @@ def test_killed_it_leaves_no_process_and_goes_on(tmp_path):
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
     assert launch.main(arguments) == 0
-    assert "prepared at 40x40" in sources.load(Data("folder", prepared=str(small), side=SIDE)).title
+    assert "prepared at 40x40" in registry.load(Data("folder", prepared=str(small), side=SIDE)).title
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts what is open under /proc")
@@ -56,11 +56,11 @@ def test_more_record_files_than_a_process_may_open_by_default(tmp_path):
         "import numpy as np\n"
         "from alexnet_jax.data import loader\n"
         "from alexnet_jax.data.records import TfdsRecords\n"
-        "from alexnet_jax.data.split import Stream\n"
+        "from alexnet_jax.data.dataset import DiskSplit\n"
         f"files = tuple(f'{tmp_path}/{{i}}' for i in range(100))\n"
         "records = TfdsRecords(files, (1,) * 100, 'tfrecord')\n"
-        "steps = loader.Evaluation(Stream(records, 8, 3, np.arange(100), ''), 10, np.arange(10))\n"
-        "print(sum(len(batch['labels']) for batch in loader.batches(steps, 0)))"
+        "steps = loader.Evaluation(DiskSplit(records, 8, 3, np.arange(100), ''), 10, np.arange(10))\n"
+        "print(sum(len(batch.labels) for batch in loader.batches(steps, 0)))"
     )
     for i in range(100):
         tfds_files.write_tfrecord(tmp_path / str(i), [tfds_files.example(photographs.photograph(i), i % 3)])

@@ -10,10 +10,10 @@ import pytest
 import tfds_files
 from photographs import KINDS, SIDE, TEST, TRAIN, photograph, write_folder, write_imagenet
 
-from alexnet_jax.data import sources
-from alexnet_jax.data.classes import class_count
+from alexnet_jax.data import registry
 from alexnet_jax.data.images import square
 from alexnet_jax.data.records import TfrecordFile
+from alexnet_jax.data.registry import class_count
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import Data
 
@@ -21,11 +21,11 @@ own_cache = pytest.fixture(autouse=True)(photographs.own_cache.__wrapped__)
 
 
 def imagenet(root, **options):
-    return sources.load(Data("imagenet2012", dir=str(root), side=SIDE, **options))
+    return registry.load(Data("imagenet2012", dir=str(root), side=SIDE, **options))
 
 
 def folder(root, **options):
-    return sources.load(Data("folder", dir=str(root), side=SIDE, **options))
+    return registry.load(Data("folder", dir=str(root), side=SIDE, **options))
 
 
 def assert_pictures(split, numbers, labels):
@@ -112,18 +112,18 @@ def fails(root, error, *fragments, load=folder):
 
 def test_folders_that_hold_no_classes(tmp_path):
     with pytest.raises(UsageError, match="needs --data.dir=FOLDER"):
-        sources.load(Data("folder"))
-    fails(tmp_path / "nowhere", UsageError, "there is no such folder")
+        registry.load(Data("folder"))
+    fails(tmp_path / "nowhere", UsageError, "no such folder")
     (tmp_path / "one" / "cat").mkdir(parents=True)
-    fails(tmp_path / "one", UsageError, "1 sub-folders in", "at least two")
+    fails(tmp_path / "one", UsageError, "1 subfolders in", "at least two")
     (tmp_path / "one" / "dog").mkdir()
-    fails(tmp_path / "one", UsageError, "cat holds no pictures", "remove that folder")
+    fails(tmp_path / "one", UsageError, "cat contains no pictures", "remove that folder")
 
 
 def test_test_pictures_of_an_unknown_class(tmp_path):
     root = write_folder(tmp_path)
     (root / "val" / "fox").mkdir()
-    fails(root, UsageError, "'fox'", "train/ has not")
+    fails(root, UsageError, "'fox'", "train/ does not have")
 
 
 def test_a_damaged_picture_is_named_when_it_is_read(tmp_path):

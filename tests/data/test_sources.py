@@ -33,14 +33,14 @@ from tfds_files import (
     write_tfrecord,
 )
 
-from alexnet_jax.data import cache, cifar10, digits, sources, tfds_download, tfds_prepare, tfds_sets
-from alexnet_jax.data.sources import load
-from alexnet_jax.data.split import DataSet, check_labels
+from alexnet_jax.data import array_cache, cifar10, digits, registry, tfds_download, tfds_prepare, tfds_sets
+from alexnet_jax.data.dataset import DataSet, check_labels
+from alexnet_jax.data.registry import load
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import Data
 
 REAL_DATA = os.environ.get("TFDS_DATA_DIR")
-REPOSITORY = Path(sources.__file__).parents[2]
+REPOSITORY = Path(registry.__file__).parents[2]
 
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None or importlib.util.find_spec("importlib_resources") is None,
@@ -101,7 +101,7 @@ def test_digits_keep_pixels_and_labels_together_and_split_all_of_them():
     from sklearn.datasets import load_digits
 
     original, data = load_digits(), load(Data(name="digits"))
-    large = digits._enlarge(original.images)
+    large = digits.enlarge(original.images)
     expected = {image.tobytes(): label for image, label in zip(large, original.target, strict=True)}
     assert len(expected) == 1797
     found = {}
@@ -122,7 +122,7 @@ def test_digits_split_is_the_same_in_every_run_whatever_the_seed():
 
 def test_enlarging_is_bilinear():
     ramp = np.tile(np.arange(8.0), (8, 1))[None]
-    row = digits._enlarge(ramp)[0, 16, :, 0]
+    row = digits.enlarge(ramp)[0, 16, :, 0]
     assert np.all(np.diff(row.astype(int)) >= 0)
     expected = np.clip((np.arange(32) + 0.5) / 4 - 0.5, 0, 7) * 255 / 16
     np.testing.assert_array_equal(row, np.rint(expected))
@@ -175,7 +175,7 @@ def test_reading_and_caching_import_no_tensorflow(tmp_path):
     prepare(tmp_path / "data")
     program = (
         "import sys\n"
-        "from alexnet_jax.data.sources import load\n"
+        "from alexnet_jax.data.registry import load\n"
         "from alexnet_jax.experiment import Data\n"
         "sizes = [len(load(Data()).train.labels) for _ in range(2)]\n"
         "print(sizes, 'tensorflow' in sys.modules)\n"
@@ -285,13 +285,13 @@ def test_a_damaged_cache_is_noticed_and_rebuilt(tmp_path, damage):
 def test_no_flipped_byte_of_a_cache_file_goes_unnoticed(tmp_path):
     path, arrays = tmp_path / "small.npz", {"a": np.arange(6, dtype=np.uint8), "b": np.arange(3, dtype=np.int32)}
     expected = {"a": ((6,), "uint8"), "b": ((3,), "int32")}
-    cache.write(path, arrays, print)
+    array_cache.write(path, arrays, print)
     content, damaged = path.read_bytes(), 0
     for position in range(len(content)):
         flipped = bytearray(content)
         flipped[position] ^= 0xFF
         path.write_bytes(flipped)
-        read = cache.read(path, expected, lambda line: None)
+        read = array_cache.read(path, expected, lambda line: None)
         damaged += read is None
         if read is not None:  # a byte of the zip file that carries no data, such as a date
             for name, array in arrays.items():
@@ -301,7 +301,7 @@ def test_no_flipped_byte_of_a_cache_file_goes_unnoticed(tmp_path):
 
 def test_an_interrupted_write_leaves_the_old_cache_and_no_rubbish(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "small.npz"
-    cache.write(path, {"a": np.zeros(2)}, print)
+    array_cache.write(path, {"a": np.zeros(2)}, print)
 
     def interrupted(file, **arrays):
         file.write(b"half")
@@ -309,8 +309,8 @@ def test_an_interrupted_write_leaves_the_old_cache_and_no_rubbish(tmp_path, monk
 
     monkeypatch.setattr(np, "savez", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cache.write(path, {"a": np.ones(2)}, print)
-    assert cache.read(path, {"a": ((2,), "float64")}, print)["a"].tolist() == [0, 0]
+        array_cache.write(path, {"a": np.ones(2)}, print)
+    assert array_cache.read(path, {"a": ((2,), "float64")}, print)["a"].tolist() == [0, 0]
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -320,7 +320,7 @@ def test_a_cache_that_cannot_be_written_costs_one_line(tmp_path):
     data, lines = load_from(tmp_path / "data")
     assert_is_the_small_set(data)
     assert len(lines) == 2
-    assert "could not be kept" in lines[1]
+    assert "could not be written" in lines[1]
 
 
 # Damaged data
@@ -428,7 +428,7 @@ def test_a_description_cut_short(tmp_path, name):
 def test_a_half_written_set(tmp_path, name):
     version_folder = prepare(tmp_path)
     (version_folder / name).unlink()
-    fails(tmp_path, RunError, f"{version_folder} is only half written", "Delete that folder")
+    fails(tmp_path, RunError, f"{version_folder} is incomplete", "Delete that folder")
 
 
 # Not prepared

@@ -11,8 +11,8 @@ from photographs import SIDE, write_folder
 
 from alexnet_jax import columns
 from alexnet_jax.columns import Columns
-from alexnet_jax.data import loader, pipeline, sources, statistics
-from alexnet_jax.data.split import Split
+from alexnet_jax.data import loader, pipeline, registry, statistics
+from alexnet_jax.data.dataset import MemorySplit
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Data
 
@@ -26,14 +26,14 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stream(root):
-    return sources.load(Data("folder", dir=str(root), side=SIDE)).train
+    return registry.load(Data("folder", dir=str(root), side=SIDE)).train
 
 
 @pytest.fixture(scope="module")
 def whole(stream):
     """The same split in memory."""
     images, labels = zip(*(stream[i] for i in range(len(stream))), strict=True)
-    return Split(np.stack(images), np.array(labels, np.int32))
+    return MemorySplit(np.stack(images), np.array(labels, np.int32))
 
 
 def taken(batches):
@@ -78,7 +78,7 @@ def test_an_evaluation_sees_every_example_once_in_order(stream, whole, batch):
 
 def test_each_process_reads_the_rows_of_its_own_devices(stream, whole):
     sharding = Columns.over(4, 1).sharding(columns.BATCH_FIRST)
-    assert pipeline.rows_of(sharding, 8).tolist() == list(range(8))
+    assert pipeline.local_rows(sharding, 8).tolist() == list(range(8))
 
     class OneOfTwo:
         """A sharding of which this process holds the second and the fourth quarter, as each of two processes might."""
@@ -86,19 +86,19 @@ def test_each_process_reads_the_rows_of_its_own_devices(stream, whole):
         def addressable_devices_indices_map(self, shape):
             return {0: (slice(2, 4),), 1: (slice(6, 8),)}
 
-    rows = pipeline.rows_of(OneOfTwo(), 8)
+    rows = pipeline.local_rows(OneOfTwo(), 8)
     assert rows.tolist() == [2, 3, 6, 7]
     (mine,) = loader.batches(loader.Training(stream, 5, 6, 8, 0, rows), 0)
     ((images, labels),) = taken(pipeline.feed(whole, Columns.over()).training(5, 6, 8, seed=0))
-    np.testing.assert_array_equal(mine["images"], images[rows])
-    np.testing.assert_array_equal(mine["labels"], labels[rows])
+    np.testing.assert_array_equal(mine.images, images[rows])
+    np.testing.assert_array_equal(mine.labels, labels[rows])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_picture_ends_the_stream_with_its_name(tmp_path, workers):
     root = write_folder(tmp_path)
     (root / "train" / "dog" / "004.jpg").write_bytes(b"no picture")
-    stream = sources.load(Data("folder", dir=str(root), side=SIDE)).train
+    stream = registry.load(Data("folder", dir=str(root), side=SIDE)).train
     with pytest.raises(RunError, match=r"dog/004\.jpg cannot be read"):
         list(loader.batches(loader.Evaluation(stream, 8, np.arange(8)), workers))
 

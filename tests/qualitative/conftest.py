@@ -8,7 +8,7 @@ import pytest
 from running import command, trainer
 
 from alexnet_jax.command_line import read
-from alexnet_jax.data import pipeline, sources, statistics
+from alexnet_jax.data import order, registry, statistics
 from alexnet_jax.model import initialize
 from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.records import DataIdentity, Environment, RunRecord
@@ -40,8 +40,8 @@ def untrained(tmp_path_factory, parameters):
 def digits():
     """Return the splits of the digits, {train, validation, test}."""
     _, request = read(command("runs/none"))
-    data_set = sources.load(request.experiment.data)
-    training, validation = pipeline.hold_out(data_set, request.experiment.data.validation)
+    data_set = registry.load(request.experiment.data)
+    training, validation = order.hold_out(data_set, request.experiment.data.validation)
     return {"train": training, "validation": validation, "test": data_set.test}
 
 

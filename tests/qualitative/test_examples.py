@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
+from alexnet_jax.data.dataset import MemorySplit
 from alexnet_jax.data.images import square, upright
-from alexnet_jax.data.split import Split
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.qualitative.examples import (
     UNKNOWN,
@@ -23,7 +23,7 @@ from alexnet_jax.qualitative.examples import (
 
 def split_of(number):
     images = np.random.default_rng(0).integers(0, 256, (number, 4, 4, 3)).astype(np.uint8)
-    return Split(images, np.arange(number, dtype=np.int32))
+    return MemorySplit(images, np.arange(number, dtype=np.int32))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10])

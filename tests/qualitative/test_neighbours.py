@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from running import command, main
 
-from alexnet_jax.data.split import Split
+from alexnet_jax.data.dataset import MemorySplit
 from alexnet_jax.qualitative.examples import batches
 from alexnet_jax.qualitative.neighbours import nearest
 
@@ -20,7 +20,7 @@ def test_nearest_equal_those_of_a_full_search(size):
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (90, 2, 2, 3)).astype(np.uint8)
     images[70] = images[20]  # equal distances are sorted by index
-    split = Split(images, np.arange(90, dtype=np.int32))
+    split = MemorySplit(images, np.arange(90, dtype=np.int32))
     flat = images.reshape(90, -1).astype(np.float64)
     queries = np.concatenate([flat[[20, 5]], generator.normal(128, 50, (3, 12))])
     expected = np.linalg.norm(flat[None] - queries[:, None], axis=-1)

@@ -12,7 +12,7 @@ from running import command, main
 
 from alexnet_jax.assembly import Setup, Trained
 from alexnet_jax.columns import Columns, abstract_mesh
-from alexnet_jax.data.augment import view, views
+from alexnet_jax.data.augment import cut_view, list_views
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import DIGITS, Data, Experiment
 from alexnet_jax.model import initialize
@@ -105,7 +105,7 @@ def test_probabilities_are_averaged_over_the_views(mesh):
     images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3)).astype(np.uint8)
     found = probabilities(Trained(setup, Path(), parameters))(images)
     reference, host = jax.jit(functools.partial(plain.logits, SMALL)), jax.device_get(parameters)
-    crops = [view((images - np.float32(90)) / 60, offset, data) for offset in views(9, data)]
+    crops = [cut_view((images - np.float32(90)) / 60, offset, data) for offset in list_views(9, data)]
     scores = [softmax(np.asarray(reference(host, crop), np.float64)) for crop in crops]
     np.testing.assert_allclose(found, np.mean(scores, 0), rtol=1e-5)
     assert len(scores) == 10 and np.ptp(scores, 0).max() > 0.1  # the views differ

@@ -14,7 +14,7 @@ from running import epochs, state, train, trainer
 from test_resume import same_bits
 
 from alexnet_jax.columns import Columns
-from alexnet_jax.data import pipeline, sources
+from alexnet_jax.data import pipeline, registry
 from alexnet_jax.errors import RunError
 from alexnet_jax.evaluate import Evaluator
 from alexnet_jax.experiment import Data
@@ -124,7 +124,7 @@ class Watch:
 @pytest.mark.evidence
 def test_nothing_grows_over_fifty_evaluations_and_twenty_saves(tmp_path, compile_cache):
     run, watch = trainer(), Watch()
-    data = sources.load(run.experiment.data)
+    data = registry.load(run.experiment.data)
     evaluator = Evaluator(run.table, run.placement, run.stats, run.experiment.data, run.experiment.train)
     split, state = pipeline.feed(data.test, run.placement), run.initial_state()
     with closing(Checkpoints(tmp_path)) as checkpoints:
@@ -142,7 +142,7 @@ def test_nothing_grows_when_pictures_are_read_again_and_again(tmp_path):
     """Each evaluation makes a new iterator of grain."""
     placement, watch = Columns.over(), Watch()
     data = Data("folder", dir=str(write_folder(tmp_path, train=3)), side=SIDE, prepared="none")
-    test = pipeline.feed(sources.load(data).test, placement, workers=0)
+    test = pipeline.feed(registry.load(data).test, placement, workers=0)
     for _ in range(30):
         for examples, _, _ in test.evaluation(4):
             examples.images.block_until_ready()

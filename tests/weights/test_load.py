@@ -7,9 +7,9 @@ from running import main, result
 
 import alexnet_jax
 from alexnet_jax.data import digits
-from alexnet_jax.data.classes import NAMES, class_names
+from alexnet_jax.data.registry import class_names
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import CLASSES, DIGITS, Data
+from alexnet_jax.experiment import DIGITS, Data
 from alexnet_jax.network import networks
 from alexnet_jax.network.foreign import FOREIGN
 from alexnet_jax.run.restore import best_step, step_folders
@@ -19,7 +19,7 @@ pytest_plugins = ["running"]
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 def test_a_run_predicts_with_its_test_error(learned, mesh):
-    model, test = alexnet_jax.load(learned, mesh=alexnet_jax.make_mesh(*mesh)), digits.load().test
+    model, test = alexnet_jax.load(learned, mesh=alexnet_jax.make_mesh(*mesh)), digits.load(DIGITS).test
     found = [one.names[0] for one in model.predict(test.images, top=1)]
     error = np.mean([name != str(label) for name, label in zip(found, test.labels, strict=True)])
     assert error == pytest.approx(result(learned)["top1_error"], abs=1e-9)
@@ -44,8 +44,7 @@ def test_what_is_no_run_is_refused(learned, tmp_path):
 
 
 def test_class_names_are_those_of_the_data_set():
-    assert class_names(DIGITS) == digits.load().classes
-    assert {name: len(names) for name, names in NAMES.items()} == {name: CLASSES[name] for name in NAMES}
+    assert class_names(DIGITS) == digits.load(DIGITS).classes
     assert class_names(Data("imagenet2012"))[998:] == ("998", "999")
 
 
