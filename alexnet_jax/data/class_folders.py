@@ -41,26 +41,27 @@ def find(options: Data) -> PictureSet:
     root = _root(options)
     if (root / "dataset_info.json").exists():
         return tfds_sets.read_any_set(root).pictures()
-    names, train, test = class_names(options), root, None
+    names, train_folder, test_folder = class_names(options), root, None
     if (root / "train").is_dir():
-        train = root / "train"
-        test = next((root / name for name in TEST_NAMES if (root / name).is_dir()), None)
-    found = _list_pictures(root, train, names, every_class=True)
-    if test is None:
+        train_folder = root / "train"
+        test_folder = next((root / name for name in TEST_NAMES if (root / name).is_dir()), None)
+    found = _list_pictures(root, train_folder, names, every_class=True)
+    if test_folder is None:
         held = np.zeros(len(found), bool)
         held[np.random.RandomState(0).permutation(len(found))[: max(1, len(found) // TEST_SHARE)]] = True
         splits = [[one for one, out in zip(found, held, strict=True) if out == kept] for kept in (False, True)]
         rule = f"one in {TEST_SHARE} kept for the test"
     else:
-        splits, rule = [found, _list_pictures(root, test, names)], f"test pictures from {test.name}/"
-    for split, where in zip(splits, (train, test or train), strict=True):
+        splits, rule = [found, _list_pictures(root, test_folder, names)], f"test pictures from {test_folder.name}/"
+    for split, where in zip(splits, (train_folder, test_folder or train_folder), strict=True):
         if not split:
             raise UsageError(
                 f"--data.dir={root}: {where} contains too few pictures. Expected at least one for training and one for the test."
             )
     count = f"{len(splits[0]):,} + {len(splits[1]):,} pictures of {len(names)} classes, {rule}"
-    records = [_records(root, split) for split in splits]
-    return PictureSet(options.name, f"{root.name} ({count})", tuple(names), *records, fingerprint(_parts(root, splits)))
+    title, identity = f"{root.name} ({count})", fingerprint(_parts(root, splits))
+    train, test = (_records(root, split) for split in splits)
+    return PictureSet(options.name, title, tuple(names), train, test, identity)
 
 
 def class_names(options: Data) -> list[str]:
