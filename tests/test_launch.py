@@ -402,7 +402,7 @@ def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
     ("options", "message"),
     [
         (("--sweep.seeds=0",), "--sweep.seeds=0: expected 1 or more"),
-        (("--sweep.arms=wide",), "no arm 'wide'. There are: non_overlapping"),
+        (("--sweep.arms=wide",), "no arm 'wide'. Expected non_overlapping"),
         (("--sweep.epochs=-1",), "--train.epochs=-1"),
         (("--sweep.epochs=0.1",), "--optim.warmup=0.5: expected at least 0 and below train.epochs=0.1"),
         (("--sweep.base=alexnet_cifer",), "Did you mean --exp=alexnet_cifar?"),
@@ -434,7 +434,7 @@ def test_options_of_a_sweep_are_none_of_an_experiment(refused):
 def test_on_the_digits_a_sweep_starts_from_the_narrow_network(capsys):
     assert status("--exp=augmentation_sweep", "--data.name=digits", "--dry_run", "--sweep.seeds=1") == 0
     shown = capsys.readouterr().out
-    assert "crops_only" in shown and "changes nothing: alexnet_digits has its values already" in " ".join(shown.split())
+    assert "crops_only" in shown and "changes nothing: alexnet_digits has these values already" in " ".join(shown.split())
     assert "6 trials" in shown
 
 
