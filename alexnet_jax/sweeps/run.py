@@ -117,7 +117,8 @@ def _write_plan(request: SweepRequest) -> None:
         plan = _merged(request.plan, before)
         arms = [dataclasses.asdict(arm) for arm in plan.arms]
         history = before.get("history", [])
-        if not before or (plan.seeds, arms) != (before["seeds"], before["arms"]):
+        planned = [arm["name"] for arm in before.get("arms", [])]
+        if not before or (plan.seeds, [arm.name for arm in plan.arms]) != (before["seeds"], planned):
             finished = sum(trials.state(trial)[0] == "finished" for trial in plan.trials())
             when, names = time.strftime("%Y-%m-%d %H:%M"), [arm.name for arm in plan.arms]
             history = [*history, {"time": when, "seeds": plan.seeds, "arms": names, "finished": finished}]
@@ -164,7 +165,7 @@ def _merged(plan: Plan, before: dict[str, Any]) -> Plan:
 
 def _comparable(fixed: dict[str, Any]) -> dict[str, Any]:
     flat = {k: v for k, v in flatten(from_json(fixed["base"])).items() if k not in MAY_DIFFER}
-    return {k: v for k, v in fixed.items() if k in ("sweep", "question", "margin", "milestone")} | flat
+    return {k: v for k, v in fixed.items() if k in ("sweep", "margin", "milestone")} | flat
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

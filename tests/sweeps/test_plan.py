@@ -157,3 +157,18 @@ def test_arms_are_chosen_by_name_in_the_sweeps_order():
     assert [arm.name for arm in choose(EXAMPLE, "base,narrow")] == ["narrow"]
     with pytest.raises(UsageError, match="no arm 'wide'. Expected narrow, impossible"):
         choose(EXAMPLE, "narrow,wide")
+
+
+@pytest.mark.parametrize(
+    ("sweep", "folders"),
+    [
+        ("pooling_sweep", {"base": "alexnet_cifar-d9471bff50", "non_overlapping": "alexnet_cifar-d79c9de331"}),
+        ("seed_comparison", {"lenet5": "lenet5-5fe11a3855", "simple_cnn": "simple_cnn-3b8c101bed"}),
+    ],
+)
+def test_trials_keep_the_folders_of_earlier_versions(sweep, folders):
+    """A changed digest would train again what was trained before."""
+    found = experiments.find(sweep)
+    plan = Plan(found, experiments.experiment("alexnet_cifar"), found.arms, 1, Path("/runs/sweep"))
+    names = {trial.arm: trial.folder.parent.name for trial in plan.trials()}
+    assert {arm: names[arm] for arm in folders} == folders
