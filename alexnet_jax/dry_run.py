@@ -58,10 +58,10 @@ def show(request: Request) -> None:
     print(f"\nDevices: {_devices(trainer)}")
     print(f"Data: {found}")
     print(f"  {len(training):,} images to train on, {len(validation):,} held out, {len(data_set.test):,} to test with")
-    measured = _measure(trainer, training, data_set.fingerprint != "")
+    measured = measure(trainer, training, data_set.fingerprint != "")
     print(_memory(measured))
     print(_disk(measured, request))
-    print(_time(measured, trainer, done, len(validation), len(data_set.test)))
+    print(duration(measured, trainer, done, len(validation), len(data_set.test)))
 
 
 # --- the folder and the data -----------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Measured:
     """Bytes of parameters and velocities, over all devices."""
 
 
-def _measure(trainer: Trainer, training: Split, found: bool) -> Measured:
+def measure(trainer: Trainer, training: Split, found: bool) -> Measured:
     """Compile the training step and time a few steps on random images."""
     options, state = trainer.experiment.train, trainer.initial_state()
     examples, indices = _examples(trainer, training)
@@ -207,8 +207,8 @@ def _disk(measured: Measured, request: Request) -> str:
     return f"Disk: {size(needed)} for up to {kept} checkpoints, {size(free)} free{warning}"
 
 
-def _time(measured: Measured, trainer: Trainer, done: int, validation: int, test: int) -> str:
-    """A CPU reads and computes with the same cores, while an accelerator computes as the CPU reads."""
+def duration(measured: Measured, trainer: Trainer, done: int, validation: int, test: int) -> str:
+    """Return the line about the time. A CPU reads and computes with the same cores; an accelerator computes as the CPU reads."""
     options, step = trainer.experiment.train, measured.step + measured.reading
     if trainer.placement.mesh.devices.flat[0].platform != "cpu":
         step = max(measured.step, measured.reading)

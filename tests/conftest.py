@@ -1,4 +1,4 @@
-"""What the tests share: eight virtual CPU devices, 64-bit numbers where a test asks for them, and narrow networks."""
+"""What all tests share: eight virtual CPU devices, a cache folder, 64-bit numbers on request, and narrow networks."""
 
 import dataclasses
 import functools
@@ -14,12 +14,12 @@ from alexnet_jax.network import networks
 
 STATUS = pytest.StashKey[int]()
 
-jax.config.update("jax_num_cpu_devices", 8)  # raises once a backend has started, so it stands here
+jax.config.update("jax_num_cpu_devices", 8)  # raises once a backend has started, so it precedes all tests
 
 
 @pytest.fixture(autouse=True, scope="session")
 def command_lines_are_read_again():
-    """tyro reads docstrings through `ast.parse`, which CPython 3.11 lets fail now and then in a process with threads."""
+    """Retry a command line once: tyro uses `ast.parse`, which in CPython 3.11 fails at times in a process with threads."""
     read = tyro.cli
 
     def again(*args, **options):
@@ -35,16 +35,24 @@ def command_lines_are_read_again():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_the_tests(pytestconfig):
+    """Use a cache folder of the tests, in this process and those it starts; the user's own is neither read nor written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(pytestconfig.cache.mkdir("cache_home")))
+        yield
+
+
 @pytest.fixture
 def float64():
-    """64-bit numbers, and an error wherever two types would be mixed silently."""
+    """Enable 64-bit numbers, and raise an error wherever two types would be mixed silently."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         yield
 
 
 @pytest.fixture(scope="session")
 def narrow():
-    """A function that gives any of the tables with few maps and units, and with 16x16 images unless `image` says otherwise."""
+    """A function that returns any of the tables with few maps and units, for 16x16 images by default."""
 
     def build(name="alexnet_cifar", *, image=(16, 16, 3), classes=10, width=1 / 16, fc_units=32, **options):
         table = networks.build(Network(name, width, fc_units, **options), classes)
@@ -66,7 +74,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
-    """End at once: of each save that was made to fail, orbax's threads wait ten minutes for a folder that never comes."""
+    """Exit at once: after a save that was made to fail, orbax's threads wait ten minutes for a folder that never appears."""
     if STATUS in config.stash:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import launch
+from alexnet_jax import training
 from alexnet_jax.assembly import assemble_training
 from alexnet_jax.command_line import read
 from alexnet_jax.data import registry
@@ -99,6 +101,19 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
     _, request = read(arguments)
     return assemble_training(request.experiment, registry.load(request.experiment.data)).trainer()
+
+
+def first_state(workdir, **options):
+    """Return (trainer, state before its first step) of a training with these options. Nothing is written."""
+    _, request = read([str(argument) for argument in command(workdir, **options)])
+    run = training.prepare(request)
+    return run.trainer, training.restore(run)
+
+
+def same_bits(a, b):
+    """Return whether two trees have the same leaves, bit for bit."""
+    a, b = ([np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)] for tree in (a, b))
+    return a == b
 
 
 def state(run, step=None, on: Trainer | None = None):

@@ -1,6 +1,5 @@
-"""What a training would need and how long it would take, without a trace of it."""
+"""What a dry run prints about a training; it writes nothing."""
 
-import shutil
 from types import SimpleNamespace
 
 import jax
@@ -18,7 +17,7 @@ def dry(workdir, **options):
     return main([*command(workdir, **options), "--dry_run"])
 
 
-def test_it_tells_everything_and_writes_nothing(tmp_path, capsys, monkeypatch):
+def test_it_prints_everything_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert dry(tmp_path / "run", train__epochs=3, mesh__column=2) == 0
     shown = capsys.readouterr().out
@@ -34,7 +33,7 @@ def test_it_tells_everything_and_writes_nothing(tmp_path, capsys, monkeypatch):
 def test_the_figures_are_those_of_the_compiled_step():
     on = trainer()
     training, _ = order.hold_out(registry.load(on.experiment.data), 180)
-    measured = dry_run._measure(on, training, True)
+    measured = dry_run.measure(on, training, True)
     numbers = sum(leaf.size for layer in on.abstract_state().parameters.values() for leaf in layer.values())
     assert measured.state == 4 * (2 * numbers + 1)  # parameters, velocities, the count of steps
     assert measured.memory > measured.state + training.images.nbytes  # the whole set lives on the device
@@ -49,12 +48,12 @@ def test_hours_follow_from_steps_and_evaluations():
         placement=trainer().placement,
         total_steps=1000,
     )
-    said = dry_run._time(dry_run.Measured(60.0, 2.0, 1.0, 0, 0), on, 0, validation=500, test=1000)
+    said = dry_run.duration(dry_run.Measured(60.0, 2.0, 1.0, 0, 0), on, 0, validation=500, test=1000)
     # 1,000 x 3 s, and 10 x 500 + 1,000 images of ten views at a third of 0.02 s: 3,400 s
     assert "1,000 steps of 100 images, 2 s each, 1 s to read" in said and "about 57 minutes" in said
 
 
-def test_a_run_that_is_there_is_recognized(learned, copied, capsys):
+def test_an_existing_run_is_recognized(learned, copied, capsys):
     before = contents(copied)
     assert dry(copied, train__epochs=3) == 0
     assert "a finished run" in capsys.readouterr().out
@@ -68,7 +67,7 @@ def test_a_run_that_is_there_is_recognized(learned, copied, capsys):
     assert contents(copied) == before
 
 
-def test_what_a_training_would_be_refused_for_is_refused(copied, tmp_path, capsys):
+def test_it_refuses_what_a_training_would_refuse(copied, tmp_path, capsys):
     assert dry(copied, optim__learning_rate=0.5) == 2
     assert "--optim.learning_rate" in capsys.readouterr().err
     assert dry(tmp_path, restore=tmp_path / "nowhere") == 2
@@ -76,14 +75,14 @@ def test_what_a_training_would_be_refused_for_is_refused(copied, tmp_path, capsy
     assert "expected only with --mode=train" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_told(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
+def test_a_full_disk_is_reported(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
     assert dry(tmp_path / "run", train__epochs=epochs(5)) == 0
     assert "TOO LITTLE, choose another --workdir" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_pictures_on_disk_are_read_where_there_are_some(tmp_path, there, capsys):
+def test_pictures_are_read_where_they_exist(tmp_path, there, capsys):
     if there:
         write_imagenet(tmp_path)
     options = {

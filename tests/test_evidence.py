@@ -1,4 +1,4 @@
-"""The long tier: what the README claims of whole trainings. `pytest -n 0 -m evidence tests/test_evidence.py`, an hour or two."""
+"""The long tier: results of complete trainings in the README. `pytest -n 0 -m evidence tests/test_evidence.py`, 1 to 2 hours."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Experiments as JSON, and which of them may continue which."""
+"""Experiments as JSON, and which experiments may continue which runs."""
 
 import dataclasses
 import json
@@ -79,7 +79,7 @@ def test_mesh_folder_logging_and_saving_may_differ(name):
 @pytest.mark.parametrize(
     ("schedule", "may_grow"), [("drops", True), ("constant", True), ("linear", False), ("cosine", False)]
 )
-def test_epochs_may_grow_unless_the_schedule_is_stretched_over_them(schedule, may_grow):
+def test_epochs_may_grow_unless_the_schedule_spans_them(schedule, may_grow):
     saved = Experiment("e", optim=Optim(schedule=schedule), train=Train(epochs=8))
     longer = dataclasses.replace(saved, train=Train(epochs=9))
     assert (not differences(saved, longer)) == may_grow
@@ -89,6 +89,6 @@ def test_epochs_may_not_shrink():
     assert differences(DROPS, changed("train", epochs=7)) == {"train.epochs": (8, 7)}
 
 
-def test_all_differing_fields_are_told_with_both_values():
+def test_all_differing_fields_are_named_with_both_values():
     other = dataclasses.replace(changed("train", seed=5), network=Network(width=0.5))
     assert differences(DROPS, other) == {"network.width": (1.0, 0.5), "train.seed": (0, 5)}

@@ -8,9 +8,8 @@ from contextlib import closing
 import jax
 import numpy as np
 import pytest
-from running import command, epochs, main, numbers, state, train
+from running import command, epochs, first_state, main, numbers, state, train
 
-from alexnet_jax import training
 from alexnet_jax.data import statistics
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.model import initialize
@@ -20,35 +19,13 @@ from alexnet_jax.train import INIT, stream
 pytest_plugins = ["running"]
 
 
-class StopHereError(Exception):
-    pass
-
-
-@pytest.fixture
-def first_state(monkeypatch):
-    """A function: options of a training -> (its trainer, the state before its first step)."""
-    found = []
-
-    def stop(self, state, *, validate):
-        found.append((self.trainer, state))
-        raise StopHereError
-
-    def run(workdir, **options):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(StopHereError):
-            patch.setattr(training.Loop, "run", stop)
-            train(workdir, **options)
-        return found.pop()
-
-    return run
-
-
 def fresh(trainer):
-    """What a run of this seed begins with."""
+    """Return the initial parameters of the trainer's seed."""
     return initialize(trainer.table, stream(trainer.experiment.train.seed, INIT), trainer.placement)
 
 
 @pytest.mark.parametrize("skip", ["fc8", "fc7, fc8"])
-def test_skipped_layers_start_fresh_and_all_others_as_they_were(learned, tmp_path, first_state, skip):
+def test_only_skipped_layers_start_afresh(learned, tmp_path, skip):
     trainer, begun = first_state(tmp_path / "run", restore=learned, restore_skip=skip, train__seed=5)
     assert trainer.experiment.train.seed == 5
     expected = state(learned)[0] | {name: fresh(trainer)[name] for name in skip.split(", ")}
@@ -57,7 +34,7 @@ def test_skipped_layers_start_fresh_and_all_others_as_they_were(learned, tmp_pat
     assert int(begun.step) == 0 and not any(np.any(leaf) for leaf in jax.tree.leaves(begun.optimizer))
 
 
-def test_the_source_may_have_other_classes(learned, tmp_path, first_state):
+def test_the_source_may_have_other_classes(learned, tmp_path):
     """As weights of 1000 classes have, for a data set of ten."""
     parameters, source = state(learned)[0], tmp_path / "source"
     wider = {"kernel": np.ones((2, 25, 16), np.float32), "bias": np.ones(25, np.float32)}
@@ -70,34 +47,34 @@ def test_the_source_may_have_other_classes(learned, tmp_path, first_state):
     assert train(tmp_path / "other", restore=source) == 2  # not silently
 
 
-def test_skipped_layers_have_a_rate_of_their_own(learned, tmp_path, first_state):
+def test_skipped_layers_have_a_rate_of_their_own(learned, tmp_path):
     trainer, _ = first_state(tmp_path / "run", restore=learned, restore_skip="fc7,fc8", optim__new_rate=10)
     assert {s.name: s.rate for s in trainer.table.layers if s.rate != 1} == {"fc7": 10, "fc8": 10}
 
 
-def test_it_learns_and_goes_on_with_the_same_command_only(learned, tmp_path, compile_cache, capsys):
+def test_it_learns_and_resumes_with_the_same_command_only(learned, tmp_path, compile_cache, capsys):
     run, options = tmp_path / "run", {"restore": learned, "restore_skip": "fc8", "optim__new_rate": 10}
     assert train(run, **options, train__epochs=epochs(3)) == 0
     record = json.loads((run / "experiment.json").read_text())
     assert record["restore_skip"] == ["fc8"] and record["experiment"]["optim"]["new_rate"] == 10.0
-    assert train(run, **options, train__epochs=epochs(6)) == 0  # velocities of two rates come back
+    assert train(run, **options, train__epochs=epochs(6)) == 0  # velocities of both rates are restored
     assert numbers(run)[-1]["step"] == 6
     assert (
         numbers(run, "validation")[0]["loss"] < 1.5
     )  # after three steps a fresh network would still be at ln(10) = 2.3
     capsys.readouterr()
-    for other, told in (
+    for other, message in (
         ({"restore_skip": "fc7,fc8"}, "--restore_skip: fc8 recorded, fc7,fc8 requested"),
         ({"optim__new_rate": 5}, "--optim.new_rate: 10.0 recorded, 5.0 requested"),
     ):
         assert train(run, **options | other, train__epochs=epochs(6)) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert main(command(run, restore=learned, train__epochs=epochs(6))) == 2
     assert "--restore_skip: fc8 recorded, None requested" in capsys.readouterr().err
     assert main(command(run, mode="eval")) == 0
 
 
-def test_runs_from_before_this_option_go_on(learned, tmp_path, compile_cache, capsys):
+def test_runs_from_before_this_option_continue(learned, tmp_path, compile_cache, capsys):
     run = shutil.copytree(learned, tmp_path / "run")
     record = json.loads((run / "experiment.json").read_text())
     del record["restore_skip"], record["experiment"]["optim"]["new_rate"]
@@ -130,7 +107,7 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys, options, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mean_image_of_another_size_is_told(copied, tmp_path, capsys):
+def test_a_mean_image_of_another_size_is_refused(copied, tmp_path, capsys):
     """As when parameters that saw 256x256 pixels minus their mean are restored for small images."""
     statistics.save(Statistics(np.zeros((256, 256, 3), np.float32), 1.0), copied / "statistics.npz")
     assert main(command(copied, mode="eval")) == 2
@@ -140,7 +117,7 @@ def test_a_mean_image_of_another_size_is_told(copied, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_new_run_sees_images_as_its_source_did(copied, tmp_path, first_state):
+def test_a_new_run_sees_images_as_its_source_did(copied, tmp_path):
     given = Statistics(np.full((1, 1, 3), 100, np.float32), np.array([[[50, 60, 70]]], np.float32))
     statistics.save(given, copied / "statistics.npz")
     made, _ = first_state(tmp_path / "new", restore=copied, restore_skip="fc8")

@@ -1,4 +1,4 @@
-"""What users supply, mutated at random from fixed seeds: it is taken or told in one message; nothing is written elsewhere."""
+"""What users supply, mutated at random from fixed seeds: it is accepted or refused with one message; nothing else is written."""
 
 import copy
 import io
@@ -12,7 +12,7 @@ import photographs
 import pytest
 from PIL import Image
 from running import LEARNING_EPOCHS, command, contents, main
-from weights.test_formats import KINDS, written
+from weight_files import KINDS, written
 
 from alexnet_jax.command_line import read
 from alexnet_jax.data import images, registry
@@ -23,11 +23,11 @@ from alexnet_jax.weights import formats, inputs
 pytest_plugins = ["running"]
 
 ODD = (None, True, -1, 0, 2**70, 1e308, "", "x", "../../outside", "\0", [], {}, [[]], {"a": 1}, "9" * 400)
-"""In the place of a value of JSON."""
+"""Replacements for a value in JSON."""
 
 
 def damaged(content, chance):
-    """Bytes with a few flipped, cut out, doubled, put in or cut off."""
+    """Return bytes of which a few are flipped, removed, repeated, inserted, zeroed or truncated."""
     content, place = bytearray(content), chance.randrange(max(1, len(content)))
     length = chance.choice([1, 2, 8, 100])
     match chance.randrange(6):
@@ -48,7 +48,7 @@ def damaged(content, chance):
 
 
 def distorted(values, chance):
-    """JSON with one value, key or list in it changed to something odd."""
+    """Return JSON with one value, key or list replaced by something odd."""
     values = copy.deepcopy(values)
     inside = values
     while True:
@@ -67,7 +67,7 @@ def distorted(values, chance):
 
 
 def spoil(file, chance):
-    """Bytes or values of a JSON file."""
+    """Damage the bytes of a file, or the values of a JSON file; return the original content."""
     content = file.read_bytes()
     if file.suffix == ".json" and chance.random() < 0.6:
         file.write_text(json.dumps(distorted(json.loads(content), chance)))
@@ -82,8 +82,8 @@ def spoil(file, chance):
 
 
 @pytest.fixture
-def told(capsys):
-    """A function: that an exit status is one of ours, with a message where it is not 0."""
+def reported(capsys):
+    """A function that asserts an exit status to be a documented one, with a message unless it is 0."""
 
     def check(status, seed):
         message = capsys.readouterr().err
@@ -98,25 +98,25 @@ def told(capsys):
 
 
 @pytest.mark.parametrize("name", ["experiment.json", "result.json", "metrics.jsonl"])
-def test_a_report_of_a_spoilt_run(copied, told, name):
+def test_a_report_of_a_damaged_run(copied, reported, name):
     for seed in range(12):
         before = spoil(copied / name, random.Random(seed))
-        told(main(command(copied, mode="report")), seed)
+        reported(main(command(copied, mode="report")), seed)
         (copied / name).write_bytes(before)
     assert [path.name for path in copied.parent.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("name", ["experiment.json", "result.json", "statistics.npz"])
-def test_training_in_a_spoilt_run(copied, told, name):
+def test_training_in_a_damaged_run(copied, reported, name):
     for seed in range(8):
         before = spoil(copied / name, random.Random(seed))
         if not (name == "result.json" and b"117" not in (copied / name).read_bytes()):  # else it would train on
-            told(main(command(copied, train__epochs=LEARNING_EPOCHS)), seed)
+            reported(main(command(copied, train__epochs=LEARNING_EPOCHS)), seed)
         (copied / name).write_bytes(before)
     assert [path.name for path in copied.parent.iterdir()] == ["run"]
 
 
-def test_the_options_of_a_spoilt_run(copied):
+def test_the_options_of_a_damaged_run(copied):
     before = contents(copied.parent)
     for seed in range(150):
         content = spoil(copied / "experiment.json", random.Random(seed))
@@ -158,7 +158,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("kind", PICTURES)
-def test_a_spoilt_picture(kind):
+def test_a_damaged_picture(kind):
     assert images.square(PICTURES[kind], 24, "cat").shape == (24, 24, 3)
     started = time.monotonic()
     for seed in range(60):
@@ -170,7 +170,7 @@ def test_a_spoilt_picture(kind):
     assert time.monotonic() - started < 30
 
 
-def test_a_spoilt_set_of_tensorflow_datasets(tmp_path, monkeypatch):
+def test_damaged_tensorflow_datasets(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = photographs.write_imagenet(tmp_path / "data")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -193,7 +193,7 @@ def test_a_spoilt_set_of_tensorflow_datasets(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_spoilt_file_of_weights(tmp_path, monkeypatch, kind):
+def test_a_damaged_file_of_weights(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path, kind)
     content = path.read_bytes()
@@ -207,7 +207,7 @@ def test_a_spoilt_file_of_weights(tmp_path, monkeypatch, kind):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_spoilt_mean_image(tmp_path):
+def test_a_damaged_mean_image(tmp_path):
     path = tmp_path / "mean.binaryproto"
     content = other_programs.binaryproto(np.ones((3, 4, 5), np.float32))
     for seed in range(60):

@@ -7,19 +7,24 @@ from contextlib import closing
 import jax
 import numpy as np
 import pytest
-from running import STEPS_PER_EPOCH, command, epochs, main, numbers, start, state, train, wait_for
+from running import (
+    STEPS_PER_EPOCH,
+    command,
+    epochs,
+    first_state,
+    main,
+    numbers,
+    same_bits,
+    start,
+    state,
+    train,
+    wait_for,
+)
 
-from alexnet_jax import training
 from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.metrics import Metrics
 
 pytest_plugins = ["running"]
-
-
-def same_bits(a, b):
-    return [np.asarray(x).tobytes() for x in jax.tree.leaves(a)] == [
-        np.asarray(x).tobytes() for x in jax.tree.leaves(b)
-    ]
 
 
 def steps(run):
@@ -29,7 +34,7 @@ def steps(run):
 
 @pytest.fixture
 def interrupt_at(monkeypatch):
-    """A function that makes a signal arrive when the loss of a step is read."""
+    """A function that raises a signal when the loss of a step is read."""
     pending, original = {}, Metrics.train
 
     def train(self, step, **values):
@@ -41,7 +46,7 @@ def interrupt_at(monkeypatch):
     return lambda step, number=signal.SIGINT: pending.update({step: number})
 
 
-def test_twenty_steps_in_three_processes_are_twenty_steps_in_one(twenty_steps, tmp_path, interrupt_at, capsys):
+def test_twenty_steps_in_three_starts_equal_those_of_one(twenty_steps, tmp_path, interrupt_at, capsys):
     run, whole = tmp_path / "run", {"train__epochs": epochs(20)}
     interrupt_at(8)  # two steps are in flight when its loss is read
     assert main([*command(run, **whole), "--overwrite"]) == 130
@@ -77,7 +82,7 @@ def test_saves_between_epochs_change_nothing(twenty_steps, tmp_path, compile_cac
     assert numbers(tmp_path / "run") == numbers(twenty_steps)
 
 
-def test_more_epochs_continue_a_finished_run_over_the_end_of_an_epoch(learned, tmp_path, compile_cache):
+def test_more_epochs_continue_a_finished_run(learned, tmp_path, compile_cache):
     run, end = tmp_path / "run", STEPS_PER_EPOCH
     assert train(run, train__epochs=epochs(20)) == 0
     assert train(run, train__epochs=2, train__keep=9) == 0
@@ -86,7 +91,7 @@ def test_more_epochs_continue_a_finished_run_over_the_end_of_an_epoch(learned, t
     assert numbers(run) == expected
 
 
-def test_nothing_is_left_of_the_steps_after_the_checkpoint(tmp_path, interrupt_at, compile_cache):
+def test_steps_after_the_checkpoint_leave_no_lines(tmp_path, interrupt_at, compile_cache):
     run = tmp_path / "run"
     interrupt_at(4)
     assert train(run, train__epochs=epochs(12)) == 130
@@ -109,22 +114,11 @@ def test_a_run_can_start_from_the_parameters_of_another(learned, tmp_path, compi
     assert "--restore" in capsys.readouterr().err
 
 
-def test_given_parameters_are_the_first_ones(learned, monkeypatch, tmp_path):
-    first = []
-
-    class StopHereError(Exception):
-        pass
-
-    def stop(self, state, *, validate):
-        first.append(state)
-        raise StopHereError
-
-    monkeypatch.setattr(training.Loop, "run", stop)
-    with pytest.raises(StopHereError):
-        train(tmp_path / "run", restore=learned)
-    assert same_bits(first[0].parameters, state(learned)[0])
-    assert int(first[0].step) == 0
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(first[0].optimizer))
+def test_given_parameters_are_the_first_ones(learned, tmp_path):
+    _, first = first_state(tmp_path / "run", restore=learned)
+    assert same_bits(first.parameters, state(learned)[0])
+    assert int(first.step) == 0
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(first.optimizer))
 
 
 def test_two_devices_give_the_losses_of_one(two_devices, twenty_steps):
@@ -133,7 +127,7 @@ def test_two_devices_give_the_losses_of_one(two_devices, twenty_steps):
     assert two == pytest.approx(one, abs=1e-5)
 
 
-def test_a_run_goes_on_on_another_mesh(two_devices, tmp_path, twenty_steps, compile_cache):
+def test_a_run_resumes_on_another_mesh(two_devices, tmp_path, twenty_steps, compile_cache):
     run = shutil.copytree(two_devices, tmp_path / "run")
     assert train(run, train__epochs=epochs(7)) == 0
     losses = [line["loss"] for line in numbers(run)]
@@ -163,7 +157,7 @@ def test_signals_and_kills_in_a_process_of_its_own(learned, tmp_path, compile_ca
         assert len(said) == 1 and signal.Signals(number).name in said[0] and f"--workdir={run}" in said[0]
         assert f"saved at step {steps(run)[-1]}." in said[0]
 
-    saves = (run / "checkpoints").glob  # a folder of this name is there while a checkpoint is being written
+    saves = (run / "checkpoints").glob  # a folder of this name exists while a checkpoint is written
     for moment in (trained(steps(run)[-1] + 7), lambda: any(saves("*.orbax-checkpoint-tmp"))):
         process = start(arguments, compile_cache, log)
         wait_for(moment, process, log)
@@ -179,7 +173,7 @@ def test_signals_and_kills_in_a_process_of_its_own(learned, tmp_path, compile_ca
     assert not list(saves("*tmp*"))
 
 
-def test_evaluation_on_two_virtual_devices_in_a_process_of_its_own(two_devices, tmp_path, compile_cache):
+def test_evaluation_on_two_devices_in_its_own_process(two_devices, tmp_path, compile_cache):
     process = start(command(two_devices, mode="eval", mesh__column=2), compile_cache, tmp_path / "log")
     assert process.wait(timeout=300) == 0, (tmp_path / "log").read_text()
     assert "Test error: top-1" in (tmp_path / "log").read_text()

@@ -34,7 +34,7 @@ def records(file):
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """A function that has something done when a step's loss is read."""
+    """A function that performs an action when the loss of a step is read."""
 
     def arrange(step, action):
         original = Metrics.train
@@ -101,13 +101,13 @@ def test_report_picture_and_events_are_written(learned):
     assert sum(b"test/top1_error" in record for record in records(events)) == 1
 
 
-def test_latest_checkpoints_are_there(learned):
+def test_the_latest_checkpoints_and_the_best_are_kept(learned):
     steps = {int(path.name) for path in (learned / "checkpoints").iterdir()}
     assert steps >= {LAST, LAST - STEPS_PER_EPOCH, result(learned)["best_step"]}
 
 
 @pytest.mark.parametrize("rule", ["paper", "original"])
-def test_velocities_live_where_their_parameters_do(rule):
+def test_velocities_are_sharded_as_their_parameters(rule):
     state = trainer(1, 2, rule=rule).initial_state()
     velocities = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
     assert sorted(leaf.shape for leaf in velocities) == sorted(leaf.shape for leaf in jax.tree.leaves(state.parameters))
@@ -149,7 +149,7 @@ def line_of(scores):
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (1, 2)], ids=["one device", "two devices"])
-def test_evaluation_gives_the_numbers_of_the_end_of_training(learned, capsys, mesh):
+def test_evaluation_repeats_the_result_of_the_training(learned, capsys, mesh):
     shown = evaluated(learned, capsys, mesh__data=mesh[0], mesh__column=mesh[1])
     assert line_of(result(learned)) in shown
     assert f"Mean loss {result(learned)['loss']:.4f}" in shown
@@ -176,7 +176,7 @@ def test_evaluation_takes_its_options_from_the_run(learned, capsys):
 
 
 @pytest.mark.parametrize("restore", ["7", "nowhere"])
-def test_evaluating_what_is_not_there(learned, capsys, restore):
+def test_evaluating_a_missing_checkpoint_is_refused(learned, capsys, restore):
     assert main(command(learned, mode="eval", restore=restore)) == 2
     message = capsys.readouterr().err
     assert f"--restore={restore}" in message and "Traceback" not in message
@@ -185,7 +185,7 @@ def test_evaluating_what_is_not_there(learned, capsys, restore):
 # --- how it fails ----------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_a_good_checkpoint(tmp_path, compile_cache, capsys):
+def test_a_nonfinite_loss_ends_the_run_with_a_good_checkpoint(tmp_path, compile_cache, capsys):
     assert train(tmp_path / "run", train__epochs=1, train__save_every=1, train__keep=5, optim__learning_rate=1e4) == 1
     message = capsys.readouterr().err
     assert (
@@ -205,13 +205,13 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path, capsys):
     assert not (tmp_path / "run" / "experiment.json").exists()
 
 
-def test_more_devices_than_there_are(tmp_path, capsys):
+def test_more_devices_than_exist_are_refused(tmp_path, capsys):
     assert train(tmp_path / "run", mesh__data=64, train__batch=64) == 2
     assert "--mesh.data=64 --mesh.column=1 needs 64 devices" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("option", "value"), [("train__batch", 5000), ("data__validation", 1437)])
-def test_more_images_than_there_are(tmp_path, capsys, option, value):
+def test_more_images_than_exist_are_refused(tmp_path, capsys, option, value):
     assert train(tmp_path / "run", **{option: value}) == 2
     message = capsys.readouterr().err
     assert f"--{option.replace('__', '.')}={value}" in message and "training images" in message

@@ -10,8 +10,7 @@ import jax
 import psutil
 import pytest
 from photographs import SIDE, write_folder
-from running import epochs, state, train, trainer
-from test_resume import same_bits
+from running import epochs, same_bits, state, train, trainer
 
 from alexnet_jax.columns import Columns
 from alexnet_jax.data import pipeline, registry

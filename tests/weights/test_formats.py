@@ -10,31 +10,10 @@ import other_programs
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from weight_files import KINDS, NAMED, WEIGHTS, written
 
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.weights import caffe, formats
-
-WEIGHTS = other_programs.random_weights("torchvision_alexnet", 5)
-NAMED = other_programs.state_dict(WEIGHTS)
-
-
-def written(folder, kind):
-    """Write a file of a kind and return its path."""
-    path = folder / f"alexnet{kind}"
-    match kind:
-        case ".npz":
-            np.savez(path, **NAMED)
-        case ".safetensors":
-            save_file(NAMED, path)
-        case ".pt" | ".pth":
-            torch = pytest.importorskip("torch")
-            torch.save({name: torch.from_numpy(tensor) for name, tensor in NAMED.items()}, path)
-        case ".caffemodel":
-            path.write_bytes(other_programs.caffemodel(WEIGHTS))
-    return path
-
-
-KINDS = list(formats.READERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
