@@ -65,7 +65,7 @@ def dry_run(request: SweepRequest) -> None:
         state = f"impossible: {trial.problem}" if trial.problem else trials.state(trial)[0]
         print(f"{trial.arm:24s} seed {trial.seed:<6d} {state:10s} {trial.folder}")
     todo = [trial for trial in planned if not trials.ended(trial)]
-    print(f"{len(planned)} trials, {len(planned) - len(todo)} of them done. {_outlook(request, todo)}")
+    print(f"{len(planned)} trials, {len(planned) - len(todo)} of them need no training. {_outlook(request, todo)}")
 
 
 def _outlook(request: SweepRequest, todo: list[Trial]) -> str:
