@@ -124,7 +124,7 @@ def test_a_smaller_request_does_not_shrink_the_plan(swept, capsys):
 def test_another_base_in_the_same_folder_is_refused(swept, capsys):
     assert main(sweep(swept, optim__momentum=0.6)) == 2
     error = capsys.readouterr().err
-    assert "optim.momentum: 0.9 there, 0.6 asked for" in error and "--overwrite" in error
+    assert "optim.momentum: 0.9 there, 0.6 requested" in error and "--overwrite" in error
 
 
 def test_no_trial_may_go_on_with_other_data_and_plans_that_allowed_it_continue(swept):
@@ -219,7 +219,7 @@ def test_a_trial_at_which_another_process_works_is_left_to_it(swept, capsys):
             assert main(sweep(swept, sweep__arms="original_biases", sweep__seeds=1)) == 0
     finally:
         (folder / "result.json").write_bytes(result)
-    assert "Another process is working at this trial" in capsys.readouterr().out
+    assert "Another process is training this trial" in capsys.readouterr().out
     assert main(sweep(swept, "--mode=report")) == 0  # as it was
 
 
