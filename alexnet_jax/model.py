@@ -2,6 +2,7 @@
 
 import functools
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ class AlexNet(nnx.Module):
         self.deterministic = True
         for name, leaves in (parameters or initialize(table, rngs.params(), self.placement)).items():
             setattr(self, name, Layer(**leaves))
-        self.rngs = rngs.dropout.fork() if _drops(table) else None
+        self.rngs = _dropout_stream(rngs) if _drops(table) else None
 
     @property
     def mesh(self) -> Mesh:
@@ -159,7 +160,9 @@ class AlexNet(nnx.Module):
         `dropout`. Raise UsageError if the images do not fit the table, or the batch does not divide over the mesh.
         """
         self._check(images)
-        if dropout_key is None and not self.deterministic and self.rngs is not None:
+        if dropout_key is None and not self.deterministic and _drops(self.table):
+            if self.rngs is None:
+                raise UsageError("model.train() needs a stream: build the model with rngs=nnx.Rngs(params=0, dropout=1).")
             dropout_key = self.rngs()
         masks = None if dropout_key is None else dropout_masks(self.table, dropout_key, images.shape[0])
         return logits(self.table, self.placement, self.parameters, images, masks)
@@ -219,10 +222,8 @@ class AlexNet(nnx.Module):
     def _check(self, images: jax.Array) -> None:
         shape, replicas = jnp.shape(images), self.placement.replicas
         if shape[1:] != self.table.image:
-            height, width, channels = self.table.image
-            raise UsageError(
-                f"images have shape {shape}; {self.table.name} expects [batch, {height}, {width}, {channels}]."
-            )
+            size = ", ".join(map(str, self.table.image))
+            raise UsageError(f"images have shape {shape}; {self.table.name} expects [batch, {size}].")
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise UsageError(f"images are {images.dtype}; expected floating point. Subtract the mean first.")
         if shape[0] % replicas:
@@ -231,6 +232,14 @@ class AlexNet(nnx.Module):
 
 def _drops(table: Table) -> bool:
     return any(isinstance(part, Dropout) for spec in table.layers for part in spec.after)
+
+
+def _dropout_stream(rngs: nnx.Rngs) -> nnx.RngStream | None:
+    """Return the stream `dropout`, or one derived from the default stream without advancing it; None if there is neither."""
+    if "dropout" in rngs or "default" not in rngs:
+        return rngs.dropout.fork() if "dropout" in rngs else None
+    key = jax.random.fold_in(rngs.default.key[...], rngs.default.count[...])
+    return nnx.Rngs(dropout=jax.random.fold_in(key, zlib.crc32(b"dropout"))).dropout
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))  # compiling operation by operation would take minutes
@@ -268,12 +277,7 @@ def _mask_specs(table: Table, placement: Placement, masks: Masks | None) -> dict
 
 
 def loss_and_gradients(
-    table: Table,
-    placement: Placement,
-    parameters: Parameters,
-    images: jax.Array,
-    labels: jax.Array,
-    masks: Masks | None,
+    table: Table, placement: Placement, parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Masks | None
 ) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
     """Return ((mean cross-entropy, share of wrong answers), gradients of the former) over the global batch.
 
@@ -281,9 +285,7 @@ def loss_and_gradients(
     """
     specs = placement.parameter_specs(table)
 
-    def per_device(
-        parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Masks | None
-    ) -> tuple[tuple[jax.Array, jax.Array], Parameters]:
+    def per_device(parameters: Parameters, images: jax.Array, labels: jax.Array, masks: Masks | None) -> tuple:
         def loss(parameters: Parameters) -> tuple[jax.Array, jax.Array]:
             scores = placement.forward(table, parameters, images, masks)
             with jax.named_scope("loss"):

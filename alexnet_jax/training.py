@@ -96,7 +96,8 @@ def prepare(request: Request) -> Run:
     run = Run(request, setup, setup.trainer(), origin)
     options = {k: v for k, v in flatten(request.experiment).items() if k not in PER_MACHINE}
     what = {"data": data_set.fingerprint, "options": json.dumps(options), "starting point": str(origin)}
-    distributed.check_same(what | {"folder": str(request.workdir.absolute())})
+    what |= {"--restore_skip": str(request.restore_skip), "folder": str(request.workdir.absolute())}
+    distributed.check_same(what)
     distributed.connect(setup.placement.mesh)
     return run
 
@@ -187,9 +188,9 @@ def _check_same_data(workdir: Workdir, data_set: DataSet) -> None:
 
 def restore(run: Run) -> State:
     """Return the state of the newest sound checkpoint; of a new run the parameters of its origin, or initial ones."""
-    expected, found = run.trainer.abstract_state(), None
-    if not run.request.overwrite:
-        found = restore_latest(run.checkpoints, expected.parameters, expected.optimizer)
+    expected = run.trainer.abstract_state()
+    anew = distributed.broadcast(lambda: run.request.overwrite)  # the leader's; a process without it would wait for ever
+    found = None if anew else restore_latest(run.checkpoints, expected.parameters, expected.optimizer)
     if found is not None:
         step, parameters, optimizer = found
         return State(parameters, optimizer, jax.device_put(np.int32(step), expected.step.sharding))

@@ -212,6 +212,25 @@ def test_train_and_eval_switch_dropout_as_in_every_nnx_module():
     np.testing.assert_array_equal(run(model, images, key), with_key)
 
 
+def test_the_dropout_stream_leaves_the_others_as_they_are(narrow):
+    table = narrow()
+    rngs, alone = nnx.Rngs(0), nnx.Rngs(0)
+    for _ in range(2):  # the second model has the parameters it had before models carried a dropout stream
+        found = nnx.to_pure_dict(nnx.state(AlexNet(table, rngs=rngs), nnx.Param))
+        expected = initialize(table, alone.params(), Columns.over())
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_model_without_a_dropout_stream_cannot_train(narrow):
+    table = narrow()
+    model = AlexNet(table, rngs=nnx.Rngs(params=0))
+    images = jnp.zeros((2, *table.image))
+    assert model(images).shape == (2, table.classes)
+    model.train()
+    with pytest.raises(UsageError, match=r"nnx\.Rngs\(params=0, dropout=1\)"):
+        model(images)
+
+
 def test_the_masks_of_train_repeat_with_the_seed():
     models = [AlexNet(TINY, rngs=nnx.Rngs(0, dropout=seed)) for seed in (1, 1, 2)]
     for model in models:

@@ -6,6 +6,7 @@ reported and skipped, and the newest sound one is restored.
 
 import contextlib
 import gc
+import os
 import re
 import sys
 import time
@@ -238,12 +239,12 @@ def storage(step_folder: Path) -> Iterator[None]:
 def _orbax_means_damage(problem: Exception) -> bool:
     """Return whether orbax raised `problem`, of a type that says nothing, because of a damaged file.
 
-    orbax raises a bare Exception when an array cannot be read, and reports records whose JSON keys are damaged, which its
-    parser leaves as dictionaries, by an AttributeError.
+    orbax raises a bare Exception when an array cannot be read. Its own code raises an AttributeError for records that hold other
+    JSON than it wrote; one raised outside orbax is a defect.
     """
-    return type(problem) is Exception or (
-        isinstance(problem, AttributeError) and str(problem).startswith("'dict' object has no attribute")
-    )
+    *_, frame = traceback.extract_tb(problem.__traceback__)
+    inside = f"{os.sep}orbax{os.sep}" in frame.filename
+    return type(problem) is Exception or (isinstance(problem, AttributeError) and inside)
 
 
 GRACE = 0.05

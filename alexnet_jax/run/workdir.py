@@ -21,7 +21,6 @@ RANKS = "test_ranks.npy"
 STATISTICS = "statistics.npz"
 """The numbers that normalize every image before it reaches the network (data/statistics.py)."""
 CONTENTS = (
-    RECORD,
     RESULT,
     RANKS,
     STATISTICS,
@@ -31,8 +30,9 @@ CONTENTS = (
     "tensorboard",
     "figures",
     "features",
+    RECORD,
 )
-"""Everything that a run writes; `--overwrite` deletes these and nothing else."""
+"""Everything that a run writes; `--overwrite` deletes these and nothing else, in this order."""
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ class Workdir:
             )
 
     def clear(self) -> None:
-        """Delete the files that a run wrote into the folder, and nothing else."""
+        """Delete the files that a run wrote into the folder, and nothing else; the record last, so that a kill is harmless."""
         for name in CONTENTS:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():

@@ -284,6 +284,21 @@ def test_processes_started_by_hand_need_the_same_command(other, what, tmp_path, 
         assert not (run / "experiment.json").exists()
 
 
+@pytest.mark.evidence
+@pytest.mark.parametrize("overwriting", [0, 1])
+def test_the_leader_alone_decides_on_overwrite(overwriting, tmp_path, compile_cache):
+    """A process that restored while another did not would wait for ever."""
+    run, address = tmp_path / "run", f"127.0.0.1:{processes.free_port()}"
+    assert train_in_two(run, compile_cache, mesh__data=2, train__epochs=epochs(2))[0] == 0
+    (run / "result.json").unlink()
+    lines = [command(run, distributed=f"{address},2,{i}", mesh__data=2, train__epochs=epochs(2)) for i in (0, 1)]
+    lines[overwriting].append("--overwrite")
+    logs = [tmp_path / f"log-{index}" for index in (0, 1)]
+    both = [launched(line, compile_cache, log) for line, log in zip(lines, logs, strict=True)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0], [log.read_text() for log in logs]
+    assert (run / "result.json").exists() and ("Continuing" in logs[0].read_text()) == bool(overwriting)
+
+
 def started(arguments, cache, log, run, steps):
     """Start a training in two processes and wait for its step `steps`; return it and its processes, process 0 first."""
     process = launched(arguments, cache, log)

@@ -135,6 +135,15 @@ def test_folder_that_is_no_run_is_never_used(tmp_path, overwrite):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_kill_while_clearing_leaves_a_run_folder(workdir, monkeypatch):
+    """The record goes last: a folder without one is refused, also with --overwrite."""
+    (workdir.path / "checkpoints").mkdir()
+    with pytest.raises(OSError, match="killed"), monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        workdir.clear()
+    workdir.check_continues(EXPERIMENT, None, overwrite=True)
+
+
 def test_clear_deletes_what_a_run_wrote_and_nothing_else(workdir, tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
