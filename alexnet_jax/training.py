@@ -151,9 +151,9 @@ def _load_data(request: Request) -> tuple[Request, DataSet]:
 def _known_statistics(request: Request, origin: str | None) -> Statistics | None:
     """Return the statistics of this run, or of the run it starts from; None if they must be measured."""
     workdir = Workdir(request.workdir)
-    if not request.overwrite and workdir.record() is not None:
+    if not request.overwrite and workdir.record() is not None and (workdir.path / STATISTICS).exists():
         return statistics.restore(workdir.path / STATISTICS)
-    found = None if origin is None else trained_with(Path(origin))
+    found = None if origin is None else trained_with(Path(origin))  # also if a kill left a record without statistics
     return found and dataclasses.replace(found, colour=None)  # the other run may have read colour noise differently
 
 

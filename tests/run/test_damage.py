@@ -51,6 +51,8 @@ DAMAGES = {
     "emptied": lambda step: largest_file(step / PARAMETERS).write_bytes(b""),
     "missing": lambda step: largest_file(step / PARAMETERS).unlink(),
     "no metadata": lambda step: (step / PARAMETERS / "_METADATA").unlink(),
+    "foreign JSON": lambda step: (step / PARAMETERS / "_METADATA").write_text("[]"),
+    "foreign JSON of arrays": lambda step: (step / PARAMETERS / "array_metadatas" / "process_0").write_text("null"),
     "no parameters": lambda step: shutil.rmtree(step / PARAMETERS),
     "another leaf": lambda step: change(step / PARAMETERS / "_METADATA", '"key": "conv1"', '"key": "conv0"'),
     "another sum": lambda step: change(
