@@ -8,6 +8,7 @@ import sys
 import jax
 import pytest
 import tyro
+from jax.experimental.compilation_cache import compilation_cache
 
 from alexnet_jax.experiment import Network
 from alexnet_jax.network import networks
@@ -41,6 +42,25 @@ def cache_of_the_tests(pytestconfig):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(pytestconfig.cache.mkdir("cache_home")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compile_cache(pytestconfig):
+    """Folder of compiled programs, shared by all tests and later sessions: most of a short run is compilation."""
+    folder = pytestconfig.cache.mkdir("jax")
+    options = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # jax decides once whether it has a cache
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import launch
 from alexnet_jax import training
@@ -148,25 +147,6 @@ def contents(folder):
 def result(run):
     """What a finished run reached."""
     return json.loads((Path(run) / "result.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def compile_cache(pytestconfig):
-    """Folder of compiled programs, shared with other processes and later sessions: most of a short run is compilation."""
-    folder = pytestconfig.cache.mkdir("jax")
-    options = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # jax decides once whether it has a cache
-    yield folder
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

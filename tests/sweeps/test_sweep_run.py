@@ -274,7 +274,7 @@ def test_estimates_come_from_what_was_measured(swept):
     _, request = read(sweep(swept, sweep__arms="original_biases"))
     done = list(request.plan.trials())
     assert estimate([], done) == "Nothing is left to train."
-    seconds = [json.loads((trial.folder / "result.json").read_text())["seconds"] for trial in done]
-    expected = f"About {3 * statistics.median(seconds):.0f} seconds for the rest, at the speed of the 6 trials"
+    rates = [1 / json.loads((trial.folder / "result.json").read_text())["seconds"] for trial in done]
+    expected = f"About {3 / statistics.median(rates):.0f} seconds for the rest, at the speed of the 6 trials"
     assert estimate(done[:3], done).startswith(expected)
     assert "GFLOP/s" in estimate(done, [])
