@@ -62,8 +62,8 @@ def _restore(step_folder: Path, item: str, record: dict[str, Any] | None, expect
     with ocp.PyTreeCheckpointer() as checkpointer:
         with storage(step_folder):
             listed = checkpointer.metadata(path).item_metadata
-        if listed is None:  # orbax has logged the reason
-            raise Damaged(step_folder, f"{item}: the description of its leaves cannot be read")
+            if listed is None:  # orbax has logged the reason; raised in this block, which waits for its other reads
+                raise Damaged(step_folder, f"{item}: the description of its leaves cannot be read")
         try:
             there = checksums.describe(listed.tree)
         except TypeError as problem:  # a description without shapes; that of `expected` was described above
