@@ -1,7 +1,6 @@
 """What all tests share: eight virtual CPU devices, a cache folder, 64-bit numbers on request, and narrow networks."""
 
 import dataclasses
-import functools
 import os
 import sys
 
@@ -81,11 +80,13 @@ def narrow():
     return build
 
 
-@pytest.fixture(scope="session")
-def compiled():
-    """`jax.jit` that compiles a whole network in half the time, for tests that run it once or twice."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return functools.partial(jax.jit, compiler_options=options)
+def pytest_configure(config):
+    """Compile without LLVM's expensive passes in the quick tier, where each program runs a few times only."""
+    if config.option.markexpr == "not evidence":
+        faster = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        flags = os.environ.get("XLA_FLAGS", "")
+        if faster not in flags:  # the processes of pytest-xdist inherit them
+            os.environ["XLA_FLAGS"] = f"{flags} {faster}".strip()
 
 
 def pytest_sessionfinish(session, exitstatus):

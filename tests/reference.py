@@ -33,12 +33,12 @@ def random_examples(table, batch, seed=1, dtype=np.float64):
     return images.astype(dtype), generator.integers(table.classes, size=batch).astype(np.int32)
 
 
-def solved(table, batch, compiled):
+def solved(table, batch):
     """(arguments of `loss_and_gradients` in 64 bits, loss and gradients of the plain network for them)."""
     parameters = random_parameters(shapes_of(table))
     images, labels = random_examples(table, batch)
     masks = dropout_masks(table, jax.random.key(3), batch)
-    step = compiled(jax.value_and_grad(functools.partial(plain.loss, table)))
+    step = jax.jit(jax.value_and_grad(functools.partial(plain.loss, table)))
     with jax.enable_x64(True):
         expected = step(parameters, images, labels, masks)
     return (parameters, images.transpose(3, 1, 2, 0), labels, masks), jax.device_get(expected)

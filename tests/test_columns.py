@@ -33,13 +33,13 @@ BATCH = 4
 
 
 @pytest.fixture(scope="module")
-def problem(narrow, compiled):
+def problem(narrow):
     """A function: (order, columns) -> the table, what goes into it, and the reference's loss and gradients."""
 
     @functools.cache
     def solve(order, number, **options):
         table = narrow(order=order, columns=number, **options)
-        return table, *reference.solved(table, BATCH, compiled)
+        return table, *reference.solved(table, BATCH)
 
     return solve
 
@@ -59,8 +59,8 @@ def fast_forms(monkeypatch):
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
-def test_the_fast_forms_give_the_same_gradients(mesh, problem, compiled, float64, fast_forms):
-    compare_gradients("paper", 2, mesh, problem, compiled)
+def test_the_fast_forms_give_the_same_gradients(mesh, problem, float64, fast_forms):
+    compare_gradients("paper", 2, mesh, problem)
     assert {"winograd", "im2col"} == set(fast_forms)
 
 
@@ -71,8 +71,8 @@ def test_the_fast_forms_give_the_same_gradients(mesh, problem, compiled, float64
     + [pytest.param("paper", 1, (1, 1), marks=LONG)]
     + [pytest.param(o, 2, m, marks=LONG) for o in ("tutorial", "original") for m in MESHES if m != (1, 2)],
 )
-def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, mesh, problem, compiled, float64):
-    compare_gradients(order, number, mesh, problem, compiled)
+def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, mesh, problem, float64):
+    compare_gradients(order, number, mesh, problem)
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_loss_and_every_gradient_equal_a_plain_grouped_network(order, number, me
     ],
     ids=str,
 )
-def test_ablations_equal_a_plain_network_too(options, mesh, problem, compiled, float64):
-    compare_gradients("paper", 2, mesh, problem, compiled, **options)
+def test_ablations_equal_a_plain_network_too(options, mesh, problem, float64):
+    compare_gradients("paper", 2, mesh, problem, **options)
 
 
-def compare_gradients(order, number, mesh, problem, compiled, **options):
+def compare_gradients(order, number, mesh, problem, **options):
     table, arguments, expected = problem(order, number, **options)
     placement = Columns.over(*mesh)
-    found = compiled(functools.partial(loss_and_gradients, table, placement))(*arguments)
+    found = jax.jit(functools.partial(loss_and_gradients, table, placement))(*arguments)
     reference.same_gradients(table, placement, found, expected)
 
 
@@ -211,10 +211,10 @@ def test_data_parallel_devices_sum_each_gradient_once():
     assert found == Counter([("loss", "forward", "psum", (2,)), *gradients])
 
 
-def test_the_compiled_forward_pass_moves_nothing_else(problem, compiled):
+def test_the_compiled_forward_pass_moves_nothing_else(problem):
     table, (parameters, images, _, _), _ = problem("paper", 2)
     text = (
-        compiled(forward(table, Columns.over(1, 2)))
+        jax.jit(forward(table, Columns.over(1, 2)))
         .lower(cast(parameters), images.astype(np.float32))
         .compile()
         .as_text()
@@ -241,7 +241,7 @@ def cast(tree):
 
 
 @pytest.fixture(scope="module", params=[(1, 1), (1, 2)], ids=["one device", "two devices"])
-def activations(request, problem, compiled):
+def activations(request, problem):
     """A function: parameters -> {layer: its output [columns, maps, height, width, batch]}; and the parameters."""
     table, (parameters, images, _, _), _ = problem("paper", 2)
     names, placement = ["conv2", "conv3", "conv4", "conv5"], Columns.over(*request.param)
@@ -254,7 +254,7 @@ def activations(request, problem, compiled):
 
     specs = (placement.parameter_specs(table), columns.BATCH_LAST)
     outputs = {name: P("column", None, None, None, "data") for name in names}
-    run = compiled(placement.per_device(per_device, specs, outputs))
+    run = jax.jit(placement.per_device(per_device, specs, outputs))
     return lambda p: jax.device_get(run(p, cast(images))), cast(parameters)
 
 

@@ -48,10 +48,10 @@ SUM_ALONE = Table("sum_alone", (6, 6, 3), 1, (*CONVOLUTIONS, Dense("fc3", 5, "su
 
 
 @pytest.fixture(scope="module")
-def problem(compiled):
+def problem():
     """A function: (table, batch) -> what goes into it, and the reference's loss and gradients."""
 
-    return functools.cache(lambda table, batch: reference.solved(table, batch, compiled))
+    return functools.cache(reference.solved)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def problem(compiled):
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_loss_and_every_gradient_equal_a_plain_network(table, devices, batch, scheme, problem, compiled, float64):
+def test_loss_and_every_gradient_equal_a_plain_network(table, devices, batch, scheme, problem, float64):
     arguments, expected = problem(table, batch)
     placement = Hybrid.over(devices, scheme)
-    found = compiled(functools.partial(loss_and_gradients, table, placement))(*arguments)
+    found = jax.jit(functools.partial(loss_and_gradients, table, placement))(*arguments)
     reference.same_gradients(table, placement, found, expected)
 
 
@@ -76,11 +76,11 @@ def test_loss_and_every_gradient_equal_a_plain_network(table, devices, batch, sc
     ("devices", "scheme"),
     [(8, "whole"), *[pytest.param(n, "whole", marks=LONG) for n in (1, 2, 4)], pytest.param(2, "slices", marks=LONG)],
 )
-def test_the_merged_networks_too(devices, scheme, narrow, problem, compiled, float64):
+def test_the_merged_networks_too(devices, scheme, narrow, problem, float64):
     table = narrow(columns=1, kernels="merged")
     arguments, expected = problem(table, 8)
     placement = Hybrid.over(devices, scheme)
-    found = compiled(functools.partial(loss_and_gradients, table, placement))(*arguments)
+    found = jax.jit(functools.partial(loss_and_gradients, table, placement))(*arguments)
     reference.same_gradients(table, placement, found, expected)
 
 

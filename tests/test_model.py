@@ -56,26 +56,26 @@ def in_64_bits(model, parameters=None):
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (1, 2)], ids=["one device", "two devices"])
-def test_at_224_pixels_its_logits_are_the_references(mesh, narrow, compiled, float64):
+def test_at_224_pixels_its_logits_are_the_references(mesh, narrow, float64):
     table = narrow("alexnet", image=(224, 224, 3))
     parameters = reference.random_parameters(shapes(table))
     images, _ = reference.random_examples(table, 2)
-    expected = compiled(functools.partial(plain.logits, table))(parameters, images)
+    expected = jax.jit(functools.partial(plain.logits, table))(parameters, images)
     structure, state = nnx.split(in_64_bits(AlexNet(table, mesh=make_mesh(*mesh), rngs=nnx.Rngs(0)), parameters))
-    found = compiled(lambda state, images: nnx.merge(structure, state)(images))(state, images)
+    found = jax.jit(lambda state, images: nnx.merge(structure, state)(images))(state, images)
     assert found.shape == (2, 10)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("layer", ["conv3", "fc7"])
-def test_activations_of_a_layer_are_the_references(layer, mesh, narrow, compiled, float64):
+def test_activations_of_a_layer_are_the_references(layer, mesh, narrow, float64):
     table = narrow()
     parameters = reference.random_parameters(shapes(table))
     images, _ = reference.random_examples(table, 4)
     cut = dataclasses.replace(table, layers=table.layers[: [s.name for s in table.layers].index(layer) + 1])
-    expected = np.asarray(compiled(functools.partial(plain.logits, cut))(parameters, images)).reshape(4, -1)
-    found = compiled(functools.partial(activations, table, Columns.over(*mesh), layer=layer))(parameters, images)
+    expected = np.asarray(jax.jit(functools.partial(plain.logits, cut))(parameters, images)).reshape(4, -1)
+    found = jax.jit(functools.partial(activations, table, Columns.over(*mesh), layer=layer))(parameters, images)
     assert found.shape == (4, {"conv3": 24 * 4 * 4, "fc7": 32}[layer])
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
 
@@ -389,7 +389,7 @@ def test_a_narrow_network_memorizes_64_digits(init, narrow):
     """It catches a loss that stays at ln(classes): initial weights, biases, a gradient that does not arrive."""
     optim = next(e.optim for e in shipped() if e.network.init == init)
     table = narrow(init=init, image=(32, 32, 3), fc_units=128)
-    needed = steps_to_know_by_heart(table, optim, "std", examples=64, limit=150, every=15)
+    needed = steps_to_know_by_heart(table, optim, "std", examples=64, limit=150, every=15, seeds=(0,))
     assert None not in needed, needed
 
 

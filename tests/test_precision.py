@@ -42,13 +42,13 @@ def test_pooling_is_exact():
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
-def test_bfloat16_gradients_are_close_to_float32(narrow, compiled, mesh):
+def test_bfloat16_gradients_are_close_to_float32(narrow, mesh):
     table, placement = narrow(), Columns.over(*mesh)
     parameters = random_parameters(shapes(table), dtype=np.float32)
     images, labels = random_examples(table, 8, dtype=np.float32)
     images = images.transpose(3, 1, 2, 0) / 100
     masks = dropout_masks(table, jax.random.key(0), 8)
-    run = compiled(lambda images: loss_and_gradients(table, placement, parameters, images, labels, masks))
+    run = jax.jit(lambda images: loss_and_gradients(table, placement, parameters, images, labels, masks))
     ((wide, _), exact), ((loss, error), gradients) = run(images), run(jnp.asarray(images, jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves((loss, error, gradients))} == {jnp.dtype("float32")}
     assert loss == pytest.approx(float(wide), rel=0.02)

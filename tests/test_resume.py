@@ -64,6 +64,7 @@ def test_twenty_steps_in_three_starts_equal_those_of_one(twenty_steps, tmp_path,
     assert [line["step"] for line in numbers(run)] == list(range(1, 21))
 
 
+@pytest.mark.evidence
 def test_resumed_five_times_equals_once(twenty_steps, tmp_path, interrupt_at):
     run, whole = tmp_path / "run", {"train__epochs": epochs(20)}
     for stop in (2, 5, 8, 11, 14):

@@ -108,6 +108,7 @@ def test_stopped_while_it_validates_and_tests_it_ends_with_the_same_bits(undistu
     assert best_step(run / "checkpoints") == best_step(undisturbed / "checkpoints")
 
 
+@pytest.mark.evidence
 def test_two_devices_see_the_same_losses(undisturbed, root, tmp_path):
     run = tmp_path / "run"
     assert train(run, root, mesh__data=2, mesh__column=2, train__epochs=1) == 0

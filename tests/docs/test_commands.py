@@ -75,14 +75,17 @@ def shortened(command):
     return [f"{name}={value}" if value else name for name, value in given.items()]
 
 
-COMPILED_ELSEWHERE = ("alexnet_digits", "dry_run")
-"""Trainings of these are in the quick tier; each of the others compiles a program of its own."""
+COMPILED_ELSEWHERE = "--exp=alexnet_digits"
+"""Trainings of it are in the quick tier; each of the others compiles a program of its own."""
+
+LONG_MODES = ("gradcheck", "neighbours", "features")
+"""Modes whose own tests are in the quick tier and which compile a program for each command."""
 
 
 def tier(words):
     """A case of the test below; trainings that would take long are left to the long tier."""
     line = " ".join(words)
-    long = "--train.epochs=" in line and not any(name in line for name in COMPILED_ELSEWHERE)
+    long = ("--train.epochs=" in line and COMPILED_ELSEWHERE not in line) or any(f"--mode={m}" in line for m in LONG_MODES)
     return pytest.param(words, id=line, marks=[pytest.mark.evidence] if long else [])
 
 

@@ -112,13 +112,13 @@ LATER = {"cuda_convnet_18pct", "cuda_convnet_13pct"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.evidence) if n in LATER else n for n in BASELINES])
-def test_loss_and_every_gradient_equal_a_plain_network(name, compiled, float64):
+def test_loss_and_every_gradient_equal_a_plain_network(name, float64):
     found = table(name)
     parameters = reference.random_parameters(shapes(found))
     images, labels = reference.random_examples(found, 4)
-    run = compiled(functools.partial(loss_and_gradients, found, Columns.over(data=2)))
+    run = jax.jit(functools.partial(loss_and_gradients, found, Columns.over(data=2)))
     (loss, error), gradients = run(parameters, images.transpose(3, 1, 2, 0), labels, {})
-    expected = compiled(jax.value_and_grad(functools.partial(plain.loss, found)))(parameters, images, labels)
+    expected = jax.jit(jax.value_and_grad(functools.partial(plain.loss, found)))(parameters, images, labels)
     np.testing.assert_allclose(loss, expected[0], rtol=1e-10)
     answers = plain.logits(found, parameters, images).argmax(1)
     assert error == np.mean(np.asarray(answers) != labels)

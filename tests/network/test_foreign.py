@@ -85,14 +85,14 @@ TINY = Table(
 )
 
 
-def test_loss_and_every_gradient_equal_a_plain_network(compiled, float64):
+def test_loss_and_every_gradient_equal_a_plain_network(float64):
     """Those of the LRN over the border between columns on two devices, and of dropout of maps, among them."""
     parameters = reference.random_parameters(shapes(TINY))
     images, labels = reference.random_examples(TINY, 4)
     masks = dropout_masks(TINY, jax.random.key(3), 4)
-    step = compiled(functools.partial(loss_and_gradients, TINY, Columns.over(2, 2)))
+    step = jax.jit(functools.partial(loss_and_gradients, TINY, Columns.over(2, 2)))
     (loss, _), gradients = step(parameters, images.transpose(3, 1, 2, 0), labels, masks)
-    plain_step = compiled(jax.value_and_grad(functools.partial(plain.loss, TINY)))
+    plain_step = jax.jit(jax.value_and_grad(functools.partial(plain.loss, TINY)))
     expected_loss, expected = plain_step(parameters, images, labels, masks)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
     for path, leaf in jax.tree.leaves_with_path(expected):

@@ -46,7 +46,7 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def reference(digits, parameters, compiled):
+def reference(digits, parameters):
     """Return a function (images, layer) -> float64 [n, units], a plain network's outputs of a layer of the untrained run."""
     own = trainer()
     host = jax.device_get(parameters)
@@ -55,7 +55,7 @@ def reference(digits, parameters, compiled):
     def outputs(images, layer="fc8"):
         table = own.table.until(layer)
         seen = ((images - stats.mean) / stats.scale).astype(np.float32)
-        found = compiled(functools.partial(plain.logits, table))(host, seen)
+        found = jax.jit(functools.partial(plain.logits, table))(host, seen)
         return np.asarray(found, np.float64).reshape(len(images), -1)
 
     return outputs

@@ -62,12 +62,12 @@ def exported(name, run, weights, *options):
 
 
 @pytest.fixture(scope="session")
-def logits(compiled):
+def logits():
     """Return a function (network, run, images uint8 [batch, height, width, RGB]) -> logits, computed from the run folder."""
 
     @functools.cache
     def program(table):
-        return compiled(functools.partial(model.logits, table, Columns.over(1, table.columns)))
+        return jax.jit(functools.partial(model.logits, table, Columns.over(1, table.columns)))
 
     def compute(name, run, images):
         table = networks.build(Workdir(run).experiment().network, CLASSES)

@@ -41,7 +41,7 @@ def imported(table, weights):
 
 
 @pytest.fixture(scope="module")
-def ours(compiled):
+def ours():
     """Return a function (table, parameters, images, mesh) -> {layer: output [batch, maps or units, ...] of all columns}."""
 
     @functools.cache
@@ -54,7 +54,7 @@ def ours(compiled):
         placement = Columns.over(*shape)
         run = lambda parameters, images: {n: placement.forward(t, parameters, images) for n, t in upto.items()}  # noqa: E731
         specs = (placement.parameter_specs(table), columns.BATCH_LAST)
-        return compiled(placement.per_device(run, specs, outputs))
+        return jax.jit(placement.per_device(run, specs, outputs))
 
     def outputs(table, parameters, images, mesh=(1, 1)):
         found = jax.device_get(program(table, mesh)(parameters, images.transpose(3, 1, 2, 0)))
