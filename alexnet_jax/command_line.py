@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import math
 import shlex
 from dataclasses import dataclass, field
@@ -99,13 +100,19 @@ def _options(info: StructTypeInfo) -> StructConstructorSpec | None:
     """Describe a record to tyro, with each field's docstring as one paragraph: tyro itself keeps the source's line breaks."""
     if info.type not in RECORDS:
         return None
-    documented = docstring_parser.parse_from_object(info.type).params
-    texts = {field.args[1]: " ".join((field.description or "").split()) for field in documented}
+    texts = _documentation(info.type)
     fields = tuple(
         StructFieldSpec(f.name, cast(type, f.type), getattr(info.default, f.name), helptext=texts.get(f.name))
         for f in dataclasses.fields(info.type)
     )
     return StructConstructorSpec(instantiate=info.type, fields=fields)
+
+
+@functools.cache  # it parses the source of the class, and tyro asks several times
+def _documentation(record: type) -> dict[str, str]:
+    """Return {field: docstring} of a dataclass."""
+    documented = docstring_parser.parse_from_object(record).params
+    return {field.args[1]: " ".join((field.description or "").split()) for field in documented}
 
 
 def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:

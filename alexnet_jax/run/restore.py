@@ -247,7 +247,7 @@ def _orbax_means_damage(problem: Exception) -> bool:
     return type(problem) is Exception or (isinstance(problem, AttributeError) and inside)
 
 
-GRACE = 0.5
+GRACE = 0.1
 """Seconds that tensorstore's threads get after a failed read to end the reads in progress. A slower disk costs a traceback."""
 
 
@@ -273,9 +273,8 @@ def _without_late_tracebacks() -> Iterator[None]:
         while chain is not None:  # their frames keep the coroutines alive
             traceback.clear_frames(chain.__traceback__)
             chain = chain.__cause__ or chain.__context__
-        gc.collect()
         time.sleep(GRACE)
-        gc.collect()  # a read that ended meanwhile leaves its error in a coroutine of its own
+        gc.collect()
         raise
     finally:
         sys.unraisablehook = before
