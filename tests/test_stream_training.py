@@ -61,7 +61,7 @@ def test_the_rate_falls_when_the_validation_error_does_not(undisturbed):
     assert len(set(expected)) > 1, "no plateau was met: choose another rate for this test"
 
 
-def test_stopped_in_the_middle_of_an_epoch_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
+def test_stopped_within_an_epoch_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
     original = Metrics.train
 
     def train_and_stop(self, step, **values):
@@ -86,7 +86,7 @@ def check_equal(run, undisturbed, root):
         assert numbers(run, kind) == numbers(undisturbed, kind)
 
 
-def test_stopped_while_it_validates_and_tests_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
+def test_stopped_while_it_evaluates_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
     """A validation has two batches, the test three. Signals come in the first epoch's validation, when that is done again, in
     another's last batch, which ends it in time, in the next, in the last epoch's, and in the test."""
     batches, original = [], Evaluator.scores

@@ -91,7 +91,7 @@ def _decode_split(records: Any, split: str, found: TfdsSet) -> tuple[np.ndarray,
     with tqdm(total=count, desc=f"decode {split}", unit=" images", disable=None, leave=False) as bar:
         for start in range(0, count, 1000):
             indices = range(start, min(start + 1000, count))
-            for index, example in zip(indices, _examples(records, indices, split, found.folder), strict=True):
+            for index, example in zip(indices, examples(records, indices, split, found.folder), strict=True):
                 image = np.asarray(example["image"])
                 if image.shape != SHAPE or image.dtype != np.uint8:
                     where = f"Image {index} of the split {split!r} in {found.folder}"
@@ -101,17 +101,17 @@ def _decode_split(records: Any, split: str, found: TfdsSet) -> tuple[np.ndarray,
     return images, labels
 
 
-def _examples(records: Any, indices: range, split: str, folder: Path) -> list[dict[str, Any]]:
+def examples(records: Any, indices: range, split: str, folder: Path) -> list[dict[str, Any]]:
     """Return the decoded examples at `indices`. Raises RunError naming the first one that cannot be read or decoded."""
     try:
         with quiet():
             return records.__getitems__(indices)
     except Exception:  # noqa: BLE001 - one of a thousand is damaged; it raises again when they are read one by one
-        examples = []
+        found = []
         for index in indices:
             with quiet(), no_traceback(f"Example {index} of the split {split!r} in {folder} cannot be read"):
-                examples.append(records[index])
-        return examples
+                found.append(records[index])
+        return found
 
 
 def _check_counts(found: TfdsSet, split: str) -> None:

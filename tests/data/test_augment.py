@@ -54,7 +54,7 @@ def test_without_crops_and_mirrors_images_stay_as_they_are():
     np.testing.assert_array_equal(augment(images, jax.random.key(0), PLAIN, None), images)
 
 
-def test_every_crop_and_mirror_is_equally_likely_and_drawn_per_image():
+def test_crops_and_mirrors_are_uniform_and_drawn_per_image():
     n, padding = 5000, 2
     found = draws(pixels(n), jax.random.key(1), Data(crop_padding=padding, mirror=True))
     names = list(outcomes(pixels(1)[0], padding, True))
@@ -65,7 +65,7 @@ def test_every_crop_and_mirror_is_equally_likely_and_drawn_per_image():
     assert 0.4 < np.mean([a == b for a, b in itertools.pairwise([flip for _, _, flip in found])]) < 0.6
 
 
-def test_crops_alone_are_never_mirrored_and_mirrors_alone_never_shifted():
+def test_crops_are_not_mirrored_nor_mirrors_shifted():
     crops = draws(pixels(200), jax.random.key(2), Data(crop_padding=1, mirror=False))
     assert {(row, column) for row, column, _ in crops} == set(itertools.product(range(3), range(3)))
     mirrors = draws(pixels(200), jax.random.key(2), Data(crop_padding=0, mirror=True))
@@ -125,7 +125,7 @@ def test_the_mean_per_channel_and_the_deviation_around_it(photographs, scale):
     assert stats.scale == pytest.approx(np.sqrt(((exact - mean) ** 2).mean()) if scale == "std" else 1.0, rel=1e-9)
 
 
-def test_normalized_training_images_have_mean_zero_and_deviation_one(photographs):
+def test_normalized_images_have_mean_zero_and_deviation_one(photographs):
     data = Data(mean="pixel", scale="std")
     images = np.asarray(normalize(photographs, measured(photographs, data)), np.float64)
     np.testing.assert_allclose(images.mean(0), 0, atol=1e-6)
@@ -144,7 +144,7 @@ def test_normalize_keeps_the_pixel_scale_unless_told_otherwise():
 # --- crops, colours and views of 2012 --------------------------------------------------------------------------------
 
 
-def test_crops_of_a_given_side_come_from_everywhere_and_are_as_large():
+def test_crops_have_their_side_and_come_from_everywhere():
     data = Data(crop_padding=0, crop=4, mirror=False)
     found = np.asarray(augment(pixels(3000), jax.random.key(0), data, None))
     assert found.shape == (3000, 4, 4, 3)
@@ -163,14 +163,14 @@ def test_the_colours_components_are_those_of_the_pixels(photographs):
     assert measured(photographs, Data()).colour is None
 
 
-def test_the_papers_reading_takes_eigenvalues_of_colours_between_0_and_1(photographs):
+def test_the_papers_eigenvalues_are_of_colours_from_0_to_1(photographs):
     found = measured(photographs, Data(colour="paper")).colour / 255
     covariance = np.cov(photographs.reshape(-1, 3).T / 255.0, bias=True)
     np.testing.assert_allclose(found @ found.T, covariance @ covariance, rtol=1e-4)  # P diag(l^2) P^T
 
 
 @pytest.mark.parametrize(("scale", "reading"), [(1.0, "original"), (50.0, "original"), (1.0, "paper")])
-def test_colour_noise_has_a_tenth_of_the_components_and_is_one_draw_per_image(scale, reading):
+def test_colour_noise_is_a_tenth_and_one_draw_per_image(scale, reading):
     vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     colour = (vectors * np.array([90.0, 20.0, 5.0])).astype(np.float32)
     stats = Statistics(np.zeros((1, 1, 3), np.float32), scale, colour)
@@ -196,7 +196,7 @@ def test_without_noise_in_late_epochs_images_stay_as_they_are(reading):
     assert (np.asarray(change(True)) != pixels(2)).all()
 
 
-def test_the_images_are_divided_by_eleven_tenths_beside_the_noise():
+def test_images_with_noise_are_divided_by_eleven_tenths():
     stats = Statistics(np.zeros((1, 1, 3), np.float32), 1.0, np.zeros((3, 3), np.float32))
     found = augment(pixels(2), jax.random.key(0), Data(crop_padding=0, mirror=False, colour="original"), stats)
     np.testing.assert_allclose(found, pixels(2) / 1.1, rtol=1e-6)

@@ -120,7 +120,7 @@ def test_the_real_cifar10_is_found_and_its_records_are_readable():
     prepared = cifar10.find(tfds_sets.data_folder(tfds_sets.CIFAR10, REAL_DATA), print)
     assert prepared.counts == {"train": 50_000, "test": 10_000}
     assert prepared.classes == CLASSES
-    examples = cifar10._examples(prepared.builder.as_data_source("test"), range(500), "test", prepared.folder)
+    examples = cifar10.examples(prepared.builder.as_data_source("test"), range(500), "test", prepared.folder)
     assert {example["image"].shape for example in examples} == {(32, 32, 3)}
     assert {int(example["label"]) for example in examples} == set(range(10))
 

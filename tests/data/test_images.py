@@ -55,7 +55,7 @@ def test_a_square_of_the_right_side_stays_as_it_is():
 
 
 @pytest.mark.parametrize("shape", [(375, 500), (1200, 1600)])
-def test_jpegs_large_enough_to_be_decoded_at_a_smaller_scale_come_out_the_same(shape):
+def test_jpegs_decoded_at_a_smaller_scale_are_the_same(shape):
     pixels = smooth(*shape)
     encoded = stored(pixels, "JPEG", quality=95)
     decoded = decode(encoded, "it", at_least=256)

@@ -66,7 +66,7 @@ def test_a_folder_with_train_and_val(tmp_path):
     assert_pictures(data.test, by_class(range(100, 109)), [i % 3 for i in by_class(range(100, 109))])
 
 
-def test_a_folder_of_classes_keeps_one_picture_in_ten_for_the_test_always_the_same(tmp_path):
+def test_one_picture_in_ten_is_always_the_same_test_set(tmp_path):
     root = write_folder(tmp_path / "animals") / "train"
     first, again = folder(root), folder(root)
     assert (len(first.train), len(first.test)) == (21, 2)
@@ -76,7 +76,7 @@ def test_a_folder_of_classes_keeps_one_picture_in_ten_for_the_test_always_the_sa
     assert [again.test[i][0].tobytes() for i in range(2)] == everything[21:]
 
 
-def test_the_fingerprint_of_a_folder_follows_its_pictures_not_its_place(tmp_path):
+def test_a_folders_fingerprint_follows_its_pictures(tmp_path):
     root = write_folder(tmp_path / "animals")
     before = folder(root).fingerprint
     shutil.copytree(root, tmp_path / "copy")

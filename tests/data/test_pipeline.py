@@ -17,7 +17,7 @@ def epoch(number, seed=0):
     return np.concatenate([training_batch(number * PER_EPOCH + i, EXAMPLES, BATCH, seed) for i in range(PER_EPOCH)])
 
 
-def test_an_epoch_shows_every_example_at_most_once_and_leaves_out_only_the_rest():
+def test_an_epoch_shows_each_example_once_without_the_rest():
     for number in range(5):
         order = epoch(number)
         assert len(order) == len(set(order.tolist())) == PER_EPOCH * BATCH
@@ -60,14 +60,14 @@ def test_steps_per_epoch_counts_whole_batches(examples, batch, expected):
     assert steps_per_epoch(examples, batch) == expected
 
 
-def test_a_batch_larger_than_the_data_is_refused_with_both_numbers():
+def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(UsageError, match="--train.batch=128: expected at most the 100 training images"):
         steps_per_epoch(100, 128)
 
 
 @pytest.mark.parametrize("batch", [1, 64, 128, 333, 700, 1000])
 @pytest.mark.parametrize("examples", [1, 128, 700])
-def test_evaluation_covers_every_example_exactly_once_in_batches_of_one_size(examples, batch):
+def test_evaluation_covers_every_example_once_in_equal_batches(examples, batch):
     counted = []
     for indices, counts in evaluation_batches(examples, batch):
         assert len(indices) == len(counts) == batch
@@ -82,7 +82,7 @@ def a_data_set(n=500, title="a set"):
     return DataSet("set", title, ("a", "b"), split, split, "f")
 
 
-def test_validation_images_are_disjoint_from_training_images_and_with_them_complete():
+def test_validation_and_training_images_partition_the_set():
     training, validation = hold_out(a_data_set(), 120)
     assert len(validation.labels) == 120 and len(training.labels) == 380
     assert sorted([*training.labels, *validation.labels]) == list(range(500))

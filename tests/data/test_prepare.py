@@ -47,7 +47,7 @@ def stored(pixels):
 
 
 @pytest.mark.parametrize("kind", ["imagenet2012", "folder"])
-def test_what_was_prepared_is_found_and_is_each_picture_as_a_small_jpeg(tmp_path, kind, capsys):
+def test_prepared_pictures_are_found_and_are_small_jpegs(tmp_path, kind, capsys):
     (write_imagenet if kind == "imagenet2012" else write_folder)(tmp_path / "data")
     data = Data(kind, dir=str(tmp_path / "data"), side=SIDE)
     plain = registry.load(data)
@@ -73,7 +73,7 @@ def test_prepared_pictures_need_their_source_no_more(tmp_path):
     np.testing.assert_array_equal(found.train[7][0], stored(square(photograph(7), SIDE, "it")))
 
 
-def test_the_pictures_as_they_are_can_be_asked_for_although_they_were_prepared(tmp_path, monkeypatch, capsys):
+def test_original_pictures_can_be_requested_once_prepared(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_imagenet(tmp_path / "data")
     raw = registry.load(Data("imagenet2012", dir=str(tmp_path / "data"), side=SIDE))

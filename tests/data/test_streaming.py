@@ -140,7 +140,7 @@ def test_statistics_of_other_examples_are_measured_anew(stream):
     assert len(said) == 2 and (some[0] != some[1]).any()
 
 
-def test_statistics_are_kept_with_a_run_and_a_damaged_file_is_named(tmp_path, whole):
+def test_statistics_stay_with_a_run_and_damage_is_named(tmp_path, whole):
     path = tmp_path / "statistics.npz"
     assert statistics.restore(path) is None
     for data in (Data(scale="std"), Data(mean="channel", colour="paper")):

@@ -99,7 +99,7 @@ def test_many_seeds_flip_at_random_and_say_so():
     assert found == one([12.0] * 14, list(12.0 + differences))
 
 
-def test_holm_by_hand_with_the_control_outside_and_missing_arms_inside():
+def test_holm_by_hand_without_control_and_with_missing_arms():
     base = [12.0 + 0.01 * i for i in range(8)]
     # The i-th arm has i differences against the trend: p of 2/256, 4/256 and more.
     shapes = {
@@ -171,7 +171,7 @@ def test_interval_over_images_near_normal_theory():
     assert one(*errors, wrong=(base, [*arm[:2], None])).image_interval is None
 
 
-def test_interval_over_images_without_spread_and_with_unequal_test_sets():
+def test_interval_over_images_of_unequal_test_sets():
     base, arm = [np.zeros(50, bool)] * 2, [np.ones(50, bool)] * 2
     assert one((0.0, 0.0), (0.0, 0.0), wrong=(base, base)).image_interval == (0, 0)
     assert one((0.0, 0.0), (100.0, 100.0), wrong=(base, arm)).image_interval == (100, 100)
@@ -191,7 +191,7 @@ def test_only_seeds_finished_on_both_sides_are_paired():
     assert found.seeds == (1, 2)
 
 
-def test_control_is_paired_by_position_where_a_failed_trial_keeps_its_place():
+def test_control_is_paired_by_position_with_failed_trials():
     base = cells("base", (12.0, 12.1, 12.2))
     again = cells("again", (12.5, None, 12.9), first=100)
     assert [(b.seed, a.seed) for b, a in paired(base, again[::-1], by_position=True)] == [(0, 100), (2, 102)]

@@ -32,7 +32,7 @@ def plan(sweep=EXAMPLE, base=None, seeds=3, folder=Path("/runs/example"), **trai
 
 @pytest.mark.parametrize("base", ["alexnet_cifar", "alexnet_digits", "alexnet_imagenet"])
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_arm_can_be_built_on_every_base_and_changes_something(name, base):
+def test_every_arm_builds_on_every_base_and_changes_it(name, base):
     sweep = experiments.find(name)
     found = plan(sweep, changed(experiments.experiment(base), sweep.common), seeds=1)
     for trial in found.trials():
@@ -64,7 +64,7 @@ def test_the_union_has_every_arm_of_the_sweeps_on_the_plain_base():
     assert "tanh" in union
 
 
-def test_seeds_come_first_so_that_a_stopped_sweep_has_compared_all_arms():
+def test_a_stopped_sweep_has_compared_all_arms():
     trials = list(plan(seed=5).trials())
     assert [(t.arm, t.seed) for t in trials[:4]] == [("base", 5), ("control", 1005), ("narrow", 5), ("impossible", 5)]
     assert [t.seed for t in trials if t.arm == BASE] == [5, 6, 7]
@@ -92,7 +92,7 @@ def test_an_arm_that_is_another_one_does_not_count_twice():
     assert not problems["one"] and problems["two"].startswith("The arm two is the same as one")
 
 
-def test_an_arm_that_cannot_be_trained_says_why_and_the_others_stay():
+def test_an_arm_that_cannot_be_trained_says_why():
     wide = dataclasses.replace(EXAMPLE, arms=(Arm("narrow", {"network.width": 0.25}, "a quarter"), EXAMPLE.arms[1]))
     problems = {t.arm: t.problem for t in plan(wide).trials()}
     assert "network.fc_units=33" in problems["impossible"]
@@ -110,7 +110,7 @@ def test_an_arm_whose_table_does_not_fit_together_says_so(monkeypatch):
     assert "conv1: its 64x64 kernel does not fit" in problems.pop("huge") and not any(problems.values())
 
 
-def test_trials_of_equal_mathematics_share_a_folder_whatever_their_sweep():
+def test_trials_of_equal_mathematics_share_a_folder():
     first, second = (plan(dataclasses.replace(EXAMPLE, name=name)) for name in ("one", "two"))
     assert [t.folder for t in first.trials()] == [t.folder for t in second.trials()]
     folders = [t.folder for t in first.trials()]
@@ -118,7 +118,7 @@ def test_trials_of_equal_mathematics_share_a_folder_whatever_their_sweep():
     assert {folder.parents[1] for folder in folders} == {Path("/runs/trials")}
 
 
-def test_whole_numbers_of_epochs_are_the_same_with_and_without_a_point():
+def test_epochs_written_as_1_and_1_0_are_the_same():
     assert digest(Experiment("a", train=Train(epochs=11))) == digest(Experiment("a", train=Train(epochs=11.0)))
 
 

@@ -298,7 +298,7 @@ def opened(path):
         return picture.convert("RGB")
 
 
-def test_pictures_are_of_reasonable_size_and_change_with_the_data(folder, tmp_path):
+def test_pictures_have_a_size_and_change_with_the_data(folder, tmp_path):
     other = {name: dataclasses.replace(STUDY, cells=trials(shift=0.03)).by_arm()[name] for name in STUDY.by_arm()}
     comparisons = compare(other, "paper", ["no_lrn", "he"], "again", 0.5)
     title = f"ablations: {PICTURES['dots'][0].lower()}{PICTURES['dots'][1:]}"

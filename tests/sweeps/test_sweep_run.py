@@ -127,7 +127,7 @@ def test_another_base_in_the_same_folder_is_refused(swept, capsys):
     assert "optim.momentum: 0.9 there, 0.6 requested" in error and "--overwrite" in error
 
 
-def test_no_trial_may_go_on_with_other_data_and_plans_that_allowed_it_continue(swept):
+def test_no_trial_continues_on_other_data(swept):
     _, request = read(sweep(swept, data__fallback="digits"))
     assert {trial.experiment.data.fallback for trial in request.plan.trials() if not trial.problem} == {"error"}
     saved = json.loads((swept / "update_rule_sweep" / "sweep.json").read_text())
@@ -165,7 +165,7 @@ def test_the_report_of_nothing_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.evidence)])
-def test_a_sweep_that_was_stopped_goes_on_and_equals_an_undisturbed_one(number, tmp_path, swept, compile_cache, capsys):
+def test_a_stopped_sweep_ends_like_an_undisturbed_one(number, tmp_path, swept, compile_cache, capsys):
     """Killed in the middle of its second trial: the first is skipped, the second goes on from its last checkpoint."""
     options = {"sweep__arms": "original_biases", "sweep__seeds": 1, "train__save_every": 1}
     arguments, log = sweep(tmp_path, **options), tmp_path / "log"
@@ -192,7 +192,7 @@ def trial(folder, **values):
     return Trial("arm", 0, values.pop("experiment", None), folder / "trials" / "key" / "seed0", **values)
 
 
-def test_a_trial_in_which_the_process_keeps_dying_fails_in_the_end(tmp_path):
+def test_a_trial_whose_process_keeps_dying_fails(tmp_path):
     one = trial(tmp_path)
     for _ in range(trials.DEATHS):
         assert trials._may_start(one) and not trials.ended(one)
@@ -200,7 +200,7 @@ def test_a_trial_in_which_the_process_keeps_dying_fails_in_the_end(tmp_path):
     assert trials.ended(one) and "died 3 times" in trials.cell(one, None).message
 
 
-def test_deaths_count_anew_after_a_checkpoint_and_not_after_an_orderly_end(tmp_path):
+def test_deaths_count_anew_after_a_checkpoint(tmp_path):
     one = trial(tmp_path)
     for step in range(2 * trials.DEATHS):
         (one.folder / "checkpoints" / str(step + 1)).mkdir(parents=True)
@@ -231,7 +231,7 @@ def test_a_damaged_note_is_told(tmp_path):
         trials.ended(one)
 
 
-def test_a_finished_trial_whose_files_are_damaged_is_told_when_they_are_read(tmp_path):
+def test_damaged_files_of_a_finished_trial_are_reported(tmp_path):
     one = trial(tmp_path)
     one.folder.mkdir(parents=True)
     (one.folder / "result.json").write_text("{")
