@@ -27,7 +27,7 @@ from alexnet_jax.assembly import Setup, assemble_training, build_table, describe
 from alexnet_jax.data import registry, statistics
 from alexnet_jax.data.dataset import DataSet
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import DataNotFoundError, Interrupted, UsageError
+from alexnet_jax.errors import DataNotFoundError, Interrupted, RunError, UsageError
 from alexnet_jax.evaluate import Scores, Stopped
 from alexnet_jax.experiment import DIGITS, flatten
 from alexnet_jax.modes import Request
@@ -37,9 +37,10 @@ from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.processes.signals import Signals
 from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
 from alexnet_jax.run.metrics import Metrics
+from alexnet_jax.run.origin import find_origin, origin_checksum
 from alexnet_jax.run.records import DataIdentity, RunRecord, RunResult, current_environment, read_metrics
 from alexnet_jax.run.report import result_line, training_seconds, write_report
-from alexnet_jax.run.restore import PARAMETERS, find_step, restore_tree
+from alexnet_jax.run.restore import PARAMETERS, restore_tree
 from alexnet_jax.run.workdir import RANKS, STATISTICS, Workdir
 from alexnet_jax.train import Loop, State, Trainer
 
@@ -109,22 +110,10 @@ def check_request(request: Request) -> str | None:
         if name not in names:
             network = request.experiment.network.name
             raise UsageError(f"--restore_skip={name}: {network} has no such layer. Its layers are {', '.join(names)}.")
-    origin = _origin(request)
     workdir = Workdir(request.workdir)
+    origin = find_origin(request.restore, workdir, overwrite=request.overwrite)
     workdir.check_continues(request.experiment, origin, request.restore_skip, overwrite=request.overwrite)
     return origin
-
-
-def _origin(request: Request) -> str | None:
-    restore = request.restore
-    if restore is None:
-        return None
-    if restore in ("latest", "best") or restore.isdigit():
-        raise UsageError(
-            f"--restore={restore} in train mode: a run continues from its latest checkpoint by itself. Give the path of a run "
-            "or checkpoint to start a new run from its parameters, or --mode=eval to evaluate this checkpoint."
-        )
-    return str(find_step(restore, request.workdir))
 
 
 def _load_data(request: Request) -> tuple[Request, DataSet]:
@@ -151,8 +140,13 @@ def _load_data(request: Request) -> tuple[Request, DataSet]:
 def _known_statistics(request: Request, origin: str | None) -> Statistics | None:
     """Return the statistics of this run, or of the run it starts from; None if they must be measured."""
     workdir = Workdir(request.workdir)
-    if not request.overwrite and workdir.record() is not None and (workdir.path / STATISTICS).exists():
+    if not request.overwrite and workdir.has_checkpoint() and (workdir.path / STATISTICS).exists():
         return statistics.restore(workdir.path / STATISTICS)
+    if origin is not None and not Path(origin).exists():
+        raise RunError(
+            f"{workdir.path / STATISTICS} is missing, and so is {origin}, from which this run started: the numbers that "
+            f"normalize its images are lost. Restore {STATISTICS} from a copy, or start anew with --overwrite."
+        )
     found = None if origin is None else trained_with(Path(origin))  # also if a kill left a record without statistics
     return found and dataclasses.replace(found, colour=None)  # the other run may have read colour noise differently
 
@@ -176,7 +170,7 @@ def begin(run: Run, lock: contextlib.ExitStack) -> bool:
 
 
 def _check_same_data(workdir: Workdir, data_set: DataSet) -> None:
-    record = workdir.record()
+    record = workdir.record() if workdir.has_checkpoint() else None
     if record is not None and record.data.fingerprint != data_set.fingerprint:
         raise UsageError(
             f"{workdir.path} was trained on {record.data.title} (fingerprint {record.data.fingerprint}), but the "
@@ -205,8 +199,11 @@ def write_record(run: Run) -> None:
     workdir, data_set = run.workdir, run.setup.data_set
     if run.request.overwrite:
         workdir.clear()
-    identity = DataIdentity(data_set.title, data_set.fingerprint)
-    record = RunRecord(run.request.experiment, identity, current_environment(), run.origin, run.request.restore_skip)
+    identity, before = DataIdentity(data_set.title, data_set.fingerprint), workdir.record()
+    same = before is not None and before.restored_from == run.origin and workdir.has_checkpoint()
+    checksum = before.origin_checksum if before is not None and same else origin_checksum(run.origin)
+    request, environment = run.request, current_environment()
+    record = RunRecord(request.experiment, identity, environment, run.origin, request.restore_skip, checksum)
     workdir.write_record(record)
     statistics.save(run.setup.stats, workdir.path / STATISTICS)
 

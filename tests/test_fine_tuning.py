@@ -4,11 +4,12 @@ import json
 import re
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from running import command, epochs, first_state, main, numbers, state, train
+from running import LEARNING_EPOCHS, command, epochs, first_state, main, numbers, state, train
 
 from alexnet_jax.data import statistics
 from alexnet_jax.data.statistics import Statistics
@@ -72,6 +73,34 @@ def test_it_learns_and_resumes_with_the_same_command_only(learned, tmp_path, com
     assert main(command(run, restore=learned, train__epochs=epochs(6))) == 2
     assert "--restore_skip: fc8 recorded, None requested" in capsys.readouterr().err
     assert main(command(run, mode="eval")) == 0
+
+
+def test_a_run_needs_its_source_only_to_begin(learned, twenty_steps, tmp_path, capsys):
+    """The source may move or be deleted: a run continues from its own checkpoint, and knows its source by content."""
+    source, run = Path(shutil.copytree(learned, tmp_path / "source")), tmp_path / "run"
+    assert train(run, restore=source, train__epochs=epochs(2)) == 0
+    origin = json.loads((run / "experiment.json").read_text())["restored_from"]
+    moved = source.rename(tmp_path / "moved")
+    assert train(run, restore=source, train__epochs=epochs(3)) == 0
+    assert train(run, restore=moved, train__epochs=epochs(4)) == 0
+    assert json.loads((run / "experiment.json").read_text())["restored_from"] == origin
+    assert [line["step"] for line in numbers(run)] == [1, 2, 3, 4]
+    capsys.readouterr()
+    assert train(run, restore=twenty_steps, train__epochs=epochs(5)) == 2
+    assert f"--restore: {origin} recorded" in capsys.readouterr().err
+    assert train(run, restore=tmp_path / "never", train__epochs=epochs(5)) == 2
+    assert "no checkpoint folder" in capsys.readouterr().err
+    (run / "statistics.npz").unlink()
+    assert train(run, restore=source, train__epochs=epochs(5)) == 1
+    assert "statistics.npz is missing" in capsys.readouterr().err
+
+
+def test_a_source_may_be_trained_further(learned, tmp_path):
+    source, run = Path(shutil.copytree(learned, tmp_path / "source")), tmp_path / "run"
+    assert train(run, restore=source, train__epochs=epochs(2)) == 0
+    assert train(source, train__epochs=LEARNING_EPOCHS + epochs(1)) == 0
+    assert train(run, restore=source, train__epochs=epochs(3)) == 0
+    assert [line["step"] for line in numbers(run)] == [1, 2, 3]
 
 
 def test_runs_from_before_this_option_continue(learned, tmp_path, compile_cache, capsys):

@@ -124,6 +124,11 @@ def leaves_of(record: dict[str, Any], item: str) -> Leaves:
     return {name: (dtype, tuple(shape)) for name, (dtype, shape, _) in record["items"].get(item, {}).items()}
 
 
+def checksum_of(record: dict[str, Any], item: str) -> int:
+    """Return one checksum of a whole recorded tree: its leaves with their types, shapes and checksums."""
+    return _crc32(record["items"][item])
+
+
 def verify(record: dict[str, Any], item: str, tree: Any, step_folder: Path) -> None:
     """Raise Damaged naming the leaves of a restored tree, or of a part of one, that differ from what was saved."""
     saved = record["items"][item]

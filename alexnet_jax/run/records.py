@@ -57,6 +57,7 @@ class RunRecord:
     environment: Environment
     restored_from: str | None = None  # the step folder or weights file with the first parameters; None: random ones
     restore_skip: tuple[str, ...] = ()  # layers that were initialized at random all the same
+    origin_checksum: int | None = None  # of the parameters in `restored_from`, which may move; None in older records
 
     def differences(
         self, experiment: Experiment, restored_from: str | None, restore_skip: tuple[str, ...]

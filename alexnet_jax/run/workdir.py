@@ -131,7 +131,7 @@ class Workdir:
         existing = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise UsageError(f"{self._option}={self.path}: {existing} is not a writable folder. Choose another.")
-        contents = [p.name for p in self.path.iterdir() if p.name != ".lock"] if self.path.is_dir() else []
+        contents = self._contents()
         if overwrite and RECORD in contents:  # damaged or not
             return
         record = self.record()
@@ -139,6 +139,8 @@ class Workdir:
             if contents:
                 what = f"holds {', '.join(sorted(contents)[:5])} but no {RECORD}, so it is no run folder"
                 raise UsageError(f"--workdir={self.path} {what}; nothing in it was changed. Choose another --workdir.")
+            return
+        if not self.has_checkpoint():  # a run that was stopped before it saved: nothing would be lost
             return
         differing = record.differences(experiment, restored_from, restore_skip)
         if differing:
@@ -148,6 +150,14 @@ class Workdir:
                 "Give the same options to continue it, another --workdir for a separate run, or --overwrite to start anew."
             )
 
+    def has_checkpoint(self) -> bool:
+        """Return whether the folder has a checkpoint, damaged or not. Without one its run would start at step 0 again."""
+        return any((self.path / "checkpoints").glob("[0-9]*"))
+
+    def _contents(self) -> list[str]:
+        """Return the visible files. Hidden ones are the lock, temporary files that a kill left, and those of other programs."""
+        return [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
+
     def clear(self) -> None:
         """Delete the files that a run wrote into the folder, and nothing else; the record last, so that a kill is harmless."""
         for name in CONTENTS:
@@ -156,3 +166,6 @@ class Workdir:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+        for name in CONTENTS:
+            for temporary in self.path.glob(f".{name}.*.tmp"):  # left by a kill (files.replacing)
+                temporary.unlink(missing_ok=True)

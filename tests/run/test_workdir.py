@@ -106,7 +106,34 @@ def test_new_or_empty_folder_starts(tmp_path):
     Workdir(tmp_path).check_continues(EXPERIMENT, None, overwrite=False)
 
 
+def trained(workdir):
+    """The folder with a checkpoint, which a training with other options would continue wrongly."""
+    (workdir.path / "checkpoints" / "39").mkdir(parents=True)
+    return workdir
+
+
+def test_a_run_without_a_checkpoint_may_start_with_other_options(workdir):
+    workdir.check_continues(changed(seed=4), "/elsewhere/39", overwrite=False)
+    with pytest.raises(UsageError):
+        trained(workdir).check_continues(changed(seed=4), None, overwrite=False)
+
+
+@pytest.mark.parametrize("name", [".lock", ".experiment.json.1234.tmp", ".DS_Store", ".nfs0001"])
+def test_hidden_files_do_not_make_a_folder_foreign(tmp_path, name):
+    (tmp_path / name).touch()
+    Workdir(tmp_path).check_continues(EXPERIMENT, None, overwrite=False)
+
+
+def test_temporary_files_that_a_kill_left_are_cleared(workdir):
+    left, other = workdir.path / ".experiment.json.1234.tmp", workdir.path / ".mine.tmp"
+    left.touch()
+    other.touch()
+    workdir.clear()
+    assert other.exists() and not left.exists()
+
+
 def test_differing_fields_are_listed_with_the_remedies(workdir):
+    trained(workdir)
     other = Experiment("e", data=DIGITS, optim=Optim(momentum=0.5), train=Train(epochs=2, seed=4))
     with pytest.raises(UsageError) as refused:
         workdir.check_continues(other, None, overwrite=False)
@@ -123,6 +150,7 @@ def test_differing_fields_are_listed_with_the_remedies(workdir):
 
 
 def test_run_started_from_other_parameters_is_another_run(workdir):
+    trained(workdir)
     with pytest.raises(UsageError, match="--restore: None recorded, /elsewhere/39"):
         workdir.check_continues(EXPERIMENT, "/elsewhere/39", overwrite=False)
 
@@ -137,7 +165,7 @@ def test_folder_that_is_no_run_is_never_used(tmp_path, overwrite):
 
 def test_a_kill_while_clearing_leaves_a_run_folder(workdir, monkeypatch):
     """The record goes last: a folder without one is refused, also with --overwrite."""
-    (workdir.path / "checkpoints").mkdir()
+    trained(workdir)
     with pytest.raises(OSError, match="killed"), monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", lambda *_: (_ for _ in ()).throw(OSError("killed")))
         workdir.clear()
