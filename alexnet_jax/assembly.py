@@ -113,12 +113,10 @@ def assemble_training(
 def assemble(experiment: Experiment, data_set: DataSet, stats: Statistics | None = None) -> Setup:
     """Assemble an experiment in order to run its network without training it.
 
-    The data set may be smaller than a batch, or than the validation split that training would hold out. Arguments and errors
-    are those of `assemble_training`.
+    The data set may be smaller than a batch. Arguments and errors are those of `assemble_training`.
     """
     options = experiment.data
-    held = min(options.validation, len(data_set.train) - 1)
-    training, validation = order.hold_out(data_set, held, fold_in=options.fold_in)
+    training, validation = order.hold_out(data_set, options.validation, fold_in=options.fold_in)
     placement = make_placement(experiment)
     distributed.check_mesh(placement.mesh)
     table = _fitting_table(experiment, data_set, placement)

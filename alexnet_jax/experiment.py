@@ -69,8 +69,8 @@ class Data:
 
     name: Literal["cifar10", "digits", "imagenet2012", "folder"] = "cifar10"
     """cifar10 and imagenet2012 are read through tensorflow-datasets; digits ships with scikit-learn. folder: your own pictures,
-    in one sub-folder of data.dir for each class, or of its train/ and val/; or any labelled images in a version folder of
-    tensorflow-datasets."""
+    in one sub-folder of data.dir for each class, or of its train/, val/ and test/; or any labelled images in a version folder
+    of tensorflow-datasets."""
     dir: str | None = None
     """The folder of tensorflow-datasets. Default: TFDS_DATA_DIR, then ~/tensorflow_datasets. With data.name=folder: the folder
     of pictures."""
@@ -86,8 +86,8 @@ class Data:
     """When the data set can neither be found nor downloaded. digits: a plain first training continues on the digits. error:
     stop."""
     validation: int = 5000
-    """Number of training images held out for validation, the same ones in every run. Schedules and the choice of the best
-    checkpoint use only them."""
+    """Number of training images held out for validation, the same ones in every run; one in ten where there are too few for the
+    default. Schedules and the choice of the best checkpoint use only them."""
     crop_padding: int = 4
     """Training images are padded by this many zero pixels on each side (after the mean is subtracted) and cropped at random; 0
     turns it off."""
@@ -251,6 +251,8 @@ def from_json(values: dict[str, Any]) -> Experiment:
 def fits(value: Any, hint: Any) -> bool:
     """Return whether a value has the type of a field: Literal, a union, a tuple of any length, a dict by name, or plain."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
     if origin is Literal:
         return any(type(value) is type(word) and value == word for word in inner)
     if origin is tuple:

@@ -1,1 +1,1 @@
-"""Benchmarks against plain jax and PyTorch: `python -m benchmarks.step`, `benchmarks.start`, `benchmarks.input`."""
+"""Comparisons with plain jax and PyTorch: `python -m benchmarks.step`, `benchmarks.start`, `benchmarks.input`."""

@@ -1,10 +1,10 @@
-"""What is lost by `kill -9` at random moments, and what single flipped bits in a checkpoint do. Both should be: nothing.
+"""Check that `kill -9` at random moments loses nothing, and that a flipped bit in a checkpoint is detected or harmless.
 
 python -m benchmarks.faults
 
-A training, a training caught while it saves, --mode=prepare and a sweep, each on small networks and pictures, are killed again
-and again and started with the same command, until they end by themselves; then what they made is compared with what an
-undisturbed process made: parameters and optimizer bit for bit, metrics line by line, prepared files byte for byte.
+A training, a training during its saves, --mode=prepare and a sweep, each with a small network or small pictures, are
+killed repeatedly and restarted with the same command until they finish. Their results are then compared with those of
+an undisturbed process: parameters and optimizer state bit for bit, metrics line by line, prepared files byte for byte.
 """
 
 import json
@@ -30,14 +30,14 @@ from benchmarks.rivals import ROOT
 
 @dataclass(frozen=True)
 class Options:
-    """Kill processes and flip bits; the exit status is 1 when anything was lost."""
+    """Kill processes and flip bits; the exit status is 1 if anything was lost."""
 
     kills: int = 28
-    """Kills of all kinds together: 2 in 7 each of a training and of its saves, 3 in 14 of preparing and of a sweep."""
+    """Total number of kills: 2/7 each in training and in saving, 3/14 each in preparing and in a sweep."""
     flips: int = 600
-    """Single flipped bits, each in a sound checkpoint."""
+    """Number of bits to flip, each alone in an intact checkpoint."""
     seed: int = 0
-    """Of the moments and the bits; what a moment hits depends on the machine."""
+    """Seed of the moments and the bits. The phase that a moment hits depends on the machine."""
 
 
 NETWORK = "--network.width=0.0625 --network.fc_units=32 --optim.schedule=constant --optim.warmup=0 --train.batch=32"
@@ -50,36 +50,36 @@ Work = Callable[[Path], Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """Something to be killed."""
+    """A kind of process to kill."""
 
     name: str
-    share: float
+    share: float  # fraction of all kills
     command: Callable[[Path], list[str]]
-    """Arguments of launch.py that do it in a folder."""
+    """Return the arguments of launch.py for a folder."""
     phase: Callable[[Path], str]
-    """What a killed process was at, told from what it left."""
+    """Return the phase in which a process was killed, inferred from the files in its folder."""
     made: Work
-    """What must be equal in the end."""
+    """Return the results that must equal those of an undisturbed process."""
     cue: Callable[[Path], bool] | None = None
-    """Kill when this comes to be, and not at any moment."""
+    """If given, kill the process when this becomes true instead of at a random moment."""
 
 
 @dataclass
 class Report:
-    """What happened to one kind."""
+    """The outcome for one kind of process."""
 
     kind: str
-    hit: Counter[str] = field(default_factory=Counter)
+    hit: Counter[str] = field(default_factory=Counter)  # number of kills in each phase
     ended: int = 0
-    """Runs that came to their end between and after the kills."""
-    unequal: list[str] = field(default_factory=list)
+    """Number of runs that finished."""
+    unequal: list[str] = field(default_factory=list)  # folders of the runs with different results
 
 
 # --- killing ---------------------------------------------------------------------------------------------------------
 
 
 def kill_again_and_again(kind: Kind, kills: int, chance: random.Random, folder: Path, cache: Path) -> Report:
-    """Until `kills` processes were killed and the last run has ended."""
+    """Kill and restart runs until `kills` processes were killed and the last run has finished."""
     report = Report(kind.name)
     seconds = _to_the_end(kind.command(folder / "undisturbed"), cache)
     expected, number = kind.made(folder / "undisturbed"), 0
@@ -88,7 +88,7 @@ def kill_again_and_again(kind: Kind, kills: int, chance: random.Random, folder: 
         run = folder / f"disturbed{number}"
         while sum(report.hit.values()) < kills and _killed(kind, run, chance, seconds, cache):
             report.hit[kind.phase(run)] += 1
-        if sum(report.hit.values()) < kills:  # it ended before its moment: the first run compiled, and took longer
+        if sum(report.hit.values()) < kills:  # it finished before the kill: only the undisturbed run compiled
             seconds *= 0.8
         _to_the_end(kind.command(run), cache)
         report.ended += 1
@@ -100,22 +100,22 @@ def kill_again_and_again(kind: Kind, kills: int, chance: random.Random, folder: 
 
 def _start(arguments: list[str], cache: Path) -> subprocess.Popen:
     variables = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    command, log = [sys.executable, "launch.py", *arguments], (cache / "said").open("w")
+    command, log = [sys.executable, "launch.py", *arguments], (cache / "output").open("w")
     with log:
         return subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=log, stderr=subprocess.STDOUT)
 
 
 def _to_the_end(arguments: list[str], cache: Path) -> float:
-    """Seconds it took. Raises RuntimeError with what it said when it fails."""
+    """Run launch.py to its end and return the seconds. Raises RuntimeError with its output if it fails."""
     start = time.monotonic()
     status = _start(arguments, cache).wait()
     if status:
-        raise RuntimeError(f"launch.py {' '.join(arguments)} ended with {status}: {(cache / 'said').read_text()}")
+        raise RuntimeError(f"launch.py {' '.join(arguments)} ended with {status}: {(cache / 'output').read_text()}")
     return time.monotonic() - start
 
 
 def _killed(kind: Kind, run: Path, chance: random.Random, seconds: float, cache: Path) -> bool:
-    """Start it and kill it; False when it had come to its end before."""
+    """Start a process and kill it. Return False if it finished before the kill."""
     process, end = _start(kind.command(run), cache), time.monotonic() + chance.uniform(0, seconds)
     if kind.cue is not None:
         for _ in range(chance.randint(1, 4)):  # not always the first save of a process
@@ -126,7 +126,7 @@ def _killed(kind: Kind, run: Path, chance: random.Random, seconds: float, cache:
     process.kill()
     status = process.wait()
     if status > 0:
-        raise RuntimeError(f"{kind.name} ended with {status}: {(cache / 'said').read_text()}")
+        raise RuntimeError(f"{kind.name} ended with {status}: {(cache / 'output').read_text()}")
     return status != 0
 
 
@@ -139,7 +139,7 @@ def _wait(happened: Callable[[], bool], process: subprocess.Popen) -> None:
 
 
 def kinds(pictures: Path) -> list[Kind]:
-    """All of them; `pictures` is a folder of classes."""
+    """Return all kinds of processes; `pictures` is a folder of classes."""
 
     def training(run: Path) -> list[str]:
         return [*DIGITS, f"--workdir={run}", "--train.epochs=4", "--train.save_every=5"]
@@ -178,7 +178,7 @@ def _preparing_phase(folder: Path) -> str:
         return "starting"
     if any(folder.glob(".*.part")):
         return "writing pictures"
-    return "after it" if (folder / "prepared.json").exists() else "between files or checking"
+    return "after the last file" if (folder / "prepared.json").exists() else "between files or checking"
 
 
 def _sweep_phase(folder: Path) -> str:
@@ -189,7 +189,7 @@ def _sweep_phase(folder: Path) -> str:
     return "in a trial" if unfinished else "between trials or reporting"
 
 
-# --- what they make --------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 def _run_made(run: Path) -> Any:
@@ -214,7 +214,7 @@ def _prepared(folder: Path) -> Any:
 
 
 def read(step: Path) -> dict[str, Any]:
-    """The trees of a checkpoint as orbax alone reads them, unchecked, on one device."""
+    """Return the trees of a checkpoint, read on one device by orbax alone, without the program's own checks."""
     import jax
     import orbax.checkpoint as ocp
 
@@ -232,7 +232,7 @@ def read(step: Path) -> dict[str, Any]:
 
 
 def bits(trees: Any) -> dict[str, bytes]:
-    """Of every leaf its bytes."""
+    """Return {path: bytes} of the leaves of a tree."""
     import jax
     import numpy as np
 
@@ -243,7 +243,7 @@ def bits(trees: Any) -> dict[str, bytes]:
 
 
 def flip_bits(step: Path, count: int, chance: random.Random, folder: Path) -> Counter[str]:
-    """Outcomes of so many single flips in the files of a copy of a checkpoint; half of them in any file, half in any byte."""
+    """Flip `count` bits, one at a time, in a copy of a checkpoint, and return the number of each outcome."""
     import jax
 
     from alexnet_jax.errors import Damaged, UsageError
@@ -255,7 +255,7 @@ def flip_bits(step: Path, count: int, chance: random.Random, folder: Path) -> Co
     files = sorted(path for path in copy.rglob("*") if path.is_file() and path.stat().st_size)
     sizes, outcomes = [file.stat().st_size for file in files], Counter[str]()
     for number in range(count):
-        file = chance.choice(files) if number % 2 else chance.choices(files, sizes)[0]
+        file = chance.choice(files) if number % 2 else chance.choices(files, sizes)[0]  # any file, or any byte
         data, bit = bytearray(file.read_bytes()), chance.randrange(8 * file.stat().st_size)
         data[bit // 8] ^= 1 << bit % 8
         file.write_bytes(data)
@@ -271,11 +271,11 @@ def flip_bits(step: Path, count: int, chance: random.Random, folder: Path) -> Co
     return outcomes
 
 
-# --- all of it -------------------------------------------------------------------------------------------------------
+# --- main ------------------------------------------------------------------------------------------------------------
 
 
 def main(options: Options) -> bool:
-    """Do it, print the tables; whether nothing was lost."""
+    """Run all tests, print the tables, and return whether nothing was lost."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     chance = random.Random(options.seed)
@@ -297,7 +297,7 @@ def main(options: Options) -> bool:
 
 
 def _write_pictures(root: Path) -> None:
-    """3,000 to train on and 300 to test on, in three classes."""
+    """Write 3,000 training and 300 test pictures, in three classes."""
     import numpy as np
     from PIL import Image
 

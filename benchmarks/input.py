@@ -2,8 +2,8 @@
 
 python -m benchmarks.input [--dir=FOLDER]
 
-The pictures are those of ImageNet where tensorflow-datasets has them, else made up (500x375, noise on smooth shapes). All
-programs run on one core and take turns. Nothing reaches a device.
+The pictures are those of ImageNet if tensorflow-datasets has prepared them, otherwise synthetic (500x375, smooth waves
+with noise). All programs run on one core and take turns. No data is copied to a device.
 """
 
 import contextlib
@@ -34,23 +34,23 @@ from alexnet_jax.experiment import Data
 
 BATCH = 64
 MOST = 500
-"""Pictures of a split that are read."""
+"""Maximum number of pictures read from a split."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Images per second and core of the input, each program alone on one core."""
+    """Measure the images per second of each input program on one core."""
 
     dir: str | None = None
     """tensorflow-datasets folder with imagenet2012. Default: TFDS_DATA_DIR."""
     seconds: float = 4.0
-    """Of a program's turn."""
+    """Seconds of each turn of a program."""
     rounds: int = 3
-    """Turns of each program; the median counts."""
+    """Number of turns of each program; their median is printed."""
 
 
 def main(options: Options) -> None:
-    """Measure and print."""
+    """Measure the programs and print the table."""
     on_one_core()
     with tempfile.TemporaryDirectory() as folder:
         found, about = pictures(options.dir, Path(folder))
@@ -72,13 +72,13 @@ def main(options: Options) -> None:
 
 
 def on_one_core() -> None:
-    """Keep this process, and its threads, on one core, where the system knows how (Linux)."""
+    """Restrict this process and its threads to one core, where the system supports it (Linux)."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def pictures(folder: str | None, temporary: Path) -> tuple[PictureSet, str]:
-    """(ImageNet, or pictures made up; what they are)."""
+    """Return (ImageNet or synthetic pictures, description of them)."""
     try:
         found = picture_sets.find(Data("imagenet2012", dir=folder))
         few = (_first(records) for records in (found.train, found.test))
@@ -87,20 +87,20 @@ def pictures(folder: str | None, temporary: Path) -> tuple[PictureSet, str]:
         for number in range(64):
             path = temporary / "made" / "train" / "ab"[number % 2] / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_made_up(number))
+            path.write_bytes(_synthetic(number))
             test = temporary / "made" / "test" / "ab"[number % 2] / f"{number}.jpg"
             test.parent.mkdir(parents=True, exist_ok=True)
             test.symlink_to(path)
-        return picture_sets.find(Data("folder", dir=str(temporary / "made"))), "64 pictures made up, 500x375"
+        return picture_sets.find(Data("folder", dir=str(temporary / "made"))), "64 synthetic pictures, 500x375"
 
 
 def _first(records: Records) -> Records:
-    """The first file of a split, and of it no more than MOST records."""
+    """Return the first file of a split, limited to MOST records."""
     first = records.parts()[0]
     return dataclasses.replace(first, lengths=(min(len(first), MOST),))  # type: ignore[type-var]
 
 
-def _made_up(number: int) -> bytes:
+def _synthetic(number: int) -> bytes:
     rng = np.random.default_rng(number)
     rows, columns = np.mgrid[0:375, 0:500]
     waves = rng.uniform(0.01, 0.1, (3, 2))
@@ -109,7 +109,7 @@ def _made_up(number: int) -> bytes:
 
 
 def prepared_stream(found: PictureSet, folder: Path) -> DiskSplit:
-    """The same pictures, prepared."""
+    """Return the stream of the same pictures after preparation."""
     data = Data("folder", side=256)
     with contextlib.redirect_stdout(io.StringIO()):
         prepare(found, folder, data, workers=1)
@@ -121,7 +121,7 @@ def prepared_stream(found: PictureSet, folder: Path) -> DiskSplit:
 
 
 def all_programs(stream: DiskSplit, small: DiskSplit) -> dict[str, Callable[[], Iterator[int]]]:
-    """{name: a function that gives an endless run through batches, as their numbers of images}."""
+    """Return {name: function that returns an endless iterator over the numbers of images in its batches}."""
     encoded = [stream.records.read(index)[0] for index in range(len(stream))]
 
     def alone(work: Callable[[bytes], Any]) -> Callable[[], Iterator[int]]:
@@ -153,7 +153,7 @@ def all_programs(stream: DiskSplit, small: DiskSplit) -> dict[str, Callable[[], 
 
 
 def _decode_and_resize(encoded: bytes) -> np.ndarray:
-    """What the two libraries need for it, called as directly as can be."""
+    """Decode and resize a picture by direct calls of the two libraries."""
     pixels = simplejpeg.decode_jpeg(encoded, "RGB", min_height=256, min_width=256, min_factor=2)
     height, width, _ = pixels.shape
     short = min(height, width)
@@ -163,7 +163,7 @@ def _decode_and_resize(encoded: bytes) -> np.ndarray:
 
 
 def _torch(stream: DiskSplit) -> Iterator[int]:
-    """PyTorch's loader over the same records, as torchvision's ImageFolder decodes them, with the same scaling."""
+    """Yield the batch sizes of PyTorch's loader, which decodes like torchvision's ImageFolder and scales as we do."""
     import torch
 
     class Pictures(torch.utils.data.Dataset):
@@ -187,7 +187,7 @@ def _torch(stream: DiskSplit) -> Iterator[int]:
 
 
 def rate(batches: Callable[[], Iterator[int]], seconds: float) -> float:
-    """Images per second over so many seconds, after a first batch."""
+    """Return the images per second, measured for at least `seconds` after a first batch."""
     running = batches()
     next(running)
     start, images = time.perf_counter(), 0
@@ -199,7 +199,7 @@ def rate(batches: Callable[[], Iterator[int]], seconds: float) -> float:
 
 
 def cost_in_pixels(stream: DiskSplit) -> str:
-    """What storing as JPEG changes in a picture, and how large it is."""
+    """Return a sentence with the size of a prepared picture and the mean change of its pixels by JPEG compression."""
     changes, sizes = [], []
     for index in range(min(len(stream), 64)):
         pixels = stream[index][0]
@@ -208,8 +208,9 @@ def cost_in_pixels(stream: DiskSplit) -> str:
         changes.append(np.abs(decode(encoded, "it").astype(int) - pixels).mean())
     size = statistics.mean(sizes)
     return (
-        f"A prepared picture takes {size / 1024:.0f} KiB ({size * 1_331_167 / 1e9:.0f} GB for ImageNet's 1,331,167, were "
-        f"all like these) and its pixels differ by {statistics.mean(changes):.1f} grey levels of 255 on average."
+        f"A prepared picture takes {size / 1024:.0f} KiB ({size * 1_331_167 / 1e9:.0f} GB for the 1,331,167 pictures "
+        f"of ImageNet, if all were like these), and its pixels differ by {statistics.mean(changes):.1f} of 255 grey "
+        "levels on average."
     )
 
 

@@ -1,4 +1,4 @@
-"""The training step of this program and its parts, and the plain step in jax."""
+"""The training step of this program, the parts of the network, and the plain step in jax."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,7 +30,7 @@ IMAGES = 1024
 SEED = np.uint32(0)
 
 STATISTICS = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
-"""Statistics similar to those of photographs."""
+"""Mean and scale, similar to those of photographs."""
 
 
 class TrainingStep:
@@ -124,7 +124,7 @@ def parts(job: Job) -> dict[str, Callable[[], Any]]:
 
 
 def _linear(job: Job, shape: LayerShape, shared: bool) -> Callable[[], Any]:
-    """Return a function for a convolution or matrix product and its gradients, without that of the images."""
+    """Return a function that computes a convolution or matrix product and its gradients, except that of the images."""
     spec, number = shape.spec, shape.kernel[0]
 
     def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -164,7 +164,7 @@ def _normal(shape: tuple[int, ...]) -> np.ndarray:
 
 
 PRODUCT = 2048
-"""Rows of two square matrices whose product gives the peak rate of a CPU; four times as many on an accelerator."""
+"""Rows of the square matrices whose product measures the peak rate of a CPU; four times as many on an accelerator."""
 
 
 class Product:

@@ -1,7 +1,7 @@
 """The networks in plain jax on one device: grouped convolutions, `reduce_window`, powers and dense matrices.
 
-This is the baseline of `benchmarks.step` and the reference of the tests. It therefore follows the meaning of the specs in
-table.py and imports nothing else from the package. Activations are [batch, maps, height, width], the maps of column 0 first.
+This is the baseline of `benchmarks.step` and the reference of the tests. It therefore implements the definitions of the specs
+in table.py and imports nothing else from the package. Activations are [batch, maps, height, width], the maps of column 0 first.
 """
 
 import math
@@ -55,7 +55,7 @@ def _convolution(spec, x, kernel, groups):
 
 
 def _local(spec, x, kernel):
-    """Apply unshared weights in one column: each output pixel has a separate kernel, [out, in, k, k, height, width]."""
+    """Apply unshared weights in one column: each output pixel has its own kernel, [out, in, k, k, height, width]."""
     own = kernel[0].reshape(kernel.shape[1], -1, *kernel.shape[5:])
     strides, padding = (spec.stride, spec.stride), [spec.padding, spec.padding]
     return lax.conv_general_dilated_local(x, own, strides, padding, kernel.shape[3:5])

@@ -49,7 +49,7 @@ def linear(shape: LayerShape, shared: bool, *, bias: bool = True) -> list[nn.Mod
 
 
 def after(part: Any, columns: int) -> nn.Module:
-    """Return a part of a layer as a module. Raises ValueError for a part that no measured table has."""
+    """Return a part of a layer as a module. Raises ValueError for a part that no measured network has."""
     match part:
         case ReLU():
             return nn.ReLU(inplace=True)
@@ -63,7 +63,7 @@ def after(part: Any, columns: int) -> nn.Module:
 
 
 class ColumnLRN(nn.Module):
-    """LRN within each column. torch divides alpha by the number of maps, the paper does not."""
+    """LRN within each column. torch divides alpha by the number of maps; the paper does not."""
 
     def __init__(self, part: LRN, columns: int):
         super().__init__()
@@ -141,7 +141,7 @@ def parts(table: Table, batch: int, precision: str, *, channels_last: bool) -> d
     for shape in shapes(table):
         spec, maps = shape.spec, shape.inputs[0]
         complete = shared or spec.crossing == "gather"
-        module = nn.Sequential(*linear(shape, shared, bias=False))  # `ours` is timed without a bias too
+        module = nn.Sequential(*linear(shape, shared, bias=False))  # `ours` is also timed without a bias
         inputs = (batch, maps if complete else columns * maps, *shape.inputs[1:])
         found[spec.name] = time(module, inputs, images=spec is table.layers[0])
         size = (batch, columns * shape.convolved[0], *shape.convolved[1:])
@@ -158,7 +158,7 @@ def parts(table: Table, batch: int, precision: str, *, channels_last: bool) -> d
 def _with_gradients(
     module: nn.Module, shape: tuple[int, ...], *, precision: str, channels_last: bool, images: bool = False
 ) -> Callable[[], Any]:
-    """Return a function that computes a module and its gradients, without that of the inputs if they are images."""
+    """Return a function that computes a module and its gradients, except that of the inputs if they are images."""
     layout = torch.channels_last if channels_last and len(shape) == 4 else torch.contiguous_format
     module = module.to(DEVICE, memory_format=layout)
     x = torch.randn(shape, device=DEVICE).contiguous(memory_format=layout).requires_grad_(not images)

@@ -18,7 +18,7 @@ from benchmarks.sizes import Job
 ROOT = Path(__file__).resolve().parents[1]
 
 REST = 0.1
-"""Seconds before a program's turn, in which the threads of the previous program become idle."""
+"""Seconds of rest before each turn of a program, in which the threads of the previous program become idle."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Rival:
     """A program in a separate process, which is idle between requests."""
 
     def __init__(self, program: str, job: Job):
-        """Start the program and wait until it is compiled. Raises RuntimeError with its error message if it ends."""
+        """Start the program and wait until it is compiled. Raises RuntimeError with its error if it ends before."""
         self.program = program
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         command = [sys.executable, "-m", "benchmarks.worker", program, job.size, str(job.batch), job.precision]
@@ -101,7 +101,7 @@ class Rival:
 
 @contextlib.contextmanager
 def started(programs: list[str], job: Job) -> Iterator[dict[str, Rival]]:
-    """Yield {program: rival} for the programs that start. Programs that fail, such as without a compiler, are reported."""
+    """Yield {program: rival}. Report and skip programs that fail to start, for example without a compiler."""
     rivals: dict[str, Rival] = {}
     try:
         for program in programs:

@@ -1,4 +1,4 @@
-"""The division of a compiled jax program's time among its named scopes."""
+"""The fraction of the time of a compiled jax program that each of its named scopes takes."""
 
 import gzip
 import json

@@ -13,7 +13,7 @@ BATCHES = {
     "alexnet_cifar_full": {"cpu": (128,), "gpu": (128, 512)},
     "alexnet_imagenet": {"cpu": (32,), "gpu": (128, 512)},
 }
-"""{size: {device: batch sizes}}."""
+"""{experiment: {device: batch sizes}}."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Job:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment as shipped."""
+        """The experiment with its default options."""
         return experiments.experiment(self.size)
 
     @property

@@ -1,7 +1,7 @@
-"""The time from a start to the first step, and the time of the input alone: `python -m benchmarks.start`.
+"""Measure the time from a start to the first step, and the time of the input alone: `python -m benchmarks.start`.
 
-The first start compiles into an empty cache, the second start uses it. Both use the decoded images that an earlier run cached.
-If PyTorch is installed, tensorboardX imports it, which adds one or two seconds to both.
+The first start compiles into an empty cache; the second start reads this cache. Both use the decoded images that an earlier run
+has cached. If PyTorch is installed, tensorboardX imports it, which adds one or two seconds to both.
 """
 
 import json
@@ -42,7 +42,7 @@ def main(options: Options) -> None:
 
 
 def first_step(name: str, folder: Path) -> float:
-    """Return the seconds until the first line of metrics.jsonl. Raises UsageError if the run ends before it."""
+    """Return the seconds until metrics.jsonl has its first line. Raises UsageError if the run ends before."""
     with tempfile.TemporaryDirectory() as run, tempfile.TemporaryFile("w+") as errors:
         options = [f"--exp={name}", f"--workdir={run}/run", "--train.log_every=1", "--data.fallback=error"]
         environment = {"JAX_COMPILATION_CACHE_DIR": str(folder)}
@@ -68,7 +68,7 @@ def first_step(name: str, folder: Path) -> float:
 
 
 def input_seconds(name: str, images: int = 45_000) -> float:
-    """Return the seconds in which the device selects and augments an epoch of images, without training."""
+    """Return the seconds that the device takes to select and augment an epoch of images, without training."""
     import jax
 
     from alexnet_jax.data import order, pipeline

@@ -1,8 +1,8 @@
-"""The time of a training step against plain jax and PyTorch, on the default device.
+"""Compare the time of a training step with those of plain jax and PyTorch, on the default device.
 
 python -m benchmarks.step                              all sizes
 python -m benchmarks.step --size=alexnet_cifar_full    one size
-python -m benchmarks.step --parts                      each part of the network, against PyTorch
+python -m benchmarks.step --parts                      each part of the network, compared with PyTorch
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ NO_TORCH = "PyTorch is not installed. To compare with it: pip install -r require
 
 @dataclass(frozen=True)
 class Options:
-    """Measure the time of a training step against plain jax and PyTorch."""
+    """Compare the time of a training step with those of plain jax and PyTorch."""
 
     size: Literal["alexnet_cifar", "alexnet_cifar_full", "alexnet_imagenet"] | None = None
     """The network; by default all networks in sizes.py."""
@@ -90,7 +90,7 @@ def main(options: Options) -> None:
 
 
 def backend() -> Literal["cpu", "gpu"]:
-    """Return jax's backend, found in another process, because this process would take memory of the GPU."""
+    """Return jax's backend, queried in another process, because jax would allocate GPU memory in this one."""
     ask = "import jax; print(jax.default_backend())"
     output = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
     return "cpu" if output.strip() == "cpu" else "gpu"
@@ -102,7 +102,7 @@ def has_torch() -> bool:
 
 
 def can_run(program: str, kind: str) -> bool:
-    """Whether it is of use here: PyTorch where it is installed, two virtual devices on a CPU."""
+    """Return whether a program can run: PyTorch must be installed, and two virtual devices need a CPU."""
     return (has_torch() or not program.startswith("pytorch")) and (kind == "cpu" or not program.endswith("on_two"))
 
 

@@ -1,7 +1,7 @@
 """A measured program: `python -m benchmarks.worker PROGRAM SIZE BATCH PRECISION`, started by rivals.py.
 
-Each line on standard input is a request in JSON, each line on standard output its response. {"name", "times"} measures calls,
-{"name": "memory"} returns {"memory"}, and {"name": "shares"} returns {"shares"}.
+Each line on standard input is a request in JSON, and each line on standard output is its response. {"name", "times"} measures
+calls and returns {"ms"}, {"name": "memory"} returns {"memory"}, and {"name": "shares"} returns {"shares"}.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""One file per experiment or sweep, with an EXPERIMENT or a SWEEP; `--list` prints the first line of its docstring."""
+"""Experiments and sweeps: each file has an EXPERIMENT or a SWEEP. `--list` prints the first line of its docstring."""
 
 import ast
 import difflib
@@ -20,7 +20,7 @@ def names() -> dict[str, str]:
 
 
 def find(name: str) -> Experiment | Sweep:
-    """Return the experiment or sweep of this name. Raises UsageError with the nearest name."""
+    """Return the experiment or sweep of this name. Raises UsageError with the nearest name if it does not exist."""
     if name not in FILES:
         near = difflib.get_close_matches(name, FILES, 1)
         hint = f"Did you mean --exp={near[0]}?" if near else f"Expected one of {', '.join(FILES)}."
@@ -30,7 +30,7 @@ def find(name: str) -> Experiment | Sweep:
 
 
 def experiment(name: str) -> Experiment:
-    """Return the experiment of this name. Raises UsageError when it does not exist or is a sweep."""
+    """Return the experiment of this name. Raises UsageError if it does not exist or is a sweep."""
     found = find(name)
     if isinstance(found, Sweep):
         raise UsageError(f"{name} is a sweep; expected an experiment, such as {found.base}.")

@@ -1,7 +1,7 @@
-"""What is published about the arms of the sweeps, in one table with its sources: the paper, and the networks of the 2012 program.
+"""Published results for the arms of the sweeps, with their sources: the paper, and the networks of the 2012 program.
 
-Errors are top-1 / top-5 in percent, as the notes in the layer files of the original program record them. A difference between
-two networks is computed from their errors, never typed; a test compares it with the paper's where the paper states one.
+Errors are top-1 / top-5 in percent, from the notes in the layer files of the original program. Each difference between
+two networks is computed from their errors; a test compares it with the difference that the paper states, if any.
 """
 
 from dataclasses import dataclass
@@ -28,34 +28,34 @@ NETS = {
     "167": Net(40.49, 18.12, "LSVRC-2012"),
     "169": Net(40.60, 18.11, "LSVRC-2012"),
 }
-"""{name: errors}. Networks are compared only with the base that their author names."""
+"""{name: errors}. Each network is compared only with the base that its author names."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A network of the original program against its base, and the difference that the paper states."""
+    """A network of the original program, the base for its comparison, and the difference that the paper states."""
 
     net: str
     base: str
     paper: tuple[float, float, str] | None = None
-    """Points of top-1 and of top-5 error, positive is worse, and the section that states them."""
+    """Differences of the top-1 and top-5 errors in points (positive is worse), and the section that states them."""
     note: str = ""
-    """How the pair differs from what the arm changes."""
+    """Explains how this pair of networks differs from the base and the arm."""
 
     @property
     def measured(self) -> tuple[float, float]:
-        """Differences of the top-1 and the top-5 errors, in points; positive is worse."""
+        """Differences of the top-1 and top-5 errors, in points; positive is worse."""
         net, base = NETS[self.net], NETS[self.base]
         return round(net.top1 - base.top1, 2), round(net.top5 - base.top5, 2)
 
     @property
     def effect(self) -> float:
-        """Points of top-1 error: the paper's, which is rounded, where it states one; otherwise the measured difference."""
+        """Difference of the top-1 error in points: the paper's rounded value if it states one, otherwise `measured`."""
         return self.paper[0] if self.paper else self.measured[0]
 
     @property
     def text(self) -> str:
-        """What a report prints."""
+        """The text that a report prints."""
         net, base = NETS[self.net], NETS[self.base]
         stated = f"{self.paper[0]} / {self.paper[1]} points worse (section {self.paper[2]}); " if self.paper else ""
         note = f"{self.note}: " if self.note else ""
@@ -79,11 +79,11 @@ STATED = {
     "colour": (-1.0, "over 1 point of top-1 error better (section 4.1)"),
     "without_a_layer": (2.0, "about 2 points of top-1 error for any one of the middle layers (section 7), LSVRC-2010"),
 }
-"""{arm: (points of top-1 error, text)}: what the paper states without a network of the original program."""
+"""{arm: (points of top-1 error, text)}: statements of the paper without a matching network of the original program."""
 
 
 def published(arm: str) -> tuple[str, float]:
-    """Return (what a report prints, points of top-1 error), the last two arguments of an `Arm`."""
+    """Return (text that a report prints, points of top-1 error), the last two arguments of an `Arm`."""
     if arm in DIFFERENCES:
         return DIFFERENCES[arm].text, DIFFERENCES[arm].effect
     effect, text = STATED[arm]

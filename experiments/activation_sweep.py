@@ -4,9 +4,9 @@ python launch.py --exp=activation_sweep
 
 35 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 16 hours.
 
-As in figure 1 there is no regularization but weight decay: no dropout, no crops, no mirrors. The paper chose a rate for each
-activation by itself; here both have the same, 0.03 in alexnet_cifar, and two more arms show what
-another rate would do to tanh.
+As in figure 1, weight decay is the only regularization: no dropout, no crops, no mirrors. The paper chose a learning
+rate for each activation separately. Here both use the rate of alexnet_cifar, 0.03, and two more arms train tanh with
+other rates.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

@@ -2,13 +2,13 @@
 
 python launch.py --exp=alexnet_cifar
 
-The paper's layers, LRN, overlapping pooling, dropout and update rule. What differs from the paper, and why: He's
-initial weights and images scaled to a standard deviation of one, because N(0, 0.01) multiplies the size of the
-activations by 0.01 * sqrt(inputs / 2) in each layer, which at this width is 0.06 to 0.3; a warm-up and a linear decay
-of the rate, because eleven epochs are too few for drops by hand; batches of 64, because the same number of images in
-twice as many steps gives a lower error; crops of images padded by four pixels, because 32x32 images leave nothing to
-crop. At this scale of activations LRN's sum is small compared with k = 2, so that LRN acts mostly as a constant
-factor.
+The layers, LRN, overlapping pooling, dropout and update rule are the paper's. The differences from the paper and their
+reasons: He's initial weights and images scaled to a standard deviation of one, because N(0, 0.01) multiplies the scale
+of the activations by 0.01 * sqrt(inputs / 2) in each layer, which is 0.06 to 0.3 at this width; a warm-up and a linear
+decay of the learning rate, because eleven epochs are too few for drops by hand; batches of 64, because twice as many
+steps over the same number of images give a lower error; crops of images padded by four pixels, because 32x32 images
+are too small for crops without padding. At this scale of the activations, LRN's sum is small compared with k = 2, so
+that LRN acts mostly as a constant factor.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

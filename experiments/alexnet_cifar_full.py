@@ -2,8 +2,9 @@
 
 python launch.py --exp=alexnet_cifar_full
 
-35.9 million parameters, nine times the work of alexnet_cifar per image. Options as there, but for the paper's batches of 128
-and more epochs, since a wide network on an accelerator can afford them. It has not been trained to the end yet.
+The network has 35.9 million parameters and needs nine times the operations of alexnet_cifar per image. The options are
+those of alexnet_cifar, except the paper's batch of 128, a higher learning rate and more epochs. It has not been trained
+to the end yet.
 """
 
 import dataclasses

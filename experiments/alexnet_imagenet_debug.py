@@ -1,10 +1,10 @@
-"""The whole path of alexnet_imagenet on a few images, at an eighth of its width: minutes on two CPU cores.
+"""All stages of alexnet_imagenet on a few images, at an eighth of its width: minutes on two CPU cores.
 
 python launch.py --exp=alexnet_imagenet_debug
 
-For a handful of ImageNet's images in tensorflow-datasets' layout, or a folder of classes (--data.name=folder --data.dir=FOLDER).
-A few images of a thousand classes teach nothing, so the error stays near 100 %; the run shows that reading, crops, colour noise,
-the plateau rule, ten views and reports work.
+It reads a few images of ImageNet in the layout of tensorflow-datasets, or a folder of classes (--data.name=folder
+--data.dir=FOLDER). A network cannot learn a thousand classes from a few images, so the error stays near 100 %; the run
+checks that reading, crops, colour noise, the plateau rule, ten views and reports work.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

@@ -3,13 +3,13 @@
 python launch.py --exp=alexnet_imagenet --mode=prepare     # once, then
 python launch.py --exp=alexnet_imagenet_original
 
-Its author measured, with ten views: top-1 / top-5 error 40.66 % / 18.21 %. Not yet trained to the end with this
-program.
+Its author measured a top-1 / top-5 error of 40.66 % / 18.21 % with ten views. It has not been trained to the end with
+this program yet.
 
 Differences from alexnet_imagenet: normalization and pooling before conv1's ReLU, a second normalization after conv2,
-wider initial weights in conv3 to conv5, biases without decay at a constant rate, colour noise until epoch 67, conv1
-frozen from epoch 72. In the original program 32 consecutive images shared one crop and one mirror; here each image
-has its own.
+initial weights with a larger deviation in conv3 to conv5, biases without decay at a constant rate, colour noise until
+epoch 67, conv1 frozen from epoch 72. In the original program, 32 consecutive images share one crop and one mirror;
+here each image has its own.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

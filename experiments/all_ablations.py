@@ -1,9 +1,10 @@
-"""Sweep: every arm of the other sweeps against one base, in one table.
+"""Sweep: every arm of the other sweeps compared with one base, in one table.
 
 python launch.py --exp=all_ablations
 
-Trials that another sweep has already run on the same base are not run again. Of activation_sweep only tanh is here, on the base
-with dropout and augmentation. Some 340 trainings, 28 minutes each on two cores: a week; --dry_run says how long it is here.
+Trials that another sweep has already run on the same base are not run again. Of activation_sweep only tanh is included,
+on the base with dropout and augmentation. About 340 trainings of 28 minutes on two cores: a week; --dry_run prints an
+estimate.
 """
 
 from alexnet_jax.sweeps.plan import Sweep

@@ -4,7 +4,7 @@ python launch.py --exp=augmentation_sweep
 
 48 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 22 hours.
 
-The base has random crops and mirrors.
+The base uses random crops and mirrors.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

@@ -1,11 +1,11 @@
-"""Caffe's bvlc_alexnet on ImageNet, for weights that were trained there: 227x227 images, 60,965,224 parameters.
+"""Caffe's bvlc_alexnet on ImageNet, for weights trained by Caffe: 227x227 images, 60,965,224 parameters.
 
 python launch.py --exp=caffe_alexnet --mode=import --weights=bvlc_alexnet.caffemodel
 python launch.py --exp=caffe_alexnet --mode=eval --workdir=runs/caffe_alexnet-imported
 
-docs/weights.md says what comes in and how. The model's readme gives its authors' numbers for the centre crop, 57.1 % and
-80.2 % of the validation images right at top 1 and top 5; they have not been measured here. Rates, drops and batch are those
-of its solver, whose biases also had twice the rate and no decay; 90 epochs on a GPU.
+docs/weights.md describes the import. The model's readme reports a top-1 / top-5 accuracy of 57.1 % / 80.2 % on the
+validation images with the centre crop; it has not been measured here. Rate, drops and batch are those of the model's
+solver, except that the solver gives the biases twice the rate and no decay; 90 epochs on a GPU.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

@@ -1,4 +1,4 @@
-"""Sweep: two columns against the paper's one-GPU net and one wide column (section 3.2 of the paper).
+"""Sweep: two columns compared with the paper's one-GPU net and one wide column (section 3.2 of the paper).
 
 python launch.py --exp=columns_sweep
 

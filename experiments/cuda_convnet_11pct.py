@@ -2,8 +2,8 @@
 
 python launch.py --exp=cuda_convnet_11pct
 
-The test averages nine views. 10,000 training images are held out in this part, as many as the author's batch 5;
-cuda_convnet_11pct_fold continues with all 50,000. For a GPU: it has not been trained to the end yet.
+The test averages nine views. This part holds out 10,000 training images, as many as the author's batch 5 contains;
+cuda_convnet_11pct_fold continues with all 50,000. It needs a GPU and has not been trained to the end yet.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

@@ -2,8 +2,9 @@
 
 python launch.py --exp=cuda_convnet_11pct_fold --restore=runs/cuda_convnet_11pct
 
-150 epochs at the old rate, 10 at a tenth of it, 10 at a hundredth. Velocities start from zero. The held-out images are part of
-the training split, so the validation error is no longer an estimate. For a GPU: it has not been trained to the end yet.
+The rate is that of the first part for 150 epochs, a tenth for 10, and a hundredth for 10. Velocities start from zero.
+The held-out images are now training images, so that the validation error no longer estimates the test error. It needs a
+GPU and has not been trained to the end yet.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 python launch.py --exp=cuda_convnet_13pct
 
-As cuda_convnet_11pct without LRN, with fewer local maps and one view of a test image. For a GPU: it has not been trained to its
-end yet.
+This is cuda_convnet_11pct without LRN, with fewer local maps and one view of each test image. It needs a GPU and has
+not been trained to the end yet.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 python launch.py --exp=cuda_convnet_18pct
 
-120 epochs, 10 at a tenth of the weights' rate, 10 at a hundredth, on all 50,000 training images. About an hour and a half on
-two cores at the speed of cuda_convnet_26pct; it has not been trained to the end here.
+It trains on all 50,000 images: 120 epochs at the full rate of the weights, 10 at a tenth, 10 at a hundredth. That takes
+about an hour and a half on two cores at the speed of cuda_convnet_26pct; it has not been trained to the end yet.
 """
 
 import dataclasses

@@ -2,9 +2,10 @@
 
 python launch.py --exp=cuda_convnet_26pct
 
-Images of 0..255 minus the training mean, weights' rates and decays per layer, biases with a rate of their own and no decay, as
-in its layer file. About eight epochs, then two more at a tenth of the weights' rate. All 50,000 training images are used, as
-there, an exception to the validation split of all other experiments: its validation error is that of images it was trained on.
+As in the layer file of the original program, the images are 0..255 minus the training mean, rates and decays of the
+weights are set per layer, and biases have a separate rate and no decay. Eight epochs are followed by two at a tenth of
+the weights' rate. All 50,000 training images are used, also as in the original, so that the validation error is that of
+training images.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

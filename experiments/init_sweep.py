@@ -4,8 +4,8 @@ python launch.py --exp=init_sweep
 
 48 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 22 hours.
 
-N(0, 0.01) suits the paper's width. In narrow networks it shrinks the activations from layer to layer, and some networks may never
-begin to learn.
+N(0, 0.01) suits the paper's width. In narrow networks the activations shrink from layer to layer, and some networks may
+never start to learn.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

@@ -1,9 +1,9 @@
-"""LeNet-5 on CIFAR-10, the first baseline AlexNet is compared with.
+"""LeNet-5 on CIFAR-10, the first baseline that AlexNet is compared with.
 
 python launch.py --exp=lenet5_cifar
 
-Adapted to 32x32x3 images (baselines.py). Data, update rule, schedule and epochs are those of alexnet_cifar, so that the networks
-are compared on equal terms; `--exp=seed_comparison` does that over several seeds.
+The network is adapted to 32x32x3 images (baselines.py). Data, update rule, schedule and epochs are those of
+alexnet_cifar, for a fair comparison; `--exp=seed_comparison` repeats it with several seeds.
 """
 
 import dataclasses

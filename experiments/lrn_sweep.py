@@ -2,10 +2,10 @@
 
 python launch.py --exp=lrn_sweep
 
-56 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 26 hours. RESULTS.md has what smaller ones gave.
+56 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 26 hours. RESULTS.md has results of smaller sweeps.
 
-Images scaled to a deviation of one make LRN's sum small compared with k = 2, so that LRN is nearly a constant factor. The arm
-pixel_scale is the same layer at the scale of activations that it was designed for, that of images of 0..255.
+For images scaled to a standard deviation of one, LRN's sum is small compared with k = 2, so that LRN is nearly a
+constant factor. The arm pixel_scale applies LRN at the scale for which it was designed, that of images of 0..255.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

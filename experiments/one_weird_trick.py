@@ -3,11 +3,11 @@
 python launch.py --exp=alexnet_imagenet --mode=prepare     # once: 256x256 JPEGs, then
 python launch.py --exp=one_weird_trick --mesh.data=8 --train.batch=1024 --optim.learning_rate=0.08
 
-One column of 64, 192, 384, 384 and 256 maps (arXiv:1404.5997). Convolutions are data-parallel, fully connected layers
-are split by units (hybrid.py). `--mesh.placement=columns` trains the same network by data parallelism alone; the
-numbers agree to rounding. Data and update rule are those of alexnet_imagenet, with 128 images per step on any number
-of devices. The command above scales to eight devices as its paper does, multiplying the rate as the batch. Not yet
-trained to the end with this program.
+The network is one column of 64, 192, 384, 384 and 256 maps (arXiv:1404.5997). Convolutions are data-parallel; fully
+connected layers are split by units (hybrid.py). `--mesh.placement=columns` trains the same network by data parallelism
+alone; the results agree up to rounding. Data and update rule are those of alexnet_imagenet, with 128 images per step on
+any number of devices. The command above scales to eight devices as in the paper, multiplying the rate and the batch by
+eight. It has not been trained to the end with this program yet.
 """
 
 from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train

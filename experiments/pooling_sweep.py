@@ -1,8 +1,8 @@
-"""Sweep: overlapping against non-overlapping pooling (section 3.4 of the paper).
+"""Sweep: overlapping compared with non-overlapping pooling (section 3.4 of the paper).
 
 python launch.py --exp=pooling_sweep
 
-18 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 8 hours. RESULTS.md has what smaller ones gave.
+18 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 8 hours. RESULTS.md has results of smaller sweeps.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

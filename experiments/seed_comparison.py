@@ -1,9 +1,9 @@
-"""Sweep: AlexNet against LeNet-5 and a simple CNN on CIFAR-10, as the tutorial compares them.
+"""Sweep: AlexNet compared with LeNet-5 and a simple CNN on CIFAR-10, as in the tutorial.
 
 python launch.py --exp=seed_comparison
 
-14 trainings as long as alexnet_cifar's, 28 minutes on two cores, and 14 short ones: about 8 hours. Equal data, update rule,
-schedule, epochs and order of examples; the networks are as large as they are.
+14 trainings as long as alexnet_cifar's, 28 minutes on two cores, and 14 short ones: about 8 hours. Data, update rule,
+schedule, epochs and order of examples are equal; the sizes of the networks differ.
 """
 
 from alexnet_jax.experiment import Network

@@ -2,8 +2,8 @@
 
 python launch.py --exp=simple_cnn_cifar
 
-Data, update rule, schedule and epochs are those of alexnet_cifar, so that the networks are compared on equal terms;
-`--exp=seed_comparison` does that over several seeds.
+Data, update rule, schedule and epochs are those of alexnet_cifar, for a fair comparison; `--exp=seed_comparison`
+repeats it with several seeds.
 """
 
 import dataclasses

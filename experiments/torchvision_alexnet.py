@@ -1,11 +1,11 @@
-"""torchvision's alexnet on ImageNet, for weights that were trained there: one column, no LRN, 61,100,840 parameters.
+"""torchvision's alexnet on ImageNet, for weights trained by torchvision: one column, no LRN, 61,100,840 parameters.
 
 python launch.py --exp=torchvision_alexnet --mode=import --weights=alexnet-owt-7be5be79.pth
 python launch.py --exp=torchvision_alexnet --mode=eval --workdir=runs/torchvision_alexnet-imported
 
-docs/weights.md says what comes in and how. torchvision's documentation gives 56.522 % and 79.066 % of the validation images
-right at top 1 and top 5; they have not been measured here. Rule, rate, decay and drops are those of its reference training,
-which cuts its crops in random sizes, as this program does not; 90 epochs on a GPU.
+docs/weights.md describes the import. torchvision's documentation reports a top-1 / top-5 accuracy of 56.522 % / 79.066
+% on the validation images; it has not been measured here. Rule, rate, decay and drops are those of torchvision's
+reference training, except that this program has no crops of random sizes; 90 epochs on a GPU.
 """
 
 from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train

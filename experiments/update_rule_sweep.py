@@ -1,4 +1,4 @@
-"""Sweep: the paper's update rule against the order of optax.sgd and against the original program's biases (section 5).
+"""Sweep: the paper's update rule compared with the order of optax.sgd and the original program's biases (section 5).
 
 python launch.py --exp=update_rule_sweep
 

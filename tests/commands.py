@@ -1,4 +1,4 @@
-"""Command lines run in this process in an empty folder, and what the user reads when they are refused.
+"""Run command lines in this process in an empty folder, and check the error messages of rejected ones.
 
 A test module gets the fixtures by `pytest_plugins = ["commands"]`.
 """
@@ -27,7 +27,7 @@ def status(*arguments):
 
 @pytest.fixture
 def empty_folder(tmp_path, monkeypatch):
-    """Run each command in an empty folder, and leave the memory allocator of this process as it is."""
+    """Run each command in an empty folder, without changing the memory allocator of this process."""
     monkeypatch.setattr(launch, "keep_memory", lambda: False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -35,7 +35,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(capsys, empty_folder):
-    """A function that runs a command, asserts that it is refused as wrong usage, and returns the message."""
+    """Return a function that runs a command, asserts that it is rejected as wrong usage, and returns the message."""
 
     def run(*arguments):
         assert status(*arguments) == 2

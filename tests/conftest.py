@@ -1,4 +1,4 @@
-"""What all tests share: eight virtual CPU devices, a cache folder, 64-bit numbers on request, and narrow networks."""
+"""Fixtures of all tests: eight virtual CPU devices, a cache folder, 64-bit numbers on request, and narrow networks."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ jax.config.update("jax_num_cpu_devices", 8)  # raises once a backend has started
 
 @pytest.fixture(autouse=True, scope="session")
 def command_lines_are_read_again():
-    """Retry a command line once: tyro uses `ast.parse`, which in CPython 3.11 fails at times in a process with threads."""
+    """Retry a command line once: tyro uses `ast.parse`, which sometimes fails in CPython 3.11 with threads."""
     read = tyro.cli
 
     def again(*args, **options):
@@ -37,7 +37,7 @@ def command_lines_are_read_again():
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_of_the_tests(pytestconfig):
-    """Use a cache folder of the tests, in this process and those it starts; the user's own is neither read nor written."""
+    """Use a cache folder for the tests, in this process and its child processes, instead of the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(pytestconfig.cache.mkdir("cache_home")))
         yield
@@ -45,7 +45,7 @@ def cache_of_the_tests(pytestconfig):
 
 @pytest.fixture(autouse=True, scope="session")
 def compile_cache(pytestconfig):
-    """Folder of compiled programs, shared by all tests and later sessions: most of a short run is compilation."""
+    """Return the folder of compiled programs. Later sessions reuse it, since most of a short run is compilation."""
     folder = pytestconfig.cache.mkdir("jax")
     options = {
         "jax_compilation_cache_dir": str(folder),
@@ -64,14 +64,14 @@ def compile_cache(pytestconfig):
 
 @pytest.fixture
 def float64():
-    """Enable 64-bit numbers, and raise an error wherever two types would be mixed silently."""
+    """Enable 64-bit numbers, and raise an error on implicit type promotion."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         yield
 
 
 @pytest.fixture(scope="session")
 def narrow():
-    """A function that returns any of the tables with few maps and units, for 16x16 images by default."""
+    """Return a function that builds any of the tables with few maps and units, for 16x16 images by default."""
 
     def build(name="alexnet_cifar", *, image=(16, 16, 3), classes=10, width=1 / 16, fc_units=32, **options):
         table = networks.build(Network(name, width, fc_units, **options), classes)
@@ -85,7 +85,7 @@ def pytest_configure(config):
     if config.option.markexpr == "not evidence":
         faster = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
         flags = os.environ.get("XLA_FLAGS", "")
-        if faster not in flags:  # the processes of pytest-xdist inherit them
+        if faster not in flags:  # the processes of pytest-xdist inherit the flags
             os.environ["XLA_FLAGS"] = f"{flags} {faster}".strip()
 
 
@@ -95,7 +95,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
-    """Exit at once: after a save that was made to fail, orbax's threads wait ten minutes for a folder that never appears."""
+    """Exit immediately, because after a failed save threads of orbax wait ten minutes for a missing folder."""
     if STATUS in config.stash:
         sys.stdout.flush()
         sys.stderr.flush()

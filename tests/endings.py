@@ -1,6 +1,6 @@
 """Ways in which one of several processes can end, for tests/processes/test_start.py.
 
-The started processes import this module, which does not import jax. As a program it starts two processes itself:
+The started processes import this module, which does not import jax. Run as a program, it starts two processes itself:
 `python tests/endings.py FUNCTION FOLDER`.
 """
 
@@ -73,7 +73,7 @@ def ignores_no_signal(arguments, process):
 
 
 def _write(arguments, process, text):
-    """Write a file of this process; it appears complete."""
+    """Write a file of this process atomically."""
     path = Path(arguments[0]) / str(process.index)
     path.with_suffix(".new").write_text(str(text))
     path.with_suffix(".new").rename(path)
@@ -91,7 +91,7 @@ def _wait_for_process_0(arguments):
 
 
 def _wait_for_the_end():
-    """Wait to be ended; the limit only keeps a defect of `start` from blocking the tests."""
+    """Wait to be killed. The time limit only prevents a defect of `start` from blocking the tests."""
     time.sleep(300)
 
 

@@ -1,6 +1,6 @@
-"""Caffe's and torchvision's AlexNet as those programs compute them, in NumPy and 64 bits, and files as they write them.
+"""Reference implementations of Caffe's and torchvision's AlexNet in NumPy and 64 bits, and files in their formats.
 
-Written from the meaning of their layers, on images [batch, channels, height, width], without anything from alexnet_jax.
+They follow the definitions of the layers, on images [batch, channels, height, width], and use no code of alexnet_jax.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 def caffe(weights, images):
-    """{layer: its output} of bvlc_alexnet, {'conv1': (weight, bias)}; images are BGR, 0..255 minus the mean."""
+    """Return {layer: output} of bvlc_alexnet for {'conv1': (weight, bias)}; images are BGR, 0..255 minus the mean."""
     outputs = {}
     x = relu(convolution(images, *weights["conv1"], stride=4))
     x = outputs["conv1"] = max_pool(normalize(x), math.ceil)
@@ -28,7 +28,7 @@ def caffe(weights, images):
 
 
 def torchvision(weights, images):
-    """{layer: its output} of torchvision's alexnet in eval mode; images are RGB, normalized."""
+    """Return {layer: output} of torchvision's alexnet in eval mode; images are RGB, normalized."""
     outputs = {}
     x = outputs["conv1"] = max_pool(relu(convolution(images, *weights["conv1"], stride=4, pad=2)), math.floor)
     x = outputs["conv2"] = max_pool(relu(convolution(x, *weights["conv2"], pad=2)), math.floor)
@@ -39,7 +39,7 @@ def torchvision(weights, images):
 
 
 def hidden(weights, x):
-    """fc6 to fc8 of both: without dropout, and without scaling, since what dropout keeps was scaled in training."""
+    """Return the outputs of fc6 to fc8, without dropout or scaling, because both programs scale dropout in training."""
     outputs = {}
     x = outputs["fc6"] = relu(inner_product(x.reshape(len(x), -1), *weights["fc6"]))
     x = outputs["fc7"] = relu(inner_product(x, *weights["fc7"]))
@@ -65,7 +65,7 @@ def relu(x):
 
 
 def normalize(x, size=5, alpha=1e-4, beta=0.75, k=1.0):
-    """Caffe's LRN: over neighbouring maps of all groups together, alpha divided by the size of the window."""
+    """Apply Caffe's LRN: across the groups, with alpha divided by the size of the window."""
     squares = np.pad(x**2, ((0, 0), (size // 2, size // 2), (0, 0), (0, 0)))
     total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
     return x / (k + alpha / size * total) ** beta
@@ -84,10 +84,10 @@ def max_pool(x, rounding, size=3, stride=2):
 
 
 def caffemodel(weights, *, old=False, between=()):
-    """The bytes of a .caffemodel, written by hand: {'conv1': (weight, bias)} in this order.
+    """Return the bytes of a .caffemodel with {'conv1': (weight, bias)} in this order, encoded by hand.
 
-    old: as models were written until 2014, `layers` and blobs of four dimensions. between: (layer, name of one without
-    blobs that follows it).
+    old: use the format until 2014, with `layers` and four-dimensional blobs. between: (layer, name of a layer without
+    blobs to insert after it).
     """
     net = text(1, "AlexNet")
     for name, blobs in weights.items():
@@ -98,7 +98,7 @@ def caffemodel(weights, *, old=False, between=()):
 
 
 def layer(name, blobs, old):
-    kind = number(5, 4) if old else text(2, "Convolution")  # a field that the reader does not ask for
+    kind = number(5, 4) if old else text(2, "Convolution")  # a field that the reader does not need
     body = text(4 if old else 1, name) + kind
     for blob in blobs:
         body += field(6 if old else 7, four_dimensional(blob) if old else shaped(blob))
@@ -115,7 +115,7 @@ def shaped(blob):
 
 
 def binaryproto(mean):
-    """The bytes of a mean image [3, height, width]."""
+    """Return the bytes of a mean image [3, height, width]."""
     return four_dimensional(mean)
 
 
@@ -157,7 +157,7 @@ TORCHVISION = {
 
 
 def state_dict(weights, names=TORCHVISION):
-    """{'features.0.weight': ..., ...} of {'conv1': (weight, bias)}."""
+    """Return {'features.0.weight': ..., ...} for {'conv1': (weight, bias)}."""
     both = ((name, kind) for name in weights for kind in (0, 1))
     return {f"{names.get(name, name)}.{('weight', 'bias')[kind]}": weights[name][kind] for name, kind in both}
 
@@ -168,10 +168,10 @@ MAPS = {
     "caffe_alexnet": {"conv1": 12, "conv2": 16, "conv3": 24, "conv4": 20, "conv5": 12, "fc6": 32, "fc7": 24},
     "torchvision_alexnet": {"conv1": 8, "conv2": 12, "conv3": 20, "conv4": 16, "conv5": 12, "fc6": 32, "fc7": 24},
 }
-"""Narrow forms of both, with different numbers everywhere."""
+"""Narrow versions of both networks, with maps and units that differ from layer to layer."""
 
 IMAGES = {"caffe_alexnet": (99, 131, 3), "torchvision_alexnet": (95, 127, 3)}
-"""Height, width and channels such that fc6 sees maps of 2x3: no two of its axes can be mistaken for each other."""
+"""Height, width and channels such that fc6 reads maps of 2x3, so that an exchange of axes changes the result."""
 
 
 FULL_MAPS = {
@@ -189,7 +189,7 @@ FULL_MAPS = {
 
 
 def random_weights(name, classes, maps=None, pixels=2 * 3):
-    """{'conv1': (weight, bias)} in the program's own order, float32; every bias matters. pixels: of the maps that fc6 sees."""
+    """Return float32 {'conv1': (weight, bias)} in the program's own order. pixels: number per map that fc6 reads."""
     maps, groups = maps or MAPS[name], 2 if name == "caffe_alexnet" else 1
     shapes = {
         "conv1": (maps["conv1"], 3, 11, 11),
@@ -211,7 +211,7 @@ def _layer(generator, shape):
 
 
 def narrowed(table):
-    """One of our tables with the maps, units and images of the narrow form."""
+    """Return one of our tables with the maps, units and images of the narrow version."""
     sizes = MAPS[table.name]
     layers = []
     for spec in table.layers[:-1]:

@@ -1,4 +1,4 @@
-"""Pictures of several sizes in folders of classes, or in the layout of tensorflow-datasets' ImageNet; as a pytest plugin."""
+"""A pytest plugin: pictures of several sizes in folders of classes, or in the layout of tfds' ImageNet."""
 
 import io
 
@@ -26,11 +26,11 @@ OPTIONS = {
     "train.eval_batch": 4,
     "train.epochs": 5,
 }
-"""Of a training on these pictures, to be added to running.NARROW."""
+"""Options of a training on these pictures, to be added to running.NARROW."""
 
 
 def photograph(number):
-    """JPEG bytes of picture `number`: smooth, of a size of its own, every fifth grey."""
+    """Return the JPEG bytes of a smooth picture whose size depends on `number`; every fifth picture is grey."""
     rng = np.random.default_rng(number)
     height, width = rng.integers(20, 90, 2)
     rows, columns = np.mgrid[0:height, 0:width]
@@ -43,7 +43,7 @@ def photograph(number):
 
 
 def write_folder(root, train=TRAIN, test=TEST):
-    """root/train/<class>/<number>.jpg and root/val/..., picture i in class i % 3."""
+    """Write root/train/<class>/<number>.jpg and root/val/..., with picture i in class i % 3."""
     for split, numbers in (("train", range(train)), ("val", range(100, 100 + test))):
         for number in numbers:
             folder = root / split / KINDS[number % 3]
@@ -53,7 +53,7 @@ def write_folder(root, train=TRAIN, test=TEST):
 
 
 def write_imagenet(root, file_format="array_record", train=TRAIN, test=TEST):
-    """A version folder of imagenet2012 with three classes; picture i has label i % 3."""
+    """Write a version folder of imagenet2012 with three classes; picture i has label i % 3."""
     splits = [
         [tfds_files.example(photograph(i), i % 3) for i in numbers]
         for numbers in (range(train), range(100, 100 + test))
@@ -62,7 +62,7 @@ def write_imagenet(root, file_format="array_record", train=TRAIN, test=TEST):
 
 
 def lay_out(root, train, test, **options):
-    """Serialized examples as a version folder of imagenet2012."""
+    """Write serialized examples as a version folder of imagenet2012."""
     return tfds_files.prepare(
         root,
         train,
@@ -79,7 +79,7 @@ def lay_out(root, train, test, **options):
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    """A cache folder of the test's own."""
+    """Return a separate cache folder for the test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     return tmp_path / "cache"

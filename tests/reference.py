@@ -12,7 +12,7 @@ from benchmarks import plain
 
 
 def random_parameters(shapes, seed=0, dtype=np.float64):
-    """Parameters for the shapes of a table that keep activations near the scale of the images; no bias is zero."""
+    """Return nonzero parameters for the shapes of a table that keep activations near the scale of the images."""
     generator = np.random.default_rng(seed)
     parameters = {}
     for shape in shapes:
@@ -27,14 +27,14 @@ def random_parameters(shapes, seed=0, dtype=np.float64):
 
 
 def random_examples(table, batch, seed=1, dtype=np.float64):
-    """Images [batch, height, width, channels] with a deviation of 100, about that of pixels, and labels."""
+    """Return images [batch, height, width, channels] with a deviation of 100, about that of pixels, and labels."""
     generator = np.random.default_rng(seed)
     images = generator.normal(size=(batch, *table.image)) * 100
     return images.astype(dtype), generator.integers(table.classes, size=batch).astype(np.int32)
 
 
 def solved(table, batch):
-    """(arguments of `loss_and_gradients` in 64 bits, loss and gradients of the plain network for them)."""
+    """Return (arguments of `loss_and_gradients` in 64 bits, loss and gradients of the plain network)."""
     parameters = random_parameters(shapes_of(table))
     images, labels = random_examples(table, batch)
     masks = dropout_masks(table, jax.random.key(3), batch)
@@ -45,7 +45,7 @@ def solved(table, batch):
 
 
 def same_gradients(table, placement, found, expected):
-    """Asserts that loss and gradients are the reference's to 1e-10, and live where their parameters do."""
+    """Assert that loss and gradients equal the reference's to 1e-10, and that gradients have the right shardings."""
     (loss, _), gradients = found
     expected_loss, expected = expected
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)

@@ -1,4 +1,4 @@
-"""launch.py run from tests, in this process or one of its own, with the narrowest network; trained runs that tests share.
+"""Run launch.py with the narrowest network, in this process or a separate one, and provide trained runs to the tests.
 
 A test module gets the fixtures by `pytest_plugins = ["running"]`.
 """
@@ -46,18 +46,18 @@ LEARNING_EPOCHS = 3
 
 
 def epochs(steps):
-    """--train.epochs that makes so many steps."""
+    """Return the value of --train.epochs for a number of steps."""
     return steps / STEPS_PER_EPOCH
 
 
 def command(workdir, **options):
-    """Arguments of launch.py: NARROW's, with others added or in their place; `train__epochs=2` is --train.epochs=2."""
+    """Return arguments of launch.py: NARROW, updated with `options`; `train__epochs=2` means --train.epochs=2."""
     named = {name.replace("__", "."): value for name, value in options.items()}
     return [f"--{name}={value}" for name, value in (NARROW | {"workdir": workdir} | named).items()]
 
 
 def main(arguments):
-    """Exit status of launch.main in this process, whose devices conftest.py has made already."""
+    """Return the exit status of launch.main in this process, whose devices conftest.py has already configured."""
     try:
         return launch.main([str(argument) for argument in arguments])
     except SystemExit as stop:
@@ -65,17 +65,17 @@ def main(arguments):
 
 
 def train(workdir, **options):
-    """Exit status of a narrow training in this process."""
+    """Train a narrow network in this process and return the exit status."""
     return main(command(workdir, **options))
 
 
 def start(arguments, cache, log, *python_options, devices=None):
-    """Start launch.py in a process of its own, which reads compiled programs from `cache` and writes its output to `log`.
+    """Start launch.py in a separate process that reads compiled programs from `cache` and writes its output to `log`.
 
-    It has `devices` virtual devices, by default as many as this process.
+    The process has `devices` virtual devices, by default as many as this process.
     """
     variables = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    # XLA sizes its thread pool by the number of devices, and on some processors the order of its sums by that of threads.
+    # XLA's thread pool depends on the number of devices, and on some processors the order of sums depends on the pool.
     variables["JAX_NUM_CPU_DEVICES"] = str(devices or len(jax.devices()))
     command = [sys.executable, *python_options, "launch.py", *map(str, arguments)]
     with log.open("w") as output:
@@ -83,7 +83,7 @@ def start(arguments, cache, log, *python_options, devices=None):
 
 
 def wait_for(happened, process, log, seconds=300):
-    """Until `happened()`; fails when the process ends before or the time is up."""
+    """Wait until `happened()` is true. Fail if the process ends before, or after `seconds`."""
     end = time.monotonic() + seconds
     while not happened():
         if process.poll() is not None:
@@ -95,7 +95,7 @@ def wait_for(happened, process, log, seconds=300):
 
 
 def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
-    """A Trainer of the narrow experiment on a mesh; `network` replaces fields of its network."""
+    """Return a Trainer of the narrow experiment on a mesh; `network` replaces fields of its network."""
     options = {f"network__{name}": value for name, value in network.items()} | {"train__precision": precision}
     arguments = command("runs/none", optim__rule=rule, mesh__data=data, mesh__column=column, **options)
     _, request = read(arguments)
@@ -103,7 +103,7 @@ def trainer(data=1, column=1, *, rule="paper", precision="float32", **network):
 
 
 def first_state(workdir, **options):
-    """Return (trainer, state before its first step) of a training with these options. Nothing is written."""
+    """Return (trainer, state before the first step) of a training with these options, without writing files."""
     _, request = read([str(argument) for argument in command(workdir, **options)])
     run = training.prepare(request)
     return run.trainer, training.restore(run)
@@ -116,20 +116,20 @@ def same_bits(a, b):
 
 
 def state(run, step=None, on: Trainer | None = None):
-    """(parameters, optimizer state) of a run's checkpoint, the latest by default, on any mesh."""
+    """Return (parameters, optimizer state) of a checkpoint of a run, by default the latest, restored on any mesh."""
     abstract, folder = (on or trainer()).abstract_state(), Path(run) / "checkpoints"
     found = folder / str(step) if step else step_folders(folder)[-1]
     return restored(found, abstract.parameters, abstract.optimizer)
 
 
 def restored(step, parameters, optimizer):
-    """Both trees of a step's folder, placed as the abstract ones given."""
+    """Return both trees of a checkpoint folder, with the shardings of the given abstract trees."""
     trees = restore_trees(step, {PARAMETERS: parameters, OPTIMIZER: optimizer})
     return trees[PARAMETERS], trees[OPTIMIZER]
 
 
 def numbers(run, kind="train"):
-    """The lines of metrics.jsonl of one kind, without what differs between two equal runs."""
+    """Return the lines of one kind in metrics.jsonl, without the fields that differ between two equal runs."""
     passing = {"time", "seconds", "images_per_second"}
     return [
         {k: v for k, v in line.items() if k not in passing}
@@ -139,19 +139,19 @@ def numbers(run, kind="train"):
 
 
 def contents(folder):
-    """{path: (bytes, time of last change)} of every file in a folder."""
+    """Return {path: (bytes, time of last change)} of every file in a folder."""
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 def result(run):
-    """What a finished run reached."""
+    """Return the content of result.json of a finished run."""
     return json.loads((Path(run) / "result.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def learned(tmp_path_factory, compile_cache):
-    """A finished run on one device that learned the digits. Tests must not write into it."""
+    """Return a finished run on one device that learned the digits. Tests must not write into it."""
     run = tmp_path_factory.mktemp("learned") / "run"
     steps = []
     with pytest.MonkeyPatch.context() as patch:
@@ -164,13 +164,13 @@ def learned(tmp_path_factory, compile_cache):
 
 @pytest.fixture
 def copied(learned, tmp_path):
-    """A copy of the finished run, to be spoilt."""
+    """Return a copy of the finished run, which the test may damage."""
     return Path(shutil.copytree(learned, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")
 def twenty_steps(tmp_path_factory, compile_cache):
-    """A finished run of twenty steps in one go, on one device."""
+    """Return a finished run of twenty steps without interruption, on one device."""
     run = tmp_path_factory.mktemp("twenty") / "run"
     assert train(run, train__epochs=epochs(20)) == 0
     return run
@@ -178,7 +178,7 @@ def twenty_steps(tmp_path_factory, compile_cache):
 
 @pytest.fixture(scope="session")
 def two_devices(tmp_path_factory, compile_cache):
-    """A finished run of five steps with each column on a device of its own."""
+    """Return a finished run of five steps with one column per device."""
     run = tmp_path_factory.mktemp("two") / "run"
     assert train(run, train__epochs=epochs(5), mesh__column=2) == 0
     return run

@@ -19,7 +19,7 @@ from alexnet_jax.experiment import Data
 
 @pytest.fixture
 def surroundings(tmp_path, monkeypatch):
-    """A cache folder and a home of the test's own; no data folder, and no network for anyone."""
+    """Give the test its own cache folder and home directory, no data folder, and no network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
@@ -27,13 +27,13 @@ def surroundings(tmp_path, monkeypatch):
 
 
 def load_from(folder: Path) -> tuple[DataSet, list[str]]:
-    """(what `load` returns for the data folder `folder`, the lines it logged)"""
+    """Return (data set that `load` reads from `folder`, lines that it logged)."""
     lines: list[str] = []
     return load(Data(dir=str(folder)), log=lines.append), lines
 
 
 def fails(folder: Path, error: type[Exception], *fragments: str) -> None:
-    """Assert that `load` raises exactly `error` with a message that has every fragment."""
+    """Assert that `load` raises exactly `error`, with a message that contains every fragment."""
     with pytest.raises(error) as raised:
         load_from(folder)
     assert type(raised.value) is error
@@ -56,7 +56,7 @@ def cache_file(tmp_path: Path) -> Path:
 
 
 def fake_archive(path: Path) -> None:
-    """An archive like CIFAR-10's, with the small set in it (23 training images over five files)."""
+    """Write an archive in the format of CIFAR-10's with the small data set (23 training images in five files)."""
     path.parent.mkdir(parents=True)
     parts = {f"data_batch_{i + 1}.bin": range(23)[5 * i : 5 * i + 5] for i in range(5)}
     contents = {name: (TRAIN, TRAIN_LABELS, indices) for name, indices in parts.items()}

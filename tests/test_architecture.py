@@ -1,4 +1,4 @@
-"""The layout: nothing imports upwards, rooms and files are small. The layers are in pyproject.toml, under tool.importlinter."""
+"""Check the layers of imports in pyproject.toml (tool.importlinter), and the sizes of packages and files."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 from running import ROOT
 
 PACKAGE = ROOT / "alexnet_jax"
-ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+ROOMS = sorted(str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.rglob("*/__init__.py"))
 
 
 def modules(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an experiment is assembled from: the split that statistics are measured on, and the steps that have colour noise."""
+"""Check the split on which an assembled experiment measures statistics, and the steps that have colour noise."""
 
 import numpy as np
 from running import command, epochs, numbers, train
@@ -21,7 +21,7 @@ def test_statistics_are_measured_without_validation_images():
 
 
 def test_colour_noise_ends_with_its_last_epoch(tmp_path):
-    """Three steps with noise: the fourth loss is the first that differs from those of noise in every step."""
+    """With noise in three steps only, the fourth loss is the first that differs from a run with noise in every step."""
     options = {"data__colour": "original", "train__epochs": epochs(5)}
     assert train(tmp_path / "always", **options) == 0
     assert train(tmp_path / "three", data__colour_epochs=epochs(3), **options) == 0

@@ -1,4 +1,4 @@
-"""The benchmarks measure the networks that they name, and report programs that fail."""
+"""Check that the benchmarks measure the networks that they name, and report programs that fail."""
 
 import json
 import re

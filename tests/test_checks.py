@@ -1,4 +1,4 @@
-"""The limits of each option."""
+"""Check that values outside the limits of each option are rejected."""
 
 import re
 

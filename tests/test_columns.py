@@ -1,4 +1,4 @@
-"""The split: the same numbers on every mesh as a plain network's, communication where the table says and nowhere else."""
+"""Check that the split equals a plain network on every mesh, and communicates only where the table defines it."""
 
 import dataclasses
 import functools
@@ -25,16 +25,16 @@ from alexnet_jax.traffic import traced
 
 MESHES = [(1, 1), (1, 2), (2, 1), (2, 2)]
 LONG = pytest.mark.evidence
-"""Of a grid whose corners the quick tier has: each takes seven seconds to compile."""
+"""Mark of the cases that the quick tier omits, because each takes seven seconds to compile."""
 BATCH = 4
 
 
-# --- the numbers -----------------------------------------------------------------------------------------------------
+# --- values and gradients --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def problem(narrow):
-    """A function: (order, columns) -> the table, what goes into it, and the reference's loss and gradients."""
+    """Return a function (order, columns) -> table, arguments of the step, and the reference's loss and gradients."""
 
     @functools.cache
     def solve(order, number, **options):
@@ -46,7 +46,7 @@ def problem(narrow):
 
 @pytest.fixture
 def fast_forms(monkeypatch):
-    """Fast forms wherever they fit, however narrow the layer; a list of those that were chosen."""
+    """Use fast forms wherever they are possible, even in narrow layers, and return the list of chosen forms."""
     chosen = []
 
     def form(backend, x, kernel, stride, padding, bits):
@@ -99,17 +99,17 @@ def compare_gradients(order, number, mesh, problem, **options):
     reference.same_gradients(table, placement, found, expected)
 
 
-# --- where they communicate ------------------------------------------------------------------------------------------
+# --- communication ---------------------------------------------------------------------------------------------------
 
 
 def sent(table, axis, mesh=(1, 2), batch=BATCH):
-    """[(layer, forward or backward, primitive, shape sent)] along an axis in one training step's gradients."""
+    """Return [(layer, direction, primitive, sent shape)] along a mesh axis in the gradients of one training step."""
     found = traced.step_collectives(table, Columns(columns.abstract_mesh(*mesh)), batch)
     return [(each.layer, each.direction, each.kind, each.shape) for each in found if each.axes == (axis,)]
 
 
 def implied(table):
-    """What the crossings of a table mean: {(layer, direction, primitive): how often}."""
+    """Return {(layer, direction, primitive): count} of the collectives that the crossings of a table require."""
     expected = Counter()
     for spec in table.layers:
         if spec.crossing == "gather":
@@ -193,7 +193,7 @@ def test_caffes_normalization_receives_two_maps_only():
 
 
 def test_no_other_file_names_an_axis_or_communicates():
-    """But hybrid.py, the other placement, and distributed.py, whose processes agree on things beside the network."""
+    """The exceptions are hybrid.py, the other placement, and distributed.py, in which processes agree on decisions."""
     package = Path(columns.__file__).parent
     word = re.compile(
         r"\b(PartitionSpec|psum\w*|pmean|p?all_gather|all_to_all|ppermute|pcast|pvary|axis_index)\(|PartitionSpec as"
@@ -203,7 +203,7 @@ def test_no_other_file_names_an_axis_or_communicates():
 
 
 def test_data_parallel_devices_sum_each_gradient_once():
-    """Of the parameters themselves: Winograd's transformed kernels would be nearly twice as many numbers."""
+    """Kernel gradients are summed, not those of Winograd's transformed kernels, which are nearly twice as large."""
     found = Counter(sent(networks.ALEXNET, "data", mesh=(2, 1)))
     gradients = [
         (s.spec.name, "backward", "psum", leaf) for s in shapes(networks.ALEXNET) for leaf in (s.kernel, s.bias)
@@ -237,12 +237,12 @@ def cast(tree):
     return jax.tree.map(lambda x: x.astype(np.float32), tree)
 
 
-# --- each column is alone between crossings --------------------------------------------------------------------------
+# --- independence of the columns between crossings -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=[(1, 1), (1, 2)], ids=["one device", "two devices"])
 def activations(request, problem):
-    """A function: parameters -> {layer: its output [columns, maps, height, width, batch]}; and the parameters."""
+    """Return (function parameters -> {layer: output [columns, maps, height, width, batch]}, parameters)."""
     table, (parameters, images, _, _), _ = problem("paper", 2)
     names, placement = ["conv2", "conv3", "conv4", "conv5"], Columns.over(*request.param)
 
@@ -285,7 +285,7 @@ def test_conv3_hears_the_other_column(activations):
     assert not np.array_equal(before[1], after[1])
 
 
-# --- random draws and where things live ------------------------------------------------------------------------------
+# --- random draws and shardings --------------------------------------------------------------------------------------
 
 
 def test_initial_parameters_are_the_same_bits_on_every_mesh(narrow):
@@ -299,7 +299,7 @@ def test_initial_parameters_are_the_same_bits_on_every_mesh(narrow):
 
 
 def masks_as_devices_use_them(table, key, placement, batch):
-    """Drawn and handed to the devices as in a training step, and put together again from what each of them got."""
+    """Draw dropout masks as in a training step, distribute them to the devices, and return the reassembled masks."""
     per_device = placement.per_device(lambda masks: masks, (columns.MASKS,), columns.MASKS)
     return jax.device_get(jax.jit(lambda key: per_device(dropout_masks(table, key, batch)))(key))
 
@@ -323,7 +323,7 @@ def test_dropout_masks_differ_except_between_meshes(narrow):
         (fc7, later["fc7"]),
         (fc6[..., 0], fc6[..., 1]),
     ]
-    pairs += [(fc6[..., :8], fc6[..., 8:])]  # the two halves that two data-parallel devices get
+    pairs += [(fc6[..., :8], fc6[..., 8:])]  # the halves of two data-parallel devices
     for a, b in pairs:
         assert 0.3 < np.mean(a == b) < 0.7  # 0.5 for independent masks, 1 for equal ones
 
@@ -403,7 +403,7 @@ def test_make_mesh_uses_the_first_devices():
         columns.make_mesh(5, 2)
 
 
-# --- a part of the split by hand -------------------------------------------------------------------------------------
+# --- a sum computed by hand ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mesh", MESHES)

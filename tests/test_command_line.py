@@ -1,4 +1,4 @@
-"""Which commands are refused as wrong usage, and with which message."""
+"""Check which commands are rejected as wrong usage, and with which messages."""
 
 import re
 

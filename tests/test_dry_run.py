@@ -1,4 +1,4 @@
-"""What a dry run prints about a training; it writes nothing."""
+"""Check what a dry run prints about a training, and that it writes no files."""
 
 from types import SimpleNamespace
 
@@ -36,7 +36,7 @@ def test_the_figures_are_those_of_the_compiled_step():
     measured = dry_run.measure(on, training, True)
     numbers = sum(leaf.size for layer in on.abstract_state().parameters.values() for leaf in layer.values())
     assert measured.state == 4 * (2 * numbers + 1)  # parameters, velocities, the count of steps
-    assert measured.memory > measured.state + training.images.nbytes  # the whole set lives on the device
+    assert measured.memory > measured.state + training.images.nbytes  # the device stores the whole data set
     assert measured.step > 0 == measured.reading
 
 

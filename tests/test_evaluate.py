@@ -1,4 +1,4 @@
-"""Scores: every example exactly once whatever the batch and mesh, honest about ties, and the same every time."""
+"""Check that scores count every example once for any batch and mesh, treat ties correctly, and are reproducible."""
 
 import dataclasses
 
@@ -56,7 +56,7 @@ def scores(split, stats, *, batch=128, mesh=(1, 1), parameters=None):
 
 @pytest.fixture(scope="module")
 def expected(split, stats):
-    """(top-1 error, top-5 error, mean loss) from the reference's logits, by sorting in NumPy."""
+    """Return (top-1 error, top-5 error, mean loss) from the reference's logits, sorted in NumPy."""
     parameters = jax.device_get(initialize(TABLE, jax.random.key(0), Columns.over()))
     images = (split.images - stats.mean) / np.float32(stats.scale)
     logits = np.asarray(plain.logits(TABLE, parameters, images), np.float64)
@@ -72,7 +72,7 @@ def expected(split, stats):
 def test_every_example_counts_once_whatever_the_batch(batch, split, stats, expected):
     found = scores(split, stats, batch=batch)
     assert found.examples == EXAMPLES
-    assert (found.top1_error, found.top5_error) == expected[:2]  # exactly: numbers of examples
+    assert (found.top1_error, found.top5_error) == expected[:2]  # exact, as they are numbers of examples
     assert found.loss == pytest.approx(expected[2], rel=1e-5)
 
 
@@ -114,7 +114,7 @@ def test_parameters_that_are_not_finite_are_no_score(bad, split, stats):
 
 def test_rank_counts_the_classes_before_the_right_one():
     table = jnp.array([[3.0, 1.0, 2.0, 1.0], [3.0, 1.0, 2.0, 1.0], [3.0, 1.0, 2.0, 1.0], [3.0, 1.0, 2.0, 1.0]]).T
-    # Of the equal classes 1 and 3 the lower stands first.
+    # Of two classes with equal scores, 1 and 3, the lower is first.
     assert rank(table, jnp.arange(4)).tolist() == [0, 2, 1, 3]
 
 
@@ -130,16 +130,16 @@ def test_the_mean_and_scale_of_the_training_split_are_applied(split, stats):
     shifted = dataclasses.replace(split, images=(split.images // 2 + 100).astype(np.uint8))
     own = Statistics(stats.mean / 2 + 100, stats.scale / 2)
     plain, moved = scores(split, stats), scores(shifted, own)
-    assert moved.loss == pytest.approx(plain.loss, rel=0.02)  # but for the rounding of // 2
+    assert moved.loss == pytest.approx(plain.loss, rel=0.02)  # up to the rounding of // 2
     assert scores(shifted, stats).loss != pytest.approx(plain.loss, rel=0.02)
 
 
-# --- nothing is compiled twice ---------------------------------------------------------------------------------------
+# --- compilation -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def no_tracing():
-    """A function that makes jax raise when it would trace a program, or not."""
+    """Return a function that forbids or allows jax to trace programs."""
     yield lambda forbidden: jax.config.update("jax_no_tracing", forbidden)
     jax.config.update("jax_no_tracing", False)
 
@@ -165,7 +165,7 @@ def test_a_second_epoch_and_evaluation_compile_nothing(split, stats, no_tracing)
 
 
 def test_softmax_is_averaged_and_not_logits():
-    """Two classes, three views with logits [9, 0], [0, 3], [0, 3]: averaged logits would say class 0."""
+    """For two classes and three views with logits [9, 0], [0, 3], [0, 3], averaged logits would predict class 0."""
     three = [np.array([[9.0], [0.0]]), np.array([[0.0], [3.0]]), np.array([[0.0], [3.0]])]
     found = np.asarray(average(three))[:, 0]
     softmax = [np.exp(view[:, 0]) / np.exp(view).sum() for view in three]

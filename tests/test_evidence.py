@@ -1,4 +1,4 @@
-"""The long tier: results of complete trainings in the README. `pytest -n 0 -m evidence tests/test_evidence.py`, 1 to 2 hours."""
+"""The README's results of complete trainings. `pytest -n 0 -m evidence tests/test_evidence.py` takes 1 to 2 hours."""
 
 import json
 import os
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.evidence
 
 
 def trained(workdir: Path, *options: str) -> dict:
-    """result.json of `launch.py` with these options, run to its end in a process of its own."""
+    """Run `launch.py` with these options in a separate process, and return its result.json."""
     command = [sys.executable, "launch.py", f"--workdir={workdir}", *options]
     subprocess.run(command, cwd=ROOT, check=True)
     return json.loads((workdir / "result.json").read_text())

@@ -1,4 +1,4 @@
-"""Experiments as JSON, and which experiments may continue which runs."""
+"""Check experiments as JSON, and which experiments may resume which runs."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Without CIFAR-10 a plain first training uses the digits instead; no explicit choice is replaced."""
+"""Check that a plain training without CIFAR-10 uses the digits, and that explicit choices are never replaced."""
 
 import json
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
 
 @pytest.fixture
 def without_cifar(monkeypatch):
-    """CIFAR-10 cannot be found, and no folder of data sets is named."""
+    """Make CIFAR-10 unavailable, and name no folder of data sets."""
     load = registry.load
 
     def only_digits(data, **options):
@@ -31,13 +31,13 @@ def without_cifar(monkeypatch):
 
 @pytest.fixture
 def a_checkpoint(empty_folder):
-    """The folder in which the commands run is a checkpoint, so that --restore=. is a valid option."""
+    """Turn the working directory into a checkpoint, so that --restore=. is valid."""
     (empty_folder / "parameters").mkdir()
 
 
 FOUND, WANTED = (flatten(experiments.experiment(name)) for name in ("alexnet_digits", "alexnet_cifar"))
 ALIKE = {name: FOUND[name] for name in FOUND if name.startswith(("network.", "optim.")) and FOUND[name] != WANTED[name]}
-"""Options with which alexnet_cifar on the digits is trained by the same compiled step as alexnet_digits."""
+"""Options with which the compiled step of alexnet_cifar on the digits equals that of alexnet_digits."""
 
 ONE_STEP = [
     f"--{name}={value}"
@@ -47,7 +47,7 @@ ONE_STEP = [
 
 
 def trained(folder):
-    """Return the experiment that was trained in a folder, and its number of steps."""
+    """Return the experiment that was trained in a folder, and the number of steps."""
     record = json.loads((folder / "experiment.json").read_text())
     return from_json(record["experiment"]), len(numbers(folder))
 

@@ -1,4 +1,4 @@
-"""The fault harness itself, with a few kills of each kind."""
+"""Run the fault benchmark with a few kills of each kind."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Files are replaced atomically: a write that fails leaves the old content and no other file."""
+"""Check that files are replaced atomically: a failed write keeps the old content and leaves no other file."""
 
 import json
 import resource
@@ -12,7 +12,7 @@ from alexnet_jax import files
 
 @pytest.fixture
 def small_files_only():
-    """The system refuses to write files of more than 1,000 bytes."""
+    """Limit the size of files that this process can write to 1,000 bytes."""
     limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
     yield

@@ -1,4 +1,4 @@
-"""A new run from trained parameters with some layers new: which values they start with, their rate, and continuing."""
+"""Check runs that start from trained parameters with some new layers: initial values, learning rates and resuming."""
 
 import json
 import re
@@ -21,7 +21,7 @@ pytest_plugins = ["running"]
 
 
 def fresh(trainer):
-    """Return the initial parameters of the trainer's seed."""
+    """Return the initial parameters for the trainer's seed."""
     return initialize(trainer.table, stream(trainer.experiment.train.seed, INIT), trainer.placement)
 
 
@@ -36,7 +36,7 @@ def test_only_skipped_layers_start_afresh(learned, tmp_path, skip):
 
 
 def test_the_source_may_have_other_classes(learned, tmp_path):
-    """As weights of 1000 classes have, for a data set of ten."""
+    """An example is a source with 1000 classes for a data set of ten."""
     parameters, source = state(learned)[0], tmp_path / "source"
     wider = {"kernel": np.ones((2, 25, 16), np.float32), "bias": np.ones(25, np.float32)}
     with closing(Checkpoints(source / "checkpoints")) as checkpoints:
@@ -45,7 +45,7 @@ def test_the_source_may_have_other_classes(learned, tmp_path):
     trainer, begun = first_state(tmp_path / "run", restore=source, restore_skip="fc8")
     expected = parameters | {"fc8": fresh(trainer)["fc8"]}
     jax.tree.map(np.testing.assert_array_equal, begun.parameters, expected)
-    assert train(tmp_path / "other", restore=source) == 2  # not silently
+    assert train(tmp_path / "other", restore=source) == 2  # without --restore_skip
 
 
 def test_skipped_layers_have_a_rate_of_their_own(learned, tmp_path):
@@ -62,7 +62,7 @@ def test_it_learns_and_resumes_with_the_same_command_only(learned, tmp_path, com
     assert numbers(run)[-1]["step"] == 6
     assert (
         numbers(run, "validation")[0]["loss"] < 1.5
-    )  # after three steps a fresh network would still be at ln(10) = 2.3
+    )  # after three steps, an untrained network would have about ln(10) = 2.3
     capsys.readouterr()
     for other, message in (
         ({"restore_skip": "fc7,fc8"}, "--restore_skip: fc8 recorded, fc7,fc8 requested"),
@@ -76,7 +76,7 @@ def test_it_learns_and_resumes_with_the_same_command_only(learned, tmp_path, com
 
 
 def test_a_run_needs_its_source_only_to_begin(learned, twenty_steps, tmp_path, capsys):
-    """The source may move or be deleted: a run continues from its own checkpoint, and knows its source by content."""
+    """The source may be moved or deleted: a run resumes from its own checkpoint, and compares its source by content."""
     source, run = Path(shutil.copytree(learned, tmp_path / "source")), tmp_path / "run"
     assert train(run, restore=source, train__epochs=epochs(2)) == 0
     origin = json.loads((run / "experiment.json").read_text())["restored_from"]
@@ -137,7 +137,7 @@ def test_wrong_usage(tmp_path, monkeypatch, capsys, options, message):
 
 
 def test_a_mean_image_of_another_size_is_refused(copied, tmp_path, capsys):
-    """As when parameters that saw 256x256 pixels minus their mean are restored for small images."""
+    """An example is the mean image of 256x256 pixels in a run whose parameters are restored for small images."""
     statistics.save(Statistics(np.zeros((256, 256, 3), np.float32), 1.0), copied / "statistics.npz")
     assert main(command(copied, mode="eval")) == 2
     assert "a mean image of 256x256x3, but the images of scikit-learn digits" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Durations, sizes, percentages and tables as text."""
+"""Check the text of durations, sizes, percentages and tables."""
 
 import pytest
 

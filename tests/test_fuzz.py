@@ -1,4 +1,4 @@
-"""What users supply, mutated at random from fixed seeds: it is accepted or refused with one message; nothing else is written."""
+"""Mutate input files at random from fixed seeds: each is accepted, or rejected with one message."""
 
 import copy
 import io
@@ -27,7 +27,7 @@ ODD = (None, True, -1, 0, 2**70, 1e308, "", "x", "../../outside", "\0", [], {}, 
 
 
 def damaged(content, chance):
-    """Return bytes of which a few are flipped, removed, repeated, inserted, zeroed or truncated."""
+    """Return the content with a few bytes flipped, removed, repeated, inserted, zeroed or truncated."""
     content, place = bytearray(content), chance.randrange(max(1, len(content)))
     length = chance.choice([1, 2, 8, 100])
     match chance.randrange(6):
@@ -48,7 +48,7 @@ def damaged(content, chance):
 
 
 def distorted(values, chance):
-    """Return JSON with one value, key or list replaced by something odd."""
+    """Return JSON with one value, key or list replaced by an element of ODD."""
     values = copy.deepcopy(values)
     inside = values
     while True:
@@ -67,7 +67,7 @@ def distorted(values, chance):
 
 
 def spoil(file, chance):
-    """Damage the bytes of a file, or the values of a JSON file; return the original content."""
+    """Damage the bytes of a file, or the values of a JSON file, and return the original content."""
     content = file.read_bytes()
     if file.suffix == ".json" and chance.random() < 0.6:
         file.write_text(json.dumps(distorted(json.loads(content), chance)))
@@ -83,7 +83,7 @@ def spoil(file, chance):
 
 @pytest.fixture
 def reported(capsys):
-    """A function that asserts an exit status to be a documented one, with a message unless it is 0."""
+    """Return a function that asserts that an exit status is documented, and that a nonzero one has a message."""
 
     def check(status, seed):
         message = capsys.readouterr().err
@@ -110,7 +110,7 @@ def test_a_report_of_a_damaged_run(copied, reported, name):
 def test_training_in_a_damaged_run(copied, reported, name):
     for seed in range(8):
         before = spoil(copied / name, random.Random(seed))
-        if not (name == "result.json" and b"117" not in (copied / name).read_bytes()):  # else it would train on
+        if not (name == "result.json" and b"117" not in (copied / name).read_bytes()):  # otherwise it would resume
             reported(main(command(copied, train__epochs=LEARNING_EPOCHS)), seed)
         (copied / name).write_bytes(before)
     assert [path.name for path in copied.parent.iterdir()] == ["run"]

@@ -1,4 +1,4 @@
-"""The check passes for correct gradients on every mesh, names the leaves with wrong ones, and avoids kinks."""
+"""Check that gradcheck passes for correct gradients on every mesh, names leaves with wrong ones, and avoids kinks."""
 
 import dataclasses
 import re
@@ -53,7 +53,7 @@ def test_the_hybrid_placement_in_slices_passes(float64):
 
 @pytest.fixture
 def crooked_relu(monkeypatch):
-    """Replace ReLU by one whose gradient is a thousandth too large."""
+    """Replace ReLU by a function whose gradient is a thousandth too large."""
 
     @jax.custom_vjp
     def relu(x):

@@ -1,4 +1,4 @@
-"""Hybrid parallelism: a plain network's numbers on every mesh, and the collectives of "One weird trick", no others."""
+"""Check that hybrid parallelism equals a plain network, and has only the collectives of "One weird trick"."""
 
 import dataclasses
 import functools
@@ -41,15 +41,15 @@ SMALL = Table(
         Dense("fc5", 5, "sum"),
     ),
 )
-"""Every step of the placement in layers that compile in no time; five classes divide over no number of devices."""
+"""Layers that compile quickly and cover every case of the placement; five classes divide over no number of devices."""
 
 SUM_ALONE = Table("sum_alone", (6, 6, 3), 1, (*CONVOLUTIONS, Dense("fc3", 5, "sum", after=(Dropout(0.25),))))
-"""The convolutions' activations go to a layer that sums, as in the author's networks for CIFAR-10."""
+"""A summing layer directly after the convolutions, as in the author's networks for CIFAR-10."""
 
 
 @pytest.fixture(scope="module")
 def problem():
-    """A function: (table, batch) -> what goes into it, and the reference's loss and gradients."""
+    """Return a function (table, batch) -> arguments of the step, and the reference's loss and gradients."""
 
     return functools.cache(reference.solved)
 
@@ -95,11 +95,11 @@ def test_logits_and_activations_are_the_references(devices, problem, float64):
         np.testing.assert_allclose(activations(SMALL, placement, parameters, images, layer), expected, atol=1e-9)
 
 
-# --- where they communicate ------------------------------------------------------------------------------------------
+# --- communication ---------------------------------------------------------------------------------------------------
 
 
 def found(table, devices, batch=16, scheme="whole"):
-    """{(layer, direction, primitive): how often} in one training step, but for the gradients of the convolutions."""
+    """Return {(layer, direction, primitive): count} of the collectives in one training step."""
     collectives = traced.step_collectives(table, Hybrid(hybrid.abstract_mesh(devices), scheme), batch)
     return Counter((each.layer, each.direction, each.kind) for each in collectives)
 
@@ -134,7 +134,7 @@ def test_a_stray_sum_would_be_found(monkeypatch):
 usual_every_unit = hybrid.every_unit
 
 
-# --- where things live -----------------------------------------------------------------------------------------------
+# --- shardings -------------------------------------------------------------------------------------------------------
 
 
 def test_each_device_holds_the_convolutions_and_its_own_units():
@@ -172,14 +172,14 @@ def test_a_table_that_does_not_fit_is_refused_with_the_numbers(table, devices, m
         initialize(table, jax.random.key(0), Hybrid.over(devices))
 
 
-# --- in training -----------------------------------------------------------------------------------------------------
+# --- training --------------------------------------------------------------------------------------------------------
 
 MERGED = {"network__columns": 1, "network__kernels": "merged"}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, compile_cache):
-    """A finished run of five steps on two devices, through the command line."""
+    """Return a finished run of five steps on two devices, started through the command line."""
     run = tmp_path_factory.mktemp("hybrid") / "run"
     assert train(run, train__epochs=epochs(5), mesh__placement="hybrid", mesh__data=2, **MERGED) == 0
     return run

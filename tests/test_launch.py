@@ -1,4 +1,4 @@
-"""What commands show: the list, the help, the summaries; nothing here trains."""
+"""Check the output of commands without training: the list, the help and the summaries."""
 
 import importlib
 import re
@@ -74,7 +74,7 @@ def test_summary_of_the_papers_network(capsys):
     assert status("--exp=alexnet_cifar", *options, "--mode=summary") == 0
     shown = capsys.readouterr().out
     assert "60,965,224" in shown
-    assert "128 maps of 13x13" in shown  # conv3: the other column's, of 27x27 pooled to 13x13
+    assert "128 maps of 13x13" in shown  # conv3 receives those of the other column, pooled from 27x27
     assert "partial sums of 1,000 units" in shown
 
 
@@ -86,7 +86,7 @@ def test_summary_of_alexnet_imagenet(capsys):
 def test_summary_starts_no_device_and_writes_nothing(empty_folder):
     program = (
         "import sys, launch\n"
-        "assert not {'jax', 'numpy'} & set(sys.modules)\n"  # the allocator is set before either is there
+        "assert not {'jax', 'numpy'} & set(sys.modules)\n"  # the allocator is set before either is imported
         f"for name in {NAMES}:\n"
         "    assert launch.main([f'--exp={name}', '--mode=summary']) == 0\n"
         "from jax._src import xla_bridge\n"

@@ -1,4 +1,4 @@
-"""The flax module: the reference's logits and gradients on one device and on two, what it refuses, and that it learns."""
+"""Check that the flax module has the reference's logits and gradients, rejects wrong arguments, and learns."""
 
 import dataclasses
 import functools
@@ -41,11 +41,11 @@ TINY = Table(
         Dense("fc3", 5, "sum", weight_std=0.1),
     ),
 )
-"""Every kind of crossing in three layers that compile in no time."""
+"""A network with every kind of crossing in three layers, which compile quickly."""
 
 
 def in_64_bits(model, parameters=None):
-    """The model with the given parameters, or with its own in 64 bits."""
+    """Return the model with the given parameters, or its own, in 64 bits."""
     values = model.parameters if parameters is None else parameters
     places = {
         name: {k: getattr(getattr(model, name), k)[...].sharding for k in layer} for name, layer in values.items()
@@ -215,7 +215,7 @@ def test_train_and_eval_switch_dropout_as_in_every_nnx_module():
 def test_the_dropout_stream_leaves_the_others_as_they_are(narrow):
     table = narrow()
     rngs, alone = nnx.Rngs(0), nnx.Rngs(0)
-    for _ in range(2):  # the second model has the parameters it had before models carried a dropout stream
+    for _ in range(2):  # the second shows that the first drew from `params` only once
         found = nnx.to_pure_dict(nnx.state(AlexNet(table, rngs=rngs), nnx.Param))
         expected = initialize(table, alone.params(), Columns.over())
         jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -323,7 +323,7 @@ def test_initial_values_are_those_of_the_table(init, narrow):
 
 
 def test_he_weights_keep_the_scale_of_activations(narrow):
-    """Sums of fc8 count the inputs of both columns; with half of them counted they would come out 1.4 times too large."""
+    """The fan-in of fc8 counts both columns; with half of it, the weights would be 1.4 times too large."""
     table = narrow(init="he", width=1 / 4, fc_units=512)
     kernel = np.asarray(initialize(table, jax.random.key(0), Columns.over())["fc8"]["kernel"])
     assert kernel.std() == pytest.approx(math.sqrt(2 / 512), rel=0.05)
@@ -342,17 +342,17 @@ def test_cross_entropy_of_huge_scores_is_finite():
     np.testing.assert_allclose(cross_entropy(jnp.array([[1e4], [0.0]]), jnp.array([1])), [1e4])
 
 
-# --- that they learn -------------------------------------------------------------------------------------------------
+# --- learning --------------------------------------------------------------------------------------------------------
 
 
 def shipped():
-    """Every experiment of the folder; sweeps train no networks of their own."""
+    """Return every experiment of the folder, without the sweeps."""
     found = [experiments.find(name) for name in experiments.FILES]
     return [one for one in found if isinstance(one, Experiment)]
 
 
 def some_digits(n, table):
-    """n digits, each pixel repeated where a table wants larger images, or their middle where it wants smaller ones."""
+    """Return n digits, enlarged by repeating pixels, or cropped at the centre, to the image size of a table."""
     split, side = load(DIGITS).train, table.image[0]
     factor, edge = max(1, side // 32), max(0, (32 - side) // 2)
     images = split.images[:n, edge : 32 - edge, edge : 32 - edge].repeat(factor, 1).repeat(factor, 2)
@@ -360,7 +360,7 @@ def some_digits(n, table):
 
 
 def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds=(0, 1, 2)):
-    """For each seed: after how many steps of all examples at once the test mode knows them all; None: not within the limit."""
+    """Return for each seed the full-batch steps until the error is zero, or None if it is not zero within the limit."""
     data = dataclasses.replace(DIGITS, crop_padding=0, scale=scale)
     optim = dataclasses.replace(optim, warmup=limit / 20, drops=(), schedule="constant")
     experiment = Experiment("by heart", data=data, optim=optim, train=Train(epochs=limit, batch=examples))
@@ -386,7 +386,7 @@ INITS = sorted({e.network.init for e in shipped() if e.network.name == "alexnet_
 
 @pytest.mark.parametrize("init", INITS)
 def test_a_narrow_network_memorizes_64_digits(init, narrow):
-    """It catches a loss that stays at ln(classes): initial weights, biases, a gradient that does not arrive."""
+    """Detect a loss that stays at ln(classes) because of initial weights, biases or a missing gradient."""
     optim = next(e.optim for e in shipped() if e.network.init == init)
     table = narrow(init=init, image=(32, 32, 3), fc_units=128)
     needed = steps_to_know_by_heart(table, optim, "std", examples=64, limit=150, every=15, seeds=(0,))
@@ -418,7 +418,7 @@ def test_full_size_networks_memorize_128_images(table, rule):
 
 
 def test_the_mesh_does_not_change_what_is_learned_in_five_steps():
-    """Sums differ by rounding, so later steps may; the first losses agree to 1e-5."""
+    """The first losses agree to 1e-5; later ones may differ more, since sums are rounded differently."""
     losses = []
     for mesh in (make_mesh(1, 1), make_mesh(1, 2), make_mesh(2, 2)):
         rule = optax.sgd(0.01)

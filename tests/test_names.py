@@ -1,4 +1,4 @@
-"""Names of tests: at most 60 characters each, and different within a file, since Python keeps only the last of two."""
+"""Check that names of tests have at most 60 characters and are unique in a file, so that none hides another."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ LONGEST = 60
 
 
 def names(source):
-    """Return the names of the test functions of a program, in order."""
+    """Return the names of the test functions in a program, in order."""
     return [
         node.name
         for node in ast.walk(ast.parse(source))

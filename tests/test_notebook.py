@@ -1,4 +1,4 @@
-"""The cells of the notebook run from top to bottom, as one program in a separate process."""
+"""Run the cells of the notebook from top to bottom, as one program in a separate process."""
 
 import ast
 import json

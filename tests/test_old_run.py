@@ -1,12 +1,12 @@
-"""A run folder begun by an earlier version continues to the numbers that version reached.
+"""Check that a run of an earlier version resumes and reaches the results of that version.
 
-run_before_rooms.zip holds a run that commit eb7abae began and that was interrupted at step 10, without its TensorBoard events.
-Its expected.json holds what the same commit reached with the same command when it was not interrupted: the losses of steps
-11 to 78 from metrics.jsonl, the line of the test set, the checksum of every leaf of checkpoint 78, and the environment.
+run_before_rooms.zip contains a run of commit eb7abae that was interrupted at step 10, without its TensorBoard events.
+Its expected.json contains the results of an uninterrupted run of the same command and commit: the losses of steps 11 to
+78 from metrics.jsonl, the line of the test set, the checksum of every leaf of checkpoint 78, and the environment.
 
-Another processor, number of threads or version rounds float32 sums differently, and training amplifies the difference: with
-one column on each of two devices the losses differ by 2e-7 until step 20 and by up to 0.2 at step 78. Elsewhere than in the
-recorded environment the tests therefore compare the first ten losses closely and the test loss only roughly.
+Another processor, number of threads or version rounds float32 sums differently, and training amplifies the difference:
+with one column on each of two devices the losses differ by 2e-7 until step 20 and by up to 0.2 at step 78. Outside the
+recorded environment, the tests therefore compare the first ten losses closely and the test loss only roughly.
 """
 
 import json
@@ -25,7 +25,7 @@ pytest_plugins = ["running"]
 
 @dataclass(frozen=True)
 class Continued:
-    """A run that was continued, and what the earlier version reached."""
+    """A resumed run, and the results of the earlier version."""
 
     folder: Path
     expected: dict
@@ -39,9 +39,9 @@ def continued(tmp_path_factory, compile_cache):
         archive.extractall(folder)
     expected = json.loads((folder / "expected.json").read_text())
     arguments = command(folder / "run", train__epochs=2, train__eval_batch=180, train__save_every=5, train__keep=1)
-    # In a process of its own: XLA's threads, and with them the order of sums, follow the number of devices.
+    # A separate process, since the number of devices determines XLA's threads and with them the order of sums.
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("XLA_FLAGS")  # conftest.py's choice changes the last bits
+        patch.delenv("XLA_FLAGS")  # the flags of conftest.py change the last bits
         process = start(arguments, compile_cache, folder / "log", devices=expected["environment"]["device_count"])
     assert process.wait(timeout=300) == 0, (folder / "log").read_text()
     here = current_environment()
@@ -71,7 +71,7 @@ def test_an_old_run_reaches_its_test_result(continued):
     assert test["step"] == 78 and test["examples"] == 360
     if continued.same_environment:
         assert {name: test[name] for name in expected} == expected
-    assert test["loss"] == pytest.approx(expected["loss"], abs=0.3)  # a network that did not learn is at ln(10) = 2.3
+    assert test["loss"] == pytest.approx(expected["loss"], abs=0.3)  # the loss of an untrained network is ln(10) = 2.3
 
 
 def test_an_old_run_reaches_its_parameters_and_velocities(continued):

@@ -1,4 +1,4 @@
-"""The update rules against plain loops, and the rates of every schedule at its first and last steps."""
+"""Compare the update rules with plain loops, and check the rates of every schedule at its first and last steps."""
 
 import math
 
@@ -17,13 +17,13 @@ ONE_LAYER = Table("one layer", (1, 1, 1), 1, (Conv("conv1", 1, 1),))
 
 @pytest.fixture(autouse=True)
 def float64():
-    """Without strict promotion, which optax does not keep to."""
+    """Enable 64-bit numbers without strict type promotion, which optax does not support."""
     with jax.enable_x64(True):
         yield
 
 
 def trained(rule, parameters, gradients):
-    """Parameters after one step for each of the gradients."""
+    """Return the parameters after one step per gradient."""
     state = rule.init(parameters)
     update = jax.jit(rule.update)
     for gradient in gradients:
@@ -68,7 +68,7 @@ def test_the_rule_named_sgd_is_optax_sgd():
 
 @pytest.mark.parametrize("rule", ["paper", "original", "sgd"])
 def test_layers_have_their_own_rates_and_decays(rule):
-    """Against a plain loop, layer by layer: conv1 half the rate, conv2 its own decay, fc3 neither, conv4 both."""
+    """Compare with a plain loop per layer: conv1 has half the rate, conv2 its own decay, fc3 neither, conv4 both."""
     table = Table(
         "rates",
         (1, 1, 1),
@@ -123,7 +123,7 @@ SCHEDULES = {
 
 
 def rate(optim, step):
-    """The rate of a step in plain words: warm-up first; drops count from the start of training."""
+    """Return the rate of a step; the warm-up comes first, and drops count from the start of training."""
     warmup = round(optim.warmup * PER_EPOCH)
     if step < warmup:
         return optim.learning_rate * (step + 1) / warmup
@@ -211,7 +211,7 @@ def test_a_new_layers_rate_is_a_factor_on_its_own(rule):
     assert fast["conv1"]["kernel"] == slow["conv1"]["kernel"]
 
 
-# --- the schedules that large trainings use --------------------------------------------------------------------------
+# --- schedules of large trainings ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_net_145s_rates_are_its_authors(layer, drops):
 
 
 ERRORS = [0.9, 0.8, 0.8, 0.85, 0.7, 0.75, 0.7, 0.71, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]
-"""After each epoch; with a patience of 2 the second and third without a lower one are at epochs 3, 6, 8 and 10."""
+"""Validation errors. With a patience of 2 the rate would drop at epochs 3, 6, 8 and 10, counted from 0."""
 
 
 @pytest.mark.parametrize("rule", ["paper", "sgd"])

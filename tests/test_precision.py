@@ -1,4 +1,4 @@
-"""bfloat16: what is computed in 16 bits, what keeps 32, and that a network learns as well."""
+"""Check which values bfloat16 computes in 16 bits, which keep 32, and that a network learns equally well."""
 
 import dataclasses
 import re
@@ -58,7 +58,7 @@ def test_bfloat16_gradients_are_close_to_float32(narrow, mesh):
 
 
 def test_the_gradient_of_a_bias_is_summed_in_32_bits(narrow):
-    """16 bits cannot count beyond 256: ones summed over all pixels of all images would stop there."""
+    """bfloat16 cannot count beyond 256: a sum of ones over all pixels of all images would stop at 256."""
     table, placement = narrow(image=(32, 32, 3)), Columns.over()
     alone = dataclasses.replace(table, layers=(dataclasses.replace(table.layers[0], after=()),))
     kernel = jnp.zeros((2, 3, 3, 5, 5))

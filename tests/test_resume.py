@@ -1,4 +1,4 @@
-"""A training that was stopped, in whatever way, goes on as if it had not been."""
+"""Check that a stopped training resumes and reaches the same result as without the stop."""
 
 import shutil
 import signal
@@ -34,7 +34,7 @@ def steps(run):
 
 @pytest.fixture
 def interrupt_at(monkeypatch):
-    """A function that raises a signal when the loss of a step is read."""
+    """Return a function that schedules a signal for the moment when the loss of a step is read."""
     pending, original = {}, Metrics.train
 
     def train(self, step, **values):
@@ -97,7 +97,7 @@ def test_steps_after_the_checkpoint_leave_no_lines(tmp_path, interrupt_at, compi
     interrupt_at(4)
     assert train(run, train__epochs=epochs(12)) == 130
     metrics = run / "metrics.jsonl"
-    ahead = metrics.read_text().replace('"step": 6,', '"step": 7,')  # as a process killed after step 7 leaves it
+    ahead = metrics.read_text().replace('"step": 6,', '"step": 7,')  # as if the process was killed after step 7
     metrics.write_text(metrics.read_text() + ahead.splitlines()[-1] + "\n" + '{"kind": "tra')
     assert train(run, train__epochs=epochs(12)) == 0
     assert [line["step"] for line in numbers(run)] == list(range(1, 13))
@@ -106,7 +106,7 @@ def test_steps_after_the_checkpoint_leave_no_lines(tmp_path, interrupt_at, compi
 def test_a_run_can_start_from_the_parameters_of_another(learned, tmp_path, compile_cache, capsys):
     run = tmp_path / "run"
     assert train(run, restore=learned, train__epochs=epochs(3)) == 0
-    assert numbers(run, "validation")[0]["loss"] < 1.0  # a fresh network would still be at ln(10) = 2.3
+    assert numbers(run, "validation")[0]["loss"] < 1.0  # the loss of an untrained network is ln(10) = 2.3
     assert len(numbers(run)) == 3
     capsys.readouterr()
     assert train(run, restore=learned, train__epochs=epochs(3)) == 0
@@ -139,7 +139,7 @@ def test_a_run_resumes_on_another_mesh(two_devices, tmp_path, twenty_steps, comp
 
 
 def test_signals_and_kills_in_a_process_of_its_own(learned, tmp_path, compile_cache):
-    """The long form, at random moments, is `python -m benchmarks.faults`."""
+    """`python -m benchmarks.faults` is the long version, with kills at random moments."""
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = command(run, train__epochs=3, train__save_every=5)
 

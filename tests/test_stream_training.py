@@ -1,4 +1,4 @@
-"""Training on pictures from disk: plateau, colour noise, ten views; stopped and resumed, it ends with the same bits."""
+"""Check training on pictures from disk: plateau, colour noise, ten views, and the same bits after stops and resumes."""
 
 import json
 import signal
@@ -76,7 +76,7 @@ def test_stopped_within_an_epoch_it_ends_with_the_same_bits(undisturbed, root, t
 
 
 def check_equal(run, undisturbed, root):
-    """Parameters, velocities, plateau and metrics."""
+    """Assert that parameters, velocities, plateau state and metrics are equal."""
     request = read(command(run, **OPTIONS, data__dir=root))[1]
     trainer = assemble_training(request.experiment, registry.load(request.experiment.data)).trainer()
     leaves = [jax.tree.leaves(state(folder, on=trainer)) for folder in (run, undisturbed)]
@@ -87,8 +87,8 @@ def check_equal(run, undisturbed, root):
 
 
 def test_stopped_while_it_evaluates_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
-    """A validation has two batches, the test three. Signals come in the first epoch's validation, when that is done again, in
-    another's last batch, which ends it in time, in the next, in the last epoch's, and in the test."""
+    """A validation has two batches, the test three. Signals arrive in the first validation, in its repetition, in the
+    last batch of another one, which still finishes, in the next one, in that of the last epoch, and in the test."""
     batches, original = [], Evaluator.scores
 
     def scores(self, *arguments):

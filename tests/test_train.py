@@ -1,4 +1,4 @@
-"""A whole training on the digits: what it reaches, what it writes, how it fails, and what `--mode=eval` says about it."""
+"""Check a complete training on the digits: its result, its files, its failures, and `--mode=eval`."""
 
 import dataclasses
 import gc
@@ -24,7 +24,7 @@ LAST = LEARNING_EPOCHS * STEPS_PER_EPOCH
 
 
 def records(file):
-    """The records of a TensorBoard file: length, its checksum, data, its checksum."""
+    """Yield the records of a TensorBoard file; each is stored as length, checksum, data, checksum."""
     data, start = file.read_bytes(), 0
     while start < len(data):
         (length,) = struct.unpack_from("<Q", data, start)
@@ -34,7 +34,7 @@ def records(file):
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """A function that performs an action when the loss of a step is read."""
+    """Return a function that schedules an action for the moment when the loss of a step is read."""
 
     def arrange(step, action):
         original = Metrics.train
@@ -49,7 +49,7 @@ def at_step(monkeypatch):
     return arrange
 
 
-# --- what it reaches and writes --------------------------------------------------------------------------------------
+# --- results and files -----------------------------------------------------------------------------------------------
 
 
 def test_the_digits_are_learned(learned):
@@ -124,7 +124,7 @@ def test_the_original_rule_makes_a_step(compile_cache):
 
 
 def test_losses_are_fetched_in_bulk(tmp_path, compile_cache, monkeypatch):
-    """Nothing is copied to the host between two lines of metrics.jsonl, however many steps there are."""
+    """No value is copied to the host between two lines of metrics.jsonl."""
     fetched, original = [], jax.device_get
     monkeypatch.setattr(train_module, "READ_EVERY", math.inf)
     monkeypatch.setattr(jax, "device_get", lambda tree: fetched.append(tree) or original(tree))
@@ -135,7 +135,7 @@ def test_losses_are_fetched_in_bulk(tmp_path, compile_cache, monkeypatch):
     assert len({time for _, time in steps}) == 3  # at steps 8 and 16, and before the validation
 
 
-# --- evaluating it ---------------------------------------------------------------------------------------------------
+# --- evaluation ------------------------------------------------------------------------------------------------------
 
 
 def evaluated(run, capsys, **options):
@@ -163,7 +163,7 @@ def test_the_same_checkpoint_by_step_and_by_path(learned, capsys):
 def test_best_and_earlier_checkpoints_can_be_evaluated(learned, capsys):
     best = result(learned)["best_step"]
     by_word, by_step = (evaluated(learned, capsys, restore=restore) for restore in ("best", best))
-    assert by_word.split("Mean")[0] == by_step.split("Mean")[0]  # the line of the loss ends with the time it took
+    assert by_word.split("Mean")[0] == by_step.split("Mean")[0]  # the line of the loss ends with the duration
     earlier = LAST - STEPS_PER_EPOCH
     assert f"checkpoints/{earlier}\n" in evaluated(learned, capsys, restore=earlier)
 
@@ -182,7 +182,7 @@ def test_evaluating_a_missing_checkpoint_is_refused(learned, capsys, restore):
     assert f"--restore={restore}" in message and "Traceback" not in message
 
 
-# --- how it fails ----------------------------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------------------------------
 
 
 def test_a_nonfinite_loss_ends_the_run_with_a_good_checkpoint(tmp_path, compile_cache, capsys):
@@ -223,7 +223,7 @@ def test_a_network_for_larger_images_is_refused(tmp_path, capsys):
     assert "32x32x3" in message and "224x224x3" in message
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # orbax gives up in the middle
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # of orbax, after the failure
 def test_checkpoints_that_cannot_be_written_end_the_run(tmp_path, compile_cache, at_step, capsys):
     folder = tmp_path / "run" / "checkpoints"
 
@@ -253,7 +253,7 @@ def test_a_folder_is_locked_while_it_is_trained_in(tmp_path, compile_cache, at_s
 
 
 def test_a_partial_last_epoch_leaves_the_plateau_alone(tmp_path, compile_cache):
-    """Its validation does not count; a longer training, of which it is the beginning, would not have it."""
+    """The validation of a partial epoch does not count, because a longer training does not have it."""
     options = {"train__epochs": epochs(5), "optim__schedule": "plateau"}
     assert train(tmp_path / "run", **options) == 0
     assert [line["step"] for line in numbers(tmp_path / "run", "validation")] == [5]

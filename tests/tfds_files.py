@@ -1,4 +1,4 @@
-"""Small data sets as tensorflow-datasets would prepare them, written without it and without TensorFlow."""
+"""Small data sets in the format of tensorflow-datasets, written without tensorflow-datasets and TensorFlow."""
 
 import io
 import json
@@ -12,7 +12,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def example(image: bytes, label: int, identity: str = "x") -> bytes:
-    """One serialized tf.Example, as tensorflow-datasets writes them."""
+    """Return one serialized tf.Example, as tensorflow-datasets writes it."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     record = tf_example_pb2.Example()
@@ -50,7 +50,7 @@ def write_array_record(path: Path, values: list[bytes]) -> None:
 
 
 def crc32c(data: bytes) -> int:
-    """The checksum of the TFRecord format, masked as that format wants it."""
+    """Return the masked checksum of the TFRecord format."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -83,14 +83,16 @@ def prepare(
     version: str = "3.0.2",
     test_name: str = "test",
     classes: tuple[str, ...] = CLASSES,
+    extra: dict[str, int] | None = None,
 ) -> Path:
-    """A small set as tensorflow-datasets would prepare it in `folder`; the version folder is returned."""
+    """Write a small data set to `folder` in the format of tensorflow-datasets, and return the version folder."""
     version_folder = folder / title / version
     version_folder.mkdir(parents=True)
     splits = []
     for name, values in (
         ("train", train or records(TRAIN, TRAIN_LABELS)),
         (test_name, test or records(TEST, TEST_LABELS)),
+        *((name, records(TRAIN, TRAIN_LABELS)[:count]) for name, count in (extra or {}).items()),
     ):
         parts = [values[: len(values) // 2], values[len(values) // 2 :]] if shards == 2 else [values]
         for i, part in enumerate(parts):

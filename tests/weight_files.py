@@ -1,4 +1,4 @@
-"""Files of weights of every kind that --mode=import reads, of one small network."""
+"""Weights of one small network, in a file of every kind that --mode=import reads."""
 
 import numpy as np
 import other_programs

@@ -84,6 +84,8 @@ class DataSet:
     test: Split
     fingerprint: str
     """See `fingerprint`."""
+    validation: int = 0
+    """Number of last examples of `train` that are a validation split of the data set itself; 0: it has none."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class PictureSet:
     train: Records
     test: Records
     fingerprint: str
+    validation: int = 0
+    """Number of last pictures of `train` that are a validation split of the data set itself; 0: it has none."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what the files are used for and what is skipped, to be printed."""
 
     def decoded(self, side: int) -> DataSet:
         """Return the data set of images uint8 [side, side, 3]; each is decoded whenever it is read."""
@@ -103,7 +109,7 @@ class PictureSet:
             DiskSplit(records, side, len(self.classes), np.arange(len(records)), self.fingerprint)
             for records in (self.train, self.test)
         )
-        return DataSet(self.name, self.title, self.classes, train, test, self.fingerprint)
+        return DataSet(self.name, self.title, self.classes, train, test, self.fingerprint, self.validation)
 
 
 def fingerprint(parts: Iterable[bytes]) -> str:

@@ -1,9 +1,8 @@
-"""From an encoded picture to a square of RGB pixels, as the paper prepares its images (section 2), and back to JPEG."""
+"""Decode pictures to squares of RGB pixels, as the paper prepares its images (section 2), and encode them as JPEG."""
 
 import contextlib
 import io
 import warnings
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -13,15 +12,15 @@ from alexnet_jax.errors import RunError
 
 JPEG = b"\xff\xd8"
 QUALITY = 95
-"""Of the JPEGs that `encode` makes."""
+"""JPEG quality used by `encode`."""
 
 
 def square(encoded: bytes, side: int, where: str) -> np.ndarray:
-    """Decode, scale the shorter side to `side` (up or down), cut out the centre: uint8 [side, side, 3].
+    """Decode a picture, scale its shorter side to `side` and crop the centre. Returns uint8 [side, side, 3].
 
-    Grey becomes RGB, transparency is dropped, of an animation the first frame counts; the orientation a camera noted is
-    ignored, as in ImageNet's own pixels. JPEGs at least twice as large as needed are decoded at a smaller scale.
-    Raises RunError naming `where` when the bytes are no picture or a damaged one.
+    Grey pictures become RGB, transparency is dropped, and only the first frame of an animation is used. The EXIF
+    orientation is ignored, as in ImageNet's own pixels. JPEGs at least twice as large as needed are decoded at a
+    smaller scale. Raises RunError naming `where` if the bytes are not a picture or are damaged.
     """
     pixels = decode(encoded, where, at_least=side)
     height, width, _ = pixels.shape
@@ -29,23 +28,26 @@ def square(encoded: bytes, side: int, where: str) -> np.ndarray:
         return pixels
     short = min(height, width)
     left, top = (width - short) / 2, (height - short) / 2
-    # One pass over exactly the square that is kept; Pillow's filter widens with the reduction, so nothing aliases.
+    # One pass over exactly the square that is kept. Pillow's filter widens with the reduction, which prevents aliasing.
     box = (left, top, left + short, top + short)
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, box))
 
 
 def decode(encoded: bytes, where: str, at_least: int = 0) -> np.ndarray:
-    """RGB pixels uint8 [height, width, 3], no smaller than `at_least`, or as they are where it is 0. See `square`."""
+    """Decode to RGB pixels uint8 [height, width, 3], at full size or, if `at_least` is not 0, possibly smaller but not below it.
+
+    Raises RunError as `square` does.
+    """
     if encoded[:2] == JPEG:
         try:
             return simplejpeg.decode_jpeg(encoded, "RGB", min_height=at_least, min_width=at_least, min_factor=2)
-        except ValueError:  # CMYK, an odd marker, or real damage: Pillow tells them apart
+        except ValueError:  # CMYK, an unusual marker, or damage: Pillow distinguishes them
             pass
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of profiles and tags that decide nothing here
+            warnings.simplefilter("ignore")  # about profiles and tags, which do not affect the pixels
             return _with_pillow(encoded)
-    except Exception as problem:  # Pillow's decoders raise nearly everything
+    except Exception as problem:  # Pillow's decoders raise nearly every type
         raise RunError(
             f"{where} cannot be read as a picture ({_trouble(problem, encoded)}). Replace or remove it."
         ) from problem
@@ -53,10 +55,10 @@ def decode(encoded: bytes, where: str, at_least: int = 0) -> np.ndarray:
 
 def _trouble(problem: Exception, encoded: bytes) -> str:
     if not encoded:
-        return "an empty file"
+        return "the file is empty"
     what = f"{type(problem).__name__}: {problem}"
-    if isinstance(problem, UnidentifiedImageError):  # whose message names an object of Python
-        what = "none of a kind that Pillow knows, or its first bytes are damaged"
+    if isinstance(problem, UnidentifiedImageError):  # its own message names a Python object
+        what = "not a format that Pillow reads, or its first bytes are damaged"
     return f"{what}; {len(encoded):,} bytes"
 
 
@@ -70,24 +72,14 @@ def _with_pillow(encoded: bytes) -> np.ndarray:
 
 
 def encode(pixels: np.ndarray) -> bytes:
-    """JPEG of uint8 [height, width, 3], quality 95, colours at half resolution (4:2:0)."""
+    """Encode uint8 [height, width, 3] as a JPEG of quality 95, colours at half resolution (4:2:0)."""
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), QUALITY, "RGB", "420")
 
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-"""Of files that are taken for pictures; ImageNet's own end in .JPEG."""
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The picture files in a folder and below, sorted by path; hidden ones are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
-
-
 def upright(encoded: bytes, side: int, where: str) -> np.ndarray:
-    """`square`, turned and mirrored as the camera noted: a picture as one sees it, uint8 [side, side, 3].
+    """Return what `square` does, rotated and mirrored by the EXIF orientation: uint8 [side, side, 3].
 
-    For pictures that users give. Turning a square afterwards is the same as cutting it out of the turned picture.
+    Used for the pictures that users pass to predict. Rotating the centre square equals cropping the rotated picture.
     """
     pixels = square(encoded, side, where)
     orientation = _orientation(encoded)
@@ -99,8 +91,8 @@ def upright(encoded: bytes, side: int, where: str) -> np.ndarray:
 
 
 def _orientation(encoded: bytes) -> int:
-    """EXIF's orientation, 1 to 8; 1 where there is none, or where Pillow has turned the pixels already (TIFF)."""
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(encoded)) as picture:  # damaged EXIF raises all sorts
+    """Return the EXIF orientation, 1 to 8: 1 if there is none, or if Pillow has already rotated the pixels (TIFF)."""
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(encoded)) as picture:  # damaged EXIF raises many types
         if picture.format != "TIFF":
             return picture.getexif().get(ExifTags.Base.Orientation, 1)
     return 1

@@ -20,18 +20,26 @@ HELD_OUT = 2012
 def hold_out(data_set: DataSet, validation: int, *, fold_in: bool = False) -> tuple[Split, Split]:
     """Return (training, validation): the training images split in two, each part in its original order.
 
+    The validation split is the data set's own if it has one, else `held_out` images chosen at random.
     With `fold_in` the training split keeps all images, including those of the validation split. Raises UsageError unless at
     least one training image remains.
     """
     n = len(data_set.train)
-    if validation >= n:
-        raise UsageError(
-            f"--data.validation={validation}: expected fewer than the {n} training images of {data_set.title}."
-        )
+    if n < 2:
+        raise UsageError(f"{data_set.title} has {n} training images; expected one to train on and one for validation.")
     held = np.zeros(n, bool)
-    held[np.random.Generator(np.random.Philox(HELD_OUT)).permutation(n)[:validation]] = True
+    if data_set.validation:
+        held[n - data_set.validation :] = True
+    else:
+        order = np.random.Generator(np.random.Philox(HELD_OUT)).permutation(n)
+        held[order[: held_out(n, validation)]] = True
     training = data_set.train if fold_in else data_set.train.take(~held)
     return training, data_set.train.take(held)
+
+
+def held_out(images: int, validation: int) -> int:
+    """Return how many of the training images are held out: `validation`, or one in ten if there are too few for that."""
+    return validation if validation < images else max(1, images // 10)
 
 
 def steps_per_epoch(examples: int, batch: int) -> int:

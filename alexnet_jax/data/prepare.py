@@ -72,6 +72,8 @@ def run(request: Request) -> None:
     if options.prepared == prepared_sets.NONE:
         raise UsageError("--mode=prepare --data.prepared=none: expected a folder to write to, or no --data.prepared.")
     originals = picture_sets.find(options)
+    for sentence in originals.notes:
+        print(sentence)
     folder = prepared_sets.default_folder(options, originals)
     if options.prepared is not None:
         folder = Path(options.prepared).expanduser().absolute()
@@ -98,7 +100,7 @@ def prepare(originals: PictureSet, folder: Path, options: Data, workers: int, *,
         _write_all(folder, todo, done, workers)
         _verify(folder, parts, done, workers)
         listed = {split: [[p.file, len(p), done[p.file]] for p in parts if p.split == split] for split in SPLITS}
-        Workdir(folder).write(MANIFEST, dataclasses.asdict(wanted) | {"files": listed})
+        files.write_json(folder / MANIFEST, wanted.to_json() | {"files": listed})
     stored = sum((folder / part.file).stat().st_size for part in parts)
     print(
         f"{sum(map(len, parts)):,} pictures of {options.side}x{options.side}, {stored / 1e6:,.1f} MB, written and verified: "
@@ -127,9 +129,9 @@ def _journal(folder: Path, wanted: Preparation) -> dict[str, int]:
 
     A line that is incomplete because the process was killed is ignored. Raises UsageError if the folder holds something else.
     """
-    path, header = folder / JOURNAL, json.dumps(dataclasses.asdict(wanted))
+    path, header = folder / JOURNAL, json.dumps(wanted.to_json())
     if not path.exists():
-        others = [one.name for one in folder.iterdir() if one.name != ".lock"]
+        others = [one.name for one in folder.iterdir() if not one.name.startswith(".")]
         if others:
             raise UsageError(
                 f"{folder} holds {', '.join(sorted(others)[:5])}; nothing was changed. Choose an empty --data.prepared."

@@ -4,9 +4,11 @@ The original program did the same. A folder holds array_record files, each with 
 JPEG), and prepared.json with counts and checksums, which is written last. prepare.py writes it.
 """
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax.data.dataset import DataSet, PictureSet, fingerprint
 from alexnet_jax.data.images import QUALITY
@@ -33,6 +35,13 @@ class Preparation:
     quality: int
     """JPEG quality."""
     classes: tuple[str, ...]
+    validation: int = 0
+    """See `PictureSet.validation`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for prepared.json, without a `validation` of 0, so that earlier fingerprints stay valid."""
+        values = dataclasses.asdict(self)
+        return values if self.validation else {k: v for k, v in values.items() if k != "validation"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,13 @@ class PreparedSet:
 def preparation(options: Data, originals: PictureSet) -> Preparation:
     """Return what prepared pictures with these options are made from."""
     return Preparation(
-        originals.name, originals.title, originals.fingerprint, options.side, QUALITY, originals.classes
+        originals.name,
+        originals.title,
+        originals.fingerprint,
+        options.side,
+        QUALITY,
+        originals.classes,
+        originals.validation,
     )
 
 
@@ -76,6 +91,7 @@ def complete(folder: Path) -> PreparedSet | None:
             int(values["side"]),
             values["quality"],
             tuple(values["classes"]),
+            int(values.get("validation", 0)),
         )
     except FileNotFoundError:
         return None
@@ -84,7 +100,7 @@ def complete(folder: Path) -> PreparedSet | None:
             f"{path} is damaged ({type(problem).__name__}: {problem}). Delete {folder} and prepare the pictures again."
         ) from problem
     title = f"{made.title}, prepared at {made.side}x{made.side}"
-    pictures = PictureSet(made.name, title, made.classes, train, test, fingerprint([text.encode()]))
+    pictures = PictureSet(made.name, title, made.classes, train, test, fingerprint([text.encode()]), made.validation)
     return PreparedSet(folder, made, pictures, train.files + test.files)
 
 

@@ -1,6 +1,6 @@
-"""Encoded pictures with their labels, read at random: tensorflow-datasets' files, a folder of classes, prepared files.
+"""Random access to encoded pictures with labels: tensorflow-datasets' files, a folder of classes, prepared files.
 
-Each kind can be sent to another process; files are opened there when they are first read.
+Each kind can be pickled for another process, which opens a file when it first reads from it.
 """
 
 import dataclasses
@@ -19,32 +19,32 @@ from alexnet_jax.errors import RunError
 
 
 class Records(Protocol):
-    """A split on disk."""
+    """The encoded pictures of one split on disk."""
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Return the number of pictures."""
         ...
 
     def read(self, index: int) -> tuple[bytes, int]:
-        """(encoded picture, label) of one. Raises RunError naming where it lies when it cannot be read."""
+        """Return one (encoded picture, label). Raises RunError naming its file if it cannot be read."""
         ...
 
     def where(self, index: int) -> str:
-        """Where it lies, for messages."""
+        """Return the location of a picture, for messages."""
         ...
 
     def parts(self) -> "Sequence[Records]":
-        """All of them in order, in pieces that are read together: one per file, or some thousand pictures."""
+        """Return consecutive parts, each of which one worker reads: a record file, or `PART` picture files."""
         ...
 
 
 @dataclass(frozen=True)
 class FileRecords:
-    """Several record files, one after another."""
+    """The concatenated records of several files."""
 
     files: tuple[str, ...]
     lengths: tuple[int, ...]
-    """Records of each file."""
+    """Number of records in each file."""
 
     def __len__(self) -> int:
         return sum(self.lengths)
@@ -54,24 +54,24 @@ class FileRecords:
         return np.cumsum(self.lengths)
 
     def parts(self) -> Sequence[Self]:
-        """One per file."""
+        """Return one part per file."""
         each = zip(self.files, self.lengths, strict=True)
         return [dataclasses.replace(self, files=(file,), lengths=(length,)) for file, length in each]
 
     def where(self, index: int) -> str:
-        """Record and file."""
-        number, position = self._place(index)
+        """Return the number of the record and its file."""
+        number, position = self._position(index)
         return f"Picture {position:,} of {self.files[number]}"
 
-    def _place(self, index: int) -> tuple[int, int]:
+    def _position(self, index: int) -> tuple[int, int]:
         number = int(np.searchsorted(self._ends, index, side="right"))
         return number, index - int(self._ends[number]) + self.lengths[number]
 
     def _bytes(self, index: int) -> bytes:
-        number, position = self._place(index)
+        number, position = self._position(index)
         try:
             return self._file(self.files[number])[position]
-        except Exception as problem:  # array_record raises of many types
+        except Exception as problem:  # array_record raises many types
             raise RunError(
                 f"{self.where(index)} cannot be read ({type(problem).__name__}: {problem}). Is the file complete?"
             ) from problem
@@ -82,7 +82,7 @@ class FileRecords:
 
 @dataclass(frozen=True)
 class TfdsRecords(FileRecords):
-    """A split that tensorflow-datasets prepared, as array_record or tfrecord; neither needs TensorFlow here."""
+    """A split that tensorflow-datasets prepared, as array_record or tfrecord, read without TensorFlow."""
 
     file_format: str = "array_record"
 
@@ -96,26 +96,29 @@ class TfdsRecords(FileRecords):
 
 
 def _example(serialized: bytes, where: str) -> Any:
-    """The features of a tf.train.Example; the image still encoded (tensorflow-datasets' own reader takes 0.4 ms)."""
+    """Parse a tf.train.Example and return its features, the image still encoded.
+
+    tensorflow-datasets' own reader takes 0.4 ms for each.
+    """
     from tensorflow_datasets.proto import tf_example_pb2
 
-    kind: Any = getattr(tf_example_pb2, "Example")  # noqa: B009 - protobuf makes it when the module is imported
+    kind: Any = getattr(tf_example_pb2, "Example")  # noqa: B009 - protobuf defines it at import
     try:
         features = kind.FromString(serialized).features.feature
         if len(features["image"].bytes_list.value) == 1 and len(features["label"].int64_list.value) == 1:
             return features
-    except Exception as problem:  # protobuf's DecodeError, whose place depends on its version
+    except Exception as problem:  # protobuf's DecodeError, whose module depends on its version
         raise RunError(f"{where} is damaged ({type(problem).__name__}: {problem}).") from problem
     raise RunError(f"{where} has no image or no label; expected one of each.")
 
 
 LABEL = struct.Struct("<i")
-"""A record of a prepared file begins with its label; the JPEG follows."""
+"""A record of a prepared file is its label in this format, followed by the JPEG."""
 
 
 @dataclass(frozen=True)
 class PreparedRecords(FileRecords):
-    """A split that `--mode=prepare` wrote (prepare.py)."""
+    """A split written by `--mode=prepare` (prepare.py)."""
 
     def read(self, index: int) -> tuple[bytes, int]:
         """See `Records`."""
@@ -124,16 +127,16 @@ class PreparedRecords(FileRecords):
 
 
 PART = 1000
-"""Picture files that are read together."""
+"""Number of picture files in a part."""
 
 
 @dataclass(frozen=True)
 class FolderRecords:
-    """Picture files with the label of each, in arrays: worker processes are sent a million of them as they are."""
+    """Picture files with their labels, in arrays, so that a million of them are pickled quickly for worker processes."""
 
     root: str
     paths: np.ndarray
-    """bytes [n], below root, in the file system's encoding"""
+    """bytes [n], relative to root, in the file system's encoding"""
     labels: np.ndarray
     """int32 [n]"""
 
@@ -146,7 +149,7 @@ class FolderRecords:
         return [FolderRecords(self.root, self.paths[piece], self.labels[piece]) for piece in pieces]
 
     def where(self, index: int) -> str:
-        """The file's path."""
+        """Return the path of the file."""
         return os.path.join(self.root, os.fsdecode(self.paths[index]))
 
     def read(self, index: int) -> tuple[bytes, int]:
@@ -157,12 +160,12 @@ class FolderRecords:
             raise RunError(f"{self.where(index)} cannot be read ({problem}).") from problem
 
 
-# --- record files, opened once per process ---------------------------------------------------------------------------
+# --- record files, each opened once per process ---------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=4096)  # ImageNet has 1,024 files and 64
+@functools.lru_cache(maxsize=4096)  # ImageNet has 1,024 training files and 64 validation files
 def array_record(path: str) -> Sequence[bytes]:
-    """The records of one array_record file, read at random."""
+    """Open an array_record file for random access."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     return cast(Sequence[bytes], ArrayRecordDataSource([path]))
@@ -170,24 +173,27 @@ def array_record(path: str) -> Sequence[bytes]:
 
 @functools.lru_cache(maxsize=4096)
 def tfrecord(path: str) -> "TfrecordFile":
-    """The records of one tfrecord file, read at random."""
+    """Open a tfrecord file for random access."""
     return TfrecordFile(path)
 
 
 class TfrecordFile:
-    """TensorFlow's record file: length (8 bytes), its checksum (4), the record, its checksum (4); checksums are not verified."""
+    """Random access to a TFRecord file; checksums are not verified.
+
+    A record is stored as its length (8 bytes), the length's checksum (4), the data, the data's checksum (4).
+    """
 
     def __init__(self, path: str):
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - as long as this lives
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - open for the lifetime of this object
         self._descriptor = self._file.fileno()
-        starts, place, size = array("q"), 0, os.fstat(self._descriptor).st_size
-        while place < size:
-            length = int.from_bytes(os.pread(self._descriptor, 8, place), "little")
-            if place + 16 + length > size:
-                raise ValueError(f"cut short at byte {place:,} of {size:,}")
-            starts.append(place)
-            place += 16 + length
-        self._starts = starts  # eight bytes each
+        starts, start, size = array("q"), 0, os.fstat(self._descriptor).st_size
+        while start < size:
+            length = int.from_bytes(os.pread(self._descriptor, 8, start), "little")
+            if start + 16 + length > size:
+                raise ValueError(f"truncated at byte {start:,} of {size:,}")
+            starts.append(start)
+            start += 16 + length
+        self._starts = starts  # an array: eight bytes per record, where a list takes forty
 
     def __len__(self) -> int:
         return len(self._starts)

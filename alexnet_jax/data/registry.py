@@ -21,6 +21,8 @@ class ImageCounts:
     train: int
     """Including the images that a training holds out for validation."""
     test: int
+    validation: int = 0
+    """Number of the training images that are a validation split of the data set itself; 0: it has none."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,6 @@ def image_counts(options: Data) -> ImageCounts:
     """Return the number of images of each split. A data set of unknown size is loaded, with the errors of `load`."""
     known = DATA_SETS[options.name].images
     if known is None:
-        data_set = load(options)
-        known = ImageCounts(len(data_set.train), len(data_set.test))
+        data_set = load(options, log=lambda _: None)
+        known = ImageCounts(len(data_set.train), len(data_set.test), data_set.validation)
     return known

@@ -1,6 +1,6 @@
-"""CIFAR-10 where there is none yet: asked of the network, or of an archive placed by hand, and prepared in a subprocess.
+"""Download and prepare CIFAR-10 if it is missing, from the network or from an archive that the user placed.
 
-TensorFlow is never imported here; tfds_prepare.py does that in a process of its own.
+TensorFlow is imported only by tfds_prepare.py, which runs in a subprocess.
 """
 
 import os
@@ -17,50 +17,49 @@ from alexnet_jax.errors import DataNotFoundError, RunError
 
 ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 PROBE_SECONDS = 5.0
-"""With the import of tensorflow-datasets (1 to 2 s) a machine without network gets its answer within ten seconds."""
+"""Short enough that a machine without network reports it within ten seconds; tensorflow-datasets itself takes 205 s."""
 PREPARE_SCRIPT = Path(tfds_prepare.__file__)
 
 
 def obtain(folder: Path, log: Callable[[str], None]) -> None:
-    """Download (or find the archive placed by hand) and prepare CIFAR-10 in `folder`, in a subprocess.
+    """Prepare CIFAR-10 in `folder` in a subprocess, from an archive placed there or downloaded.
 
-    Raises DataNotFoundError within ten seconds where there is neither network nor archive, or no TensorFlow.
+    Raises DataNotFoundError, within ten seconds, if there is neither network nor archive, or no TensorFlow, and
+    RunError if the preparation fails.
     """
     manual = folder / "downloads" / "manual" / "cifar-10-binary.tar.gz"
     if manual.exists():
-        log(f"CIFAR-10 is prepared from {manual} in {folder}.")
+        log(f"Preparing CIFAR-10 in {folder} from {manual}.")
     else:
-        # tensorflow-datasets itself tries for 205 s before it says that there is no network.
         trouble = unreachable(ARCHIVE, PROBE_SECONDS)
         if trouble is not None:
             raise DataNotFoundError(_not_found(folder, manual, trouble))
-        log(f"CIFAR-10 is downloaded (162 MiB) from {ARCHIVE} and prepared in {folder}.")
+        log(f"Downloading CIFAR-10 (162 MiB) from {ARCHIVE} and preparing it in {folder}.")
     run_prepare_script("download", folder)
 
 
 def _not_found(folder: Path, manual: Path, trouble: str) -> str:
-    """The message of a first start without data: what was tried, and every way out."""
-    elsewhere = (
+    """Return the message of a first start without data, which lists every remedy."""
+    command = (
         f"python -m {tfds_prepare.__name__} download FOLDER (pip install tensorflow-datasets array_record "
         "tensorflow-cpu importlib_resources)"
     )
-    place = folder / tfds_prepare.NAME
     return "\n".join(
         (
-            f"CIFAR-10 is neither prepared in {folder} nor downloadable ({trouble}). Any of these helps:",
-            f"- prepared elsewhere: --data.dir=FOLDER or TFDS_DATA_DIR=FOLDER, where FOLDER contains {tfds_prepare.NAME}/",
-            f"- the archive {ARCHIVE}, put at {manual} (then also: pip install tensorflow-cpu importlib_resources)",
-            f"- once on a machine with network: {elsewhere}, then copy FOLDER/{tfds_prepare.NAME} to {place}",
-            "- other data, installed already: --data.name=digits",
+            f"CIFAR-10 is not prepared in {folder} and cannot be downloaded ({trouble}). Do one of the following:",
+            f"- use a prepared copy: --data.dir=FOLDER or TFDS_DATA_DIR=FOLDER, where FOLDER contains {tfds_prepare.NAME}/",
+            f"- copy the archive {ARCHIVE} to {manual} (this also needs: pip install tensorflow-cpu importlib_resources)",
+            f"- on a machine with network, run {command}, then copy FOLDER/{tfds_prepare.NAME} to {folder / tfds_prepare.NAME}",
+            "- use data that is already installed: --data.name=digits",
         )
     )
 
 
 def unreachable(url: str, seconds: float) -> str | None:
-    """None if `url` answers within `seconds`, else the reason why it cannot be downloaded.
+    """Return None if `url` answers within `seconds`, else the reason why it cannot be downloaded.
 
-    Asks as tensorflow-datasets would (requests: the same proxies and certificates), but in a thread, because a name
-    server that does not answer holds the caller for longer than any timeout.
+    Uses requests, as tensorflow-datasets does (the same proxies and certificates), but in a thread, because a name
+    server that does not answer blocks the caller for longer than any timeout.
     """
     host, outcome = urlsplit(url).hostname, []
 
@@ -82,11 +81,11 @@ def unreachable(url: str, seconds: float) -> str | None:
 
 
 def run_prepare_script(*arguments: Any) -> None:
-    """Run tfds_prepare.py; its progress is seen on stderr. Raises DataNotFoundError or RunError with its message."""
-    # -P: the script's own folder holds modules whose names must not shadow anyone's.
+    """Run tfds_prepare.py, whose progress goes to stderr. Raises DataNotFoundError or RunError with its message."""
+    # -P keeps the script's folder out of sys.path, where its modules would shadow others of the same names.
     command = [sys.executable, "-P", os.fspath(PREPARE_SCRIPT), *map(os.fspath, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    message = done.stdout.strip() or "it gave no reason; see the lines above"
+    message = done.stdout.strip() or "it printed no reason; see the lines above"
     if done.returncode == tfds_prepare.MISSING_PACKAGE:
         raise DataNotFoundError(message)
     if done.returncode != 0:

@@ -1,11 +1,10 @@
-"""A program of its own, run in a subprocess by tfds_sets.py: the only place that imports TensorFlow.
+"""A separate program, run as a subprocess: the only module that imports TensorFlow.
 
-    python -m alexnet_jax.data.tfds_prepare download DATA_FOLDER         find or download CIFAR-10's archive, prepare it
+    python -m alexnet_jax.data.tfds_prepare download DATA_FOLDER         download CIFAR-10 if necessary and prepare it
     python -m alexnet_jax.data.tfds_prepare convert VERSION_FOLDER NEW   rewrite a tfrecord set as array_record in NEW
 
-Exit status 0: done. 1: failed. 2: called wrongly. 3: a package is missing. The reason is one message on stdout;
-progress goes to stderr.
-It imports nothing of this package, so that the training process and this one share no state and start fast.
+The exit status is 0 after success, 1 after a failure, 2 for wrong arguments and 3 if a package is missing. The reason is
+one message on stdout; progress goes to stderr. The module imports nothing from alexnet_jax, so that it starts fast.
 """
 
 import json
@@ -21,32 +20,35 @@ MISSING_PACKAGE = 3
 
 
 class PrepareError(Exception):
-    """Ends the program: (exit status, message)."""
+    """A failure that ends the program, with the arguments (exit status, message)."""
 
 
 def download(data_folder: Path) -> None:
-    """Prepare CIFAR-10 as array_record in `data_folder`, from an archive placed by hand or from the network.
+    """Prepare CIFAR-10 as array_record in `data_folder`, from an archive placed there or downloaded.
 
-    Raises PrepareError where the archive is not the expected one.
+    Raises PrepareError if the checksum of the archive is not the expected one.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     builder = tfds.builder(NAME, data_dir=data_folder)
-    # Prepared sets in Google's bucket are tfrecord, and looking for them costs a connection.
+    # Prepared sets in Google's bucket are tfrecord, and the search for them needs a connection.
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
         builder.download_and_prepare(download_config=config, file_format="array_record")
     except NonMatchingChecksumError as error:
         details = str(error).partition("\nTo debug")[0]
-        message = f"The archive is not the one tensorflow-datasets expects; delete it and get it again. {details}"
+        message = (
+            f"The archive is not the one that tensorflow-datasets expects. Delete it and download it again. {details}"
+        )
         raise PrepareError(1, message) from error
 
 
 def convert(source: Path, target: Path) -> None:
-    """Rewrite the records of the version folder `source` byte for byte as array_record; `target` appears when complete.
+    """Copy the records of the version folder `source` byte for byte to array_record files in `target`.
 
-    Raises PrepareError naming a record file that is damaged or whose number of examples is not dataset_info.json's.
+    `target` appears only when it is complete. Raises PrepareError naming a record file that is damaged or whose number
+    of examples differs from dataset_info.json.
     """
     import tensorflow_datasets as tfds
 
@@ -66,7 +68,7 @@ def convert(source: Path, target: Path) -> None:
 
 
 def _convert_shard(template, index: int, length: int, shards: int, folder: Path) -> None:
-    """Rewrite one record file of `length` examples into `folder`."""
+    """Convert one record file of `length` examples, writing to `folder`."""
     import tensorflow as tf
     from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
 
@@ -78,13 +80,13 @@ def _convert_shard(template, index: int, length: int, shards: int, folder: Path)
     except tf.errors.OpError as error:
         raise PrepareError(1, f"The record file {source} is damaged or missing: {error.message}") from error
     if len(records) != length:
-        message = f"The record file {source} has {len(records)} examples, but dataset_info.json says {length}."
+        message = f"The record file {source} has {len(records)} examples, but dataset_info.json lists {length}."
         raise PrepareError(1, message)
     ArrayRecordFileAdapter.write_examples(target, enumerate(records))  # pyright: ignore[reportArgumentType]
 
 
 def _copy_description(source: Path, target: Path) -> None:
-    """Copy what describes the records (features.json, names of labels), with the new format in dataset_info.json."""
+    """Copy features.json, the class names and dataset_info.json, which gets the new format."""
     for file in [*source.glob("*.json"), *source.glob("*.txt")]:
         (target / file.name).write_bytes(file.read_bytes())
     description = target / "dataset_info.json"
@@ -94,22 +96,22 @@ def _copy_description(source: Path, target: Path) -> None:
 
 
 def _import_tensorflow() -> None:
-    """Import TensorFlow, quietly and without the GPU's memory. Raises PrepareError where it is missing."""
+    """Import TensorFlow without its messages and without GPU memory. Raises PrepareError if it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        import importlib_resources  # noqa: F401 - cifar10's code in tensorflow-datasets needs it
+        import importlib_resources  # noqa: F401 - imported by tensorflow-datasets' code for cifar10
         import tensorflow as tf
     except ImportError as error:
         message = (
-            f"Preparing CIFAR-10 needs TensorFlow once ({error}); training does not. "
-            "Install it: pip install tensorflow-cpu importlib_resources"
+            f"Preparing CIFAR-10 needs TensorFlow once ({error}); training does not need it. "
+            "Install it with: pip install tensorflow-cpu importlib_resources"
         )
         raise PrepareError(MISSING_PACKAGE, message) from error
     tf.config.set_visible_devices([], "GPU")
 
 
 def main(arguments: list[str]) -> int:
-    """Do what `arguments` say; return the exit status."""
+    """Run the command in `arguments` and return the exit status."""
     tasks = {("download", 1): download, ("convert", 2): convert}
     task = tasks.get((arguments[0] if arguments else "", len(arguments) - 1))
     if task is None:
@@ -128,7 +130,7 @@ def main(arguments: list[str]) -> int:
         status, message = error.args
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - whatever tfds raises: the parent shows one message, no traceback
+    except Exception as error:  # noqa: BLE001 - tfds raises many types; the parent prints one message
         status, message = 1, f"{type(error).__name__}: {error}"
     else:
         return 0

@@ -4,6 +4,7 @@ TensorFlow is never imported here.
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -28,6 +29,13 @@ class TfdsSpec:
     """Names of the training split and of the split that is the test set here."""
     shape: tuple[int | None, ...] | None = None
     """Shape of an image, where None is any length; None: any shape."""
+    validation: str | None = None
+    """Name of the validation split; None: images of the training split are held out."""
+
+    @property
+    def read_splits(self) -> tuple[str, ...]:
+        """The names of all splits that are read."""
+        return (*self.splits, *([self.validation] if self.validation else []))
 
 
 CIFAR10 = TfdsSpec("cifar10", "CIFAR-10", ("train", "test"), (32, 32, 3))
@@ -49,6 +57,8 @@ class TfdsSet:
     counts: dict[str, int]
     """{split: number of examples}, from dataset_info.json."""
     fingerprint: str
+    notes: tuple[str, ...] = ()
+    """See `PictureSet.notes`."""
 
     def readable_format(self) -> str:
         """Return "array_record" or "tfrecord". Raises RunError for the other formats of tensorflow-datasets."""
@@ -57,17 +67,22 @@ class TfdsSet:
             raise RunError(f"{self.folder} is in the format {found}; expected array_record or tfrecord.")
         return found
 
-    def records(self, split: str) -> TfdsRecords:
-        """Return the records of a split."""
-        info = self.builder.info.splits[split]
-        files = tuple(map(os.fspath, info.filepaths))
-        return TfdsRecords(files, tuple(info.shard_lengths), self.readable_format())
+    def records(self, *splits: str) -> TfdsRecords:
+        """Return the records of one split, or of several one after another."""
+        infos = [self.builder.info.splits[split] for split in splits]
+        files = tuple(os.fspath(file) for info in infos for file in info.filepaths)
+        lengths = tuple(length for info in infos for length in info.shard_lengths)
+        return TfdsRecords(files, lengths, self.readable_format())
 
     def pictures(self) -> PictureSet:
         """Return the set as encoded pictures."""
-        train, test = map(self.records, self.spec.splits)
-        title = f"{self.spec.title} (tfds {self.spec.name} {self.version}, {len(train):,} + {len(test):,} images)"
-        return PictureSet(self.spec.name, title, self.classes, train, test, self.fingerprint)
+        spec = self.spec
+        first, last = spec.splits
+        held = 0 if spec.validation is None else self.counts[spec.validation]
+        train, test = self.records(first, *spec.read_splits[2:]), self.records(last)
+        counts = f"{len(train) - held:,} + {len(test):,} images" + (f", {held:,} of validation" if held else "")
+        title = f"{spec.title} (tfds {spec.name} {self.version}, {counts})"
+        return PictureSet(spec.name, title, self.classes, train, test, self.fingerprint, held, self.notes)
 
 
 def data_folder(spec: TfdsSpec, data_dir: str | None) -> Path:
@@ -124,7 +139,7 @@ def read_set(spec: TfdsSpec, folder: Path) -> TfdsSet:
         if "array_record" in formats and info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             info.set_file_format("array_record", override=True, override_if_initialized=True)
         splits = cast("dict[str, Any]", info.splits)
-        counts = {split: sum(splits[split].shard_lengths) for split in spec.splits}
+        counts = {split: sum(splits[split].shard_lengths) for split in spec.read_splits}
         shape, dtype, encoding = tuple(image.shape), np.dtype(image.np_dtype), image.to_json_content().encoding_format
         files = _record_files(spec, info)
     if (shape, dtype) != (spec.shape or shape, np.uint8):
@@ -145,7 +160,9 @@ def read_set(spec: TfdsSpec, folder: Path) -> TfdsSet:
 
 
 def read_any_set(folder: Path) -> TfdsSet:
-    """Read the description of any set in a version folder. Its split `test`, else `validation`, is the test set.
+    """Read the description of any set in a version folder.
+
+    Its split `test` is the test set and `validation` the validation split; without `test`, `validation` is the test set.
 
     Raises RunError if the set is damaged, UsageError if it has no labelled images or lacks one of the two splits.
     """
@@ -160,12 +177,17 @@ def read_any_set(folder: Path) -> TfdsSet:
             f"{folder}: expected a set with image and label and the splits train and test (or validation), found "
             f"{', '.join(features)} and the splits {', '.join(splits)}."
         )
-    return read_set(TfdsSpec(info.name, info.name, ("train", test)), folder)
+    validation = "validation" if test != "validation" and "validation" in splits else None
+    spec = TfdsSpec(info.name, info.name, ("train", test), validation=validation)
+    found, unused = read_set(spec, folder), sorted(set(splits) - set(spec.read_splits))
+    used = f"train is used for training, {test} for the test" + (", validation for validation" if validation else "")
+    left = f"; not used: {', '.join(unused)}" if unused else ""
+    return dataclasses.replace(found, notes=(f"Splits of {info.name}: {used}{left}.",))
 
 
 def _record_files(spec: TfdsSpec, info: Any) -> list[Path]:
     """Return the record files of all splits that dataset_info.json lists. Raises RunError if one is missing."""
-    files = [Path(path) for split in spec.splits for path in info.splits[split].filepaths]
+    files = [Path(path) for split in spec.read_splits for path in info.splits[split].filepaths]
     for file in files:
         if not file.is_file():
             raise RunError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.data import images, loader
+from alexnet_jax.data import images, loader, picture_files
 from alexnet_jax.data.dataset import MemorySplit, Split
 from alexnet_jax.data.order import evaluation_batches
 from alexnet_jax.errors import RunError, UsageError
@@ -91,7 +91,7 @@ def check_all_read(examples: Pictures | Sample) -> None:
         )
 
 
-def picture_files(given: tuple[Path, ...]) -> list[Path]:
+def requested_files(given: tuple[Path, ...]) -> list[Path]:
     """Return the files that --image names and the pictures in its folders and their subfolders, each once.
 
     Raises UsageError for a missing path or a folder without pictures.
@@ -100,11 +100,17 @@ def picture_files(given: tuple[Path, ...]) -> list[Path]:
     for path in given:
         if not path.exists():
             raise UsageError(f"--image={path}: no such file or folder.")
-        below = images.pictures(path) if path.is_dir() else [path]
-        if not below:
-            known = ", ".join(sorted(images.EXTENSIONS))
-            raise UsageError(f"--image={path}: no pictures in this folder. Expected files ending in {known}.")
-        found |= dict.fromkeys(below)
+        if not path.is_dir():
+            found[path] = None
+            continue
+        listing = picture_files.find(path)
+        skipped = picture_files.describe_skipped(listing, path)
+        if not listing.pictures:
+            reason = " ".join(skipped) or "The folder is empty."
+            raise UsageError(f"--image={path}: no pictures in this folder. {reason}")
+        for sentence in skipped:
+            print(f"{path}: {sentence}")
+        found |= dict.fromkeys(listing.pictures)
     return list(found)
 
 

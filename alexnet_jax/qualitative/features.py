@@ -17,7 +17,7 @@ from alexnet_jax import files
 from alexnet_jax.assembly import Trained, load_trained
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.modes import Look, Request
-from alexnet_jax.qualitative.examples import Batch, Pictures, batches, check_all_read, output_folder, picture_files
+from alexnet_jax.qualitative.examples import Batch, Pictures, batches, check_all_read, output_folder, requested_files
 from alexnet_jax.qualitative.outputs import batch_size, chosen_layer, vectors
 
 
@@ -35,7 +35,7 @@ Add = Callable[[np.ndarray, list], None]
 
 def write(request: Request) -> None:
     """Write the file. Raises RunError if it cannot be written or, after writing the other pictures, if some were unreadable."""
-    look, paths = request.look, picture_files(request.look.image)
+    look, paths = request.look, requested_files(request.look.image)
     _check_extension(look)
     trained = load_trained(request)
     layer, split = chosen_layer(trained.setup.table, look.layer), look.split or "test"

@@ -23,8 +23,8 @@ from alexnet_jax.qualitative.examples import (
     batches,
     check_all_read,
     output_folder,
-    picture_files,
     requested,
+    requested_files,
 )
 from alexnet_jax.qualitative.outputs import batch_size, chosen_layer, vectors
 from alexnet_jax.qualitative.results import Neighbours
@@ -38,7 +38,7 @@ DRAWN = 24
 
 def show(request: Request) -> None:
     """Print the neighbours of every image, draw the first. Raises RunError at the end if pictures were unreadable."""
-    files = picture_files(request.look.image)
+    files = requested_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")
     layer = chosen_layer(trained.setup.table, request.look.layer)

@@ -14,8 +14,8 @@ from alexnet_jax.qualitative.examples import (
     Sample,
     check_all_read,
     output_folder,
-    picture_files,
     requested,
+    requested_files,
 )
 from alexnet_jax.qualitative.outputs import batch_size, probabilities
 from alexnet_jax.qualitative.results import Prediction
@@ -29,7 +29,7 @@ DRAWN = 24
 
 def predict(request: Request) -> None:
     """Print the most probable classes of every image, draw the first. Raises RunError at the end if pictures were unreadable."""
-    files = picture_files(request.look.image)
+    files = requested_files(request.look.image)
     trained = load_trained(request)
     folder = output_folder(request.look.out, trained.checkpoint, "figures")
     names = trained.setup.data_set.classes

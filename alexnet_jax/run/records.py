@@ -95,14 +95,36 @@ def from_values(kind: type[T], values: dict[str, Any]) -> T:
     for entry in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType] - every record is a dataclass
         if entry.name not in values and (entry.default, entry.default_factory) != (dataclasses.MISSING,) * 2:
             continue
-        value, hint = values.get(entry.name), hints[entry.name]
-        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-            value = from_json(value) if hint is Experiment else from_values(hints[entry.name], value)
-        value = tuple(value) if isinstance(value, list) else value
-        if not fits(value, hint):
+        value = _typed(values.get(entry.name), hints[entry.name])
+        if not fits(value, hints[entry.name]):
             raise ValueError(f"{entry.name} is {value!r}")
         found[entry.name] = value
     return kind(**found)
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """Return a JSON value with its objects turned into records and its arrays into tuples, where `hint` has them."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_json(value) if hint is Experiment else from_values(typing.cast("type[Any]", hint), value)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_typed(each, typing.get_args(hint)[0]) for each in value)
+    return value
+
+
+def read_record(kind: type[T], path: Path, remedy: str) -> T | None:
+    """Return a record that was written as a JSON file; None when the file is missing.
+
+    Raises RunError, which ends with `remedy`, when the file cannot be read or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("no JSON object")
+        return from_values(kind, values)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as problem:
+        raise RunError(f"{path} is damaged ({problem}). {remedy}") from problem
 
 
 # --- the environment of this process -----------------------------------------------------------------------------------

@@ -3,17 +3,15 @@
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 from alexnet_jax import files
-from alexnet_jax.errors import Busy, RunError, UsageError
+from alexnet_jax.errors import Busy, UsageError
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.run.records import RunRecord, RunResult, from_values
+from alexnet_jax.run.records import RunRecord, RunResult, read_record
 
 RECORD, RESULT = "experiment.json", "result.json"
 RANKS = "test_ranks.npy"
@@ -34,7 +32,8 @@ CONTENTS = (
 )
 """Everything that a run writes; `--overwrite` deletes these and nothing else, in this order."""
 
-T = TypeVar("T")
+REMEDY = "Restore it from a copy, or start anew with --overwrite."
+"""The last sentence of the messages about damaged records."""
 
 
 class Workdir:
@@ -72,52 +71,24 @@ class Workdir:
 
     def record(self) -> RunRecord | None:
         """Return experiment.json; None before the first run. Raises RunError when it is damaged."""
-        return self._read_as(RunRecord, RECORD)
+        return read_record(RunRecord, self.path / RECORD, REMEDY)
 
     def write_record(self, record: RunRecord) -> None:
         """Write experiment.json, before the first step of each process."""
-        self.write(RECORD, dataclasses.asdict(record))
+        files.write_json(self.path / RECORD, dataclasses.asdict(record))
 
     def result(self) -> RunResult | None:
         """Return result.json; None for a run that is not finished. Raises RunError when it is damaged."""
-        return self._read_as(RunResult, RESULT)
+        return read_record(RunResult, self.path / RESULT, REMEDY)
 
     def write_result(self, result: RunResult) -> None:
         """Write result.json, which marks the run as finished."""
-        self.write(RESULT, dataclasses.asdict(result))
+        files.write_json(self.path / RESULT, dataclasses.asdict(result))
 
     def experiment(self) -> Experiment | None:
         """Return the experiment of this folder's run; None before the first run. Raises RunError when it is damaged."""
         record = self.record()
         return record and record.experiment
-
-    def read(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON file of the folder; None when it is missing. Raises RunError when it is damaged."""
-        try:
-            values = json.loads((self.path / name).read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as problem:
-            raise self._damaged(name, problem) from problem
-        if not isinstance(values, dict):
-            raise self._damaged(name, "no JSON object")
-        return values
-
-    def write(self, name: str, values: dict[str, Any]) -> None:
-        """Replace a JSON file of the folder atomically."""
-        files.write_json(self.path / name, values)
-
-    def _read_as(self, kind: type[T], name: str) -> T | None:
-        values = self.read(name)
-        try:
-            return None if values is None else from_values(kind, values)
-        except ValueError as problem:
-            raise self._damaged(name, problem) from problem
-
-    def _damaged(self, name: str, what: object) -> RunError:
-        return RunError(
-            f"{self.path / name} is damaged ({what}). Restore it from a copy, or start anew with --overwrite."
-        )
 
     def check_continues(
         self,

@@ -1,1 +1,1 @@
-"""Comparisons of whole trainings: plan.py says what is run, engines.py runs it, comparison.py and report.py judge it."""
+"""Comparisons of whole trainings: plan.py says what is run, trials.py runs one training, analysis/ judges the results."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from alexnet_jax.data.order import held_out
 from alexnet_jax.data.registry import class_count, image_counts
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.formatting import estimated_duration
@@ -49,7 +50,8 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
 def _operations(experiment: Experiment) -> float:
     """Return the operations of a whole training; a backward pass costs two forward passes."""
     table = networks.build(experiment.network, class_count(experiment.data))
-    images = image_counts(experiment.data).train - experiment.data.validation
+    counts = image_counts(experiment.data)
+    images = counts.train - (counts.validation or held_out(counts.train, experiment.data.validation))
     return 3.0 * operation_count(table) * images * experiment.train.epochs
 
 

@@ -1,25 +1,19 @@
-"""The modes of a sweep: list it, run it, report on it. The plan is written before the first trial runs."""
+"""The modes of a sweep: list it, run it, report on it. A sweep runs the trials that its plan (plan_file.py) still lacks."""
 
-import dataclasses
-import json
-import time
 from pathlib import Path
-from typing import Any
 
 from alexnet_jax.data.registry import class_count
 from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
-from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten, from_json, to_json
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count, parameter_count
 from alexnet_jax.run.records import RunRecord
 from alexnet_jax.run.workdir import Workdir
-from alexnet_jax.sweeps import engines, trials
-from alexnet_jax.sweeps.comparison import ArmFacts, Study
+from alexnet_jax.sweeps import engines, plan_file, trials
+from alexnet_jax.sweeps.analysis.comparison import ArmFacts, Study
+from alexnet_jax.sweeps.analysis.report import write_report
 from alexnet_jax.sweeps.estimate import estimate
 from alexnet_jax.sweeps.plan import BASE, CONTROL, Arm, Plan, SweepRequest, Trial, reach
-from alexnet_jax.sweeps.report import write_report
-
-PLAN = "sweep.json"
 
 
 def run(request: SweepRequest) -> None:
@@ -28,7 +22,7 @@ def run(request: SweepRequest) -> None:
     Raises RunError when no trial of the base finished, since then nothing was compared.
     """
     _check_data(request.plan.base)
-    _write_plan(request)
+    plan_file.write(request)
     planned = list(request.plan.trials())
     if request.options.retry:
         for trial in planned:
@@ -51,7 +45,7 @@ def run(request: SweepRequest) -> None:
 
 def report(request: SweepRequest) -> None:
     """Write the report of the trials so far. Raises UsageError when the folder holds no sweep."""
-    if not (request.plan.folder / PLAN).exists():
+    if plan_file.read(request.plan.folder) is None:
         raise UsageError(
             f"{request.plan.folder} holds no sweep yet. Run it first: the same command without --mode=report."
         )
@@ -101,80 +95,13 @@ def _check_data(base: Experiment) -> None:
         ) from problem
 
 
-# --- the plan on disk ------------------------------------------------------------------------------------------------
-
-
-def _write_plan(request: SweepRequest) -> None:
-    """Write sweep.json, merged with the earlier plan of the folder: a plan grows and never shrinks."""
-    workdir = Workdir(request.plan.folder)
-    if workdir.record() is not None:
-        raise UsageError(f"{workdir.path} holds the run of an experiment. Choose another --workdir for the sweep.")
-    with workdir.locked(wait=True):
-        if request.overwrite:
-            for name in (PLAN, "report.md", "arms.csv", "trials.csv"):
-                (workdir.path / name).unlink(missing_ok=True)
-        before = workdir.read(PLAN) or {}
-        plan = _merged(request.plan, before)
-        arms = [dataclasses.asdict(arm) for arm in plan.arms]
-        history = before.get("history", [])
-        planned = [arm["name"] for arm in before.get("arms", [])]
-        if not before or (plan.seeds, [arm.name for arm in plan.arms]) != (before["seeds"], planned):
-            finished = sum(trials.state(trial)[0] == "finished" for trial in plan.trials())
-            when, names = time.strftime("%Y-%m-%d %H:%M"), [arm.name for arm in plan.arms]
-            history = [*history, {"time": when, "seeds": plan.seeds, "arms": names, "finished": finished}]
-        whole = not before or (plan.arms, plan.seeds) == (request.plan.arms, request.plan.seeds)
-        command = request.command if whole else before["command"]
-        values = {**_fixed(plan), "arms": arms, "seeds": plan.seeds, "command": command, "history": history}
-        workdir.write(PLAN, json.loads(json.dumps(values)))
-
-
-def _fixed(plan: Plan) -> dict[str, Any]:
-    """Return what may not change once a sweep has begun."""
-    sweep = plan.sweep
-    fixed = {"sweep": sweep.name, "question": sweep.question, "margin": sweep.margin, "milestone": sweep.milestone}
-    return fixed | {"base": to_json(plan.base)}
-
-
-def _merged(plan: Plan, before: dict[str, Any]) -> Plan:
-    """Merge a plan with the content of sweep.json, {} if there is none. Raises UsageError when they contradict each other."""
-    if not before:
-        return plan
-    if not {"base", "arms", "seeds", "command"} <= set(before):
-        raise RunError(f"{plan.folder / PLAN} is damaged. Delete it to plan again; the trials are kept.")
-    old, new = _comparable(before), _comparable(_fixed(plan))
-    differing = [
-        f"  {name}: {old.get(name)} there, {value} requested" for name, value in new.items() if old.get(name) != value
-    ]
-    if differing:
-        raise UsageError(
-            "\n".join([f"{plan.folder} holds another sweep:", *differing])
-            + "\nGive the same options to continue it, another --workdir, or --overwrite to forget its plan (trials are kept)."
-        )
-    named = {arm.name: json.loads(json.dumps(dataclasses.asdict(arm))) for arm in plan.sweep.arms}
-    for arm in before["arms"]:
-        now = named.get(arm["name"])
-        if now is None or now["changes"] != arm["changes"]:
-            raise UsageError(
-                f"{plan.folder} was begun with an arm {arm['name']} of {arm['changes']}; the sweep's file now has "
-                f"{now and now['changes']}. Give the arm another name, another --workdir, or --overwrite to forget the plan."
-            )
-    names = {arm["name"] for arm in before["arms"]} | {arm.name for arm in plan.arms}
-    arms = tuple(arm for arm in plan.sweep.arms if arm.name in names)
-    return dataclasses.replace(plan, arms=arms, seeds=max(plan.seeds, before["seeds"]))
-
-
-def _comparable(fixed: dict[str, Any]) -> dict[str, Any]:
-    flat = {k: v for k, v in flatten(from_json(fixed["base"])).items() if k not in MAY_DIFFER}
-    return {k: v for k, v in fixed.items() if k in ("sweep", "margin", "milestone")} | flat
-
-
 # --- the report ------------------------------------------------------------------------------------------------------
 
 
 def _report(request: SweepRequest) -> Path:
     """Write the report of everything that was planned in the folder, by any process; return its path."""
-    saved = Workdir(request.plan.folder).read(PLAN) or {}
-    plan = _merged(request.plan, saved)
+    saved = plan_file.read(request.plan.folder)
+    plan = plan_file.merged(request.plan, saved)
     every = list(plan.trials())
     cells = [trials.cell(trial, plan.sweep.milestone) for trial in every]
     finished = [trial for trial, cell in zip(every, cells, strict=True) if cell.status == "finished"]
@@ -194,8 +121,8 @@ def _report(request: SweepRequest) -> Path:
         epochs=plan.base.train.epochs,
         cells=cells,
         environments=[record.environment for record in records],
-        command=saved.get("command", request.command),
-        history=saved.get("history", []),
+        command=saved.command if saved else request.command,
+        history=saved.history if saved else (),
     )
     with Workdir(plan.folder).locked(wait=True):
         return write_report(plan.folder, study)

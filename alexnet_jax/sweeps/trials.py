@@ -4,10 +4,11 @@ A finished run has a result.json. The note, `seedN.json`, records every other en
 process died repeatedly.
 """
 
-import json
+import dataclasses
 import statistics
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.modes import Request
 from alexnet_jax.processes import signals
-from alexnet_jax.run.records import Line, read_metrics
+from alexnet_jax.run.records import Line, read_metrics, read_record
 from alexnet_jax.run.workdir import RANKS, RESULT, Workdir
-from alexnet_jax.sweeps.comparison import Cell, Status
+from alexnet_jax.sweeps.analysis.comparison import Cell, Status
 from alexnet_jax.sweeps.plan import Trial
 
 DEATHS = 3
@@ -39,7 +40,7 @@ def state(trial: Trial) -> tuple[Status, str]:
     if (trial.folder / RESULT).exists():
         return "finished", ""
     note = _note(trial)
-    return note.get("status", "planned"), note.get("message", "")
+    return note.status, note.message
 
 
 def forget(trial: Trial) -> None:
@@ -55,7 +56,7 @@ def run(trial: Trial, shipped: Experiment) -> None:
     from alexnet_jax import training  # imports jax
 
     with Workdir(trial.folder).locked():  # Busy, before an attempt is counted
-        if ended(trial) or not _may_start(trial):
+        if ended(trial) or not may_start(trial):
             return
     try:
         with signals.at_forced_exit(lambda: forget(trial)):
@@ -75,10 +76,10 @@ def run(trial: Trial, shipped: Experiment) -> None:
         forget(trial)
 
 
-def _may_start(trial: Trial) -> bool:
+def may_start(trial: Trial) -> bool:
     """Count an attempt and return True, unless too many earlier attempts died at the same step."""
     step, before = _latest_step(trial), _note(trial)
-    attempts = 1 + (before.get("attempts", 0) if before.get("step") == step else 0)
+    attempts = 1 + (before.attempts if before.step == step else 0)
     if attempts > DEATHS:
         message = f"The process died {DEATHS} times in this trial after step {step}; was it killed for memory?"
         _write(trial, status="failed", message=message)
@@ -97,26 +98,40 @@ def failed(trial: Trial, message: str) -> None:
     _write(trial, status="failed", message=message)
 
 
+@dataclass(frozen=True)
+class Note:
+    """The state of a trial that has not finished: seedN.json."""
+
+    arm: str
+    seed: int
+    time: float
+    """Seconds since 1970."""
+    status: Status = "planned"
+    message: str = ""
+    trace: str = ""
+    """The traceback of an unexpected exception."""
+    attempts: int = 0
+    """Number of processes that began this trial at `step`."""
+    step: int | None = None
+
+
 def _note_path(trial: Trial) -> Path:
     return trial.folder.with_name(f"{trial.folder.name}.json")
 
 
-def _note(trial: Trial) -> dict[str, Any]:
-    try:
-        return json.loads(_note_path(trial).read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as problem:
-        raise RunError(f"{_note_path(trial)} is damaged ({problem}). Delete it to run the trial again.") from problem
+def _note(trial: Trial) -> Note:
+    found = read_record(Note, _note_path(trial), "Delete it to run the trial again.")
+    return found or Note(trial.arm, trial.seed, time.time())
 
 
 def _write(trial: Trial, **values: Any) -> None:
-    path = _note_path(trial)
-    values |= {"arm": trial.arm, "seed": trial.seed, "time": time.time()}
+    path, note = _note_path(trial), Note(trial.arm, trial.seed, time.time(), **values)
     try:
-        files.write_json(path, values)
+        files.write_json(path, dataclasses.asdict(note))
     except OSError as problem:
-        raise RunError(f"Cannot write {path} ({problem}). Is the disk full? The same command resumes the sweep.") from problem
+        raise RunError(
+            f"Cannot write {path} ({problem}). Is the disk full? The same command resumes the sweep."
+        ) from problem
 
 
 def cell(trial: Trial, milestone: float | None) -> Cell:
@@ -127,7 +142,7 @@ def cell(trial: Trial, milestone: float | None) -> Cell:
         return Cell(trial.arm, trial.seed, status, message, "" if trial.problem else shown)
     try:
         return _finished_cell(trial, shown, milestone)
-    except (RunError, OSError, ValueError, KeyError) as problem:
+    except (RunError, OSError, ValueError, KeyError, EOFError) as problem:
         message = f"its files are damaged ({problem}); delete {trial.folder} to train it again"
         return Cell(trial.arm, trial.seed, "failed", message, shown)
 

@@ -1,4 +1,4 @@
-"""Decoded images are cached; a damaged, interrupted or unwritable cache costs time only."""
+"""Check that decoded images are cached, and that a damaged, interrupted or unwritable cache only costs time."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_no_flipped_byte_of_a_cache_file_goes_unnoticed(tmp_path):
         path.write_bytes(flipped)
         read = array_cache.read(path, expected, lambda line: None)
         damaged += read is None
-        if read is not None:  # a byte of the zip file that carries no data, such as a date
+        if read is not None:  # the byte contains no data of the arrays, for example a date
             for name, array in arrays.items():
                 np.testing.assert_array_equal(read[name], array)
     assert damaged > len(content) / 2

@@ -1,4 +1,4 @@
-"""What is done to images: statistics against NumPy, and crops and mirrors that can be recognized from their pixels."""
+"""Compare the statistics of images with NumPy, and identify crops and mirrors from their pixels."""
 
 import dataclasses
 import itertools
@@ -22,13 +22,13 @@ def measured(images, data):
 
 
 def pixels(n, size=6, channels=3):
-    """n copies of one image whose pixels all differ, so that a crop tells where it was cut out."""
+    """Return n copies of one image whose pixels all differ, so that the position of a crop can be identified."""
     image = 1 + np.arange(size * size * channels, dtype=np.float32).reshape(size, size, channels)
     return np.repeat(image[None], n, 0)
 
 
 def outcomes(image, padding, mirror):
-    """{(row, column, mirrored): what comes of it}."""
+    """Return {(row, column, mirrored): image} of all possible crops and mirrors."""
     size = image.shape[0]
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     possible = {}
@@ -41,10 +41,10 @@ def outcomes(image, padding, mirror):
 
 
 def draws(images, key, data):
-    """Which (row, column, mirrored) happened to each image; fails where a result is none of the possible ones."""
+    """Return the (row, column, mirrored) applied to each image. Raises KeyError for an impossible result."""
     results = np.asarray(jax.jit(augment, static_argnums=(2, 3))(images, key, data, None))
     assert results.shape == images.shape and results.dtype == images.dtype
-    possible = outcomes(images[0], data.crop_padding, data.mirror)  # all images are the same
+    possible = outcomes(images[0], data.crop_padding, data.mirror)  # all images are equal
     names = {cut.tobytes(): name for name, cut in possible.items()}
     return [names[np.ascontiguousarray(result).tobytes()] for result in results]
 
@@ -98,7 +98,7 @@ def test_draws_are_the_same_on_every_mesh():
 
 @pytest.fixture(scope="module")
 def photographs():
-    """More than two thousand images, so that the statistics are gathered in several parts, with unlike pixels and channels."""
+    """Return 2,345 images, enough to measure the statistics in several parts, whose pixels and channels differ."""
     generator = np.random.default_rng(0)
     base = generator.integers(0, 200, size=(1, 5, 4, 3))
     return (base + generator.integers(0, 56, size=(2345, 5, 4, 3))).astype(np.uint8)
@@ -141,7 +141,7 @@ def test_normalize_keeps_the_pixel_scale_unless_told_otherwise():
     np.testing.assert_array_equal(halved, np.full((1, 2, 2, 3), -2.0))
 
 
-# --- crops, colours and views of 2012 --------------------------------------------------------------------------------
+# --- crops, colours and views of the original program ----------------------------------------------------------------
 
 
 def test_crops_have_their_side_and_come_from_everywhere():

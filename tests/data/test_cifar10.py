@@ -1,4 +1,4 @@
-"""CIFAR-10 prepared by tensorflow-datasets: what is read, where it is looked for, and the message for each kind of damage."""
+"""Check how CIFAR-10 prepared by tensorflow-datasets is found and read, and the message for each kind of damage."""
 
 import importlib.util
 import json
@@ -239,7 +239,7 @@ def test_a_tfrecord_set_is_converted_once_and_left_as_it_was(tmp_path, monkeypat
     (converted,) = set(version_folder.parent.iterdir()) - {version_folder}
     assert sorted(file.suffix for file in converted.iterdir()).count(".array_record-00000-of-00002") == 2
 
-    # Without the cache of images the copy is read again; nothing is converted.
+    # Without the cache of images, the converted copy is read again, and no conversion runs.
     cache_file(tmp_path).unlink()
     monkeypatch.setattr(cifar10, "run_prepare_script", None)
     again, lines = load_from(tmp_path)
@@ -253,7 +253,7 @@ def test_a_tfrecord_set_on_a_read_only_disk_is_converted(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     asked = []
     monkeypatch.setattr(cifar10, "run_prepare_script", lambda *arguments: asked.append(arguments))
-    with pytest.raises(RunError):  # nothing was converted
+    with pytest.raises(RunError):  # because the replaced program converts nothing
         load_from(tmp_path)
     ((task, source, target),) = asked
     assert (task, source) == ("convert", version_folder)

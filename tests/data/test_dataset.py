@@ -1,4 +1,4 @@
-"""`check_labels` names the first label out of range."""
+"""Check that `check_labels` names the first label out of range."""
 
 import numpy as np
 import pytest

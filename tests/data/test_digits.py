@@ -1,4 +1,4 @@
-"""The digits of scikit-learn: images, labels, the fixed split, and a missing scikit-learn."""
+"""Check the digits of scikit-learn: images, labels, the fixed split, and the error without scikit-learn."""
 
 import hashlib
 import sys
@@ -44,7 +44,7 @@ def test_digits_split_is_the_same_in_every_run_whatever_the_seed():
     second = load(Data(name="digits"))
     np.testing.assert_array_equal(first.test.images, second.test.images)
     assert first.fingerprint == second.fingerprint
-    # Recorded: results on the test split can be compared only while this split stays.
+    # A recorded value: results on the test split are comparable only if the split never changes.
     assert hashlib.sha256(first.test.labels.tobytes()).hexdigest()[:8] == "90b64c94"
 
 

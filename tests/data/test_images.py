@@ -1,4 +1,4 @@
-"""Pictures as they come: JPEG at any scale, grey, 16 bits, CMYK, transparent, animated, damaged."""
+"""Check decoding of pictures: JPEG at any scale, grey, 16 bits, CMYK, transparent, animated, damaged."""
 
 import io
 import warnings
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax.data.images import QUALITY, decode, encode, pictures, square
+from alexnet_jax.data.images import QUALITY, decode, encode, square
 from alexnet_jax.errors import RunError
 
 
 def smooth(height, width):
-    """A picture without sharp edges, uint8 [height, width, 3], that survives JPEG and scaling almost unchanged."""
+    """Return a picture without sharp edges, uint8 [height, width, 3], which JPEG and scaling hardly change."""
     rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     return np.rint(np.stack([60 + 120 * rows, 60 + 120 * columns, 180 - 90 * rows], -1)).astype(np.uint8)
 
@@ -25,7 +25,7 @@ def stored(pixels, file_format, mode=None, **options):
 
 
 def by_hand(pixels, side):
-    """Scale the whole picture in 64 bits, by the area each new pixel covers in a triangle's width, then cut out the centre."""
+    """Scale the picture with a triangle filter in 64 bits, and return the central square."""
     height, width, _ = pixels.shape
     short = min(height, width)
     weights = []
@@ -121,11 +121,3 @@ def test_what_is_stored_comes_back_nearly_the_same():
     encoded = encode(pixels)
     assert np.abs(decode(encoded, "it").astype(int) - pixels).mean() < 1
     assert QUALITY == 95 and len(encoded) < pixels.size / 10
-
-
-def test_pictures_of_a_folder_are_found_below_it_in_order(tmp_path):
-    for name in ("b/2.JPEG", "b/1.png", "a.jpg", "b/notes.txt", ".hidden.jpg"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
-    assert [str(path.relative_to(tmp_path)) for path in pictures(tmp_path)] == ["a.jpg", "b/1.png", "b/2.JPEG"]

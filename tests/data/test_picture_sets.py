@@ -1,4 +1,4 @@
-"""Large sets where they lie: ImageNet as either format of tensorflow-datasets, any set of it, folders of classes."""
+"""Check large data sets on disk: ImageNet and others in both formats of tensorflow-datasets, folders of classes."""
 
 import pickle
 import shutil
@@ -37,7 +37,7 @@ def assert_pictures(split, numbers, labels):
 
 
 def by_class(numbers):
-    """In the order of a folder: class by class."""
+    """Sort the numbers of pictures by class, the order of a folder of classes."""
     return sorted(numbers, key=lambda number: (number % 3, number))
 
 
@@ -123,7 +123,7 @@ def test_folders_that_hold_no_classes(tmp_path):
 def test_test_pictures_of_an_unknown_class(tmp_path):
     root = write_folder(tmp_path)
     (root / "val" / "fox").mkdir()
-    fails(root, UsageError, "'fox'", "train/ does not have")
+    fails(root, UsageError, "'fox'", "the training split does not have")
 
 
 def test_a_damaged_picture_is_named_when_it_is_read(tmp_path):
@@ -148,11 +148,11 @@ def test_records_that_are_damaged_or_whose_label_is_out_of_range(tmp_path):
     assert train[2][1] == 1
 
 
-def test_a_tfrecord_file_that_is_cut_short_is_named(tmp_path):
+def test_a_tfrecord_file_that_is_truncated_is_named(tmp_path):
     version_folder = write_imagenet(tmp_path, "tfrecord")
     file = next(version_folder.glob("*train*00001-of*"))
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(RunError, match=r"train\.tfrecord-00001.*cut short.*Is the file complete"):
+    with pytest.raises(RunError, match=r"train\.tfrecord-00001.*truncated.*Is the file complete"):
         imagenet(tmp_path).train[TRAIN - 1]
 
 
@@ -162,5 +162,5 @@ def test_a_tfrecord_file_has_its_records_by_number(tmp_path):
     records = TfrecordFile(str(tmp_path / "file"))
     assert [records[i] for i in (2, 0, 1)] == [values[2], values[0], values[1]] and len(records) == 3
     (tmp_path / "file").write_bytes(struct.pack("<Q", 2**60) + b"1234")
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(ValueError, match="truncated"):
         TfrecordFile(str(tmp_path / "file"))

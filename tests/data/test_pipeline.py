@@ -1,4 +1,6 @@
-"""Which examples a step sees: permutations that depend on seed and step alone, and a validation split that never moves."""
+"""Check the examples of a step, which depend only on seed and step, and the fixed validation split."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ def test_epochs_differ_and_seeds_differ():
 
 def test_a_step_is_the_same_whatever_came_before_it():
     straight = [training_batch(step, EXAMPLES, BATCH, 7).copy() for step in range(35)]
-    for step in (34, 3, 12, 0, 25, 11, 12):  # as runs that were stopped and continued anywhere would ask
+    for step in (34, 3, 12, 0, 25, 11, 12):  # as in runs that resume at any step
         training_batch(900, EXAMPLES, BATCH, 8)
         np.testing.assert_array_equal(training_batch(step, EXAMPLES, BATCH, 7), straight[step])
 
@@ -71,7 +73,7 @@ def test_evaluation_covers_every_example_once_in_equal_batches(examples, batch):
     counted = []
     for indices, counts in evaluation_batches(examples, batch):
         assert len(indices) == len(counts) == batch
-        assert indices.max() < examples  # what fills up the last batch is there to be read
+        assert indices.max() < examples  # the examples that fill the last batch exist
         counted += indices[counts].tolist()
     assert counted == list(range(examples))
 
@@ -86,14 +88,14 @@ def test_validation_and_training_images_partition_the_set():
     training, validation = hold_out(a_data_set(), 120)
     assert len(validation.labels) == 120 and len(training.labels) == 380
     assert sorted([*training.labels, *validation.labels]) == list(range(500))
-    for split in (training, validation):  # each image with its own label, in the set's own order
+    for split in (training, validation):  # each image keeps its label, in the order of the set
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], split.labels * 12)
         assert (np.diff(split.labels) > 0).all()
 
 
 def test_the_same_images_are_held_out_in_every_run():
     np.testing.assert_array_equal(hold_out(a_data_set(), 120)[1].labels, hold_out(a_data_set(), 120)[1].labels)
-    # Written down, since a change would let images that were trained on into the validation split of an older run.
+    # A recorded value: a change would move training images into the validation split of older runs.
     assert hold_out(a_data_set(), 6)[1].labels.tolist() == [57, 139, 277, 356, 456, 458]
 
 
@@ -107,12 +109,23 @@ def test_held_out_images_come_from_all_over_the_set():
     assert (np.histogram(held, 4, (0, 500))[0] > 15).all()
 
 
-@pytest.mark.parametrize("validation", [500, 501])
-def test_nothing_left_to_train_on_is_refused_with_both_numbers(validation):
-    with pytest.raises(
-        UsageError, match=f"--data.validation={validation}: expected fewer than the 500 training images of a set"
-    ):
-        hold_out(a_data_set(), validation)
+@pytest.mark.parametrize("validation", [500, 501, 5000])
+def test_one_image_in_ten_is_held_out_of_a_small_set(validation):
+    training, held = hold_out(a_data_set(), validation)
+    assert (len(training), len(held)) == (450, 50)
+
+
+def test_a_validation_split_of_the_set_is_held_out():
+    data_set = dataclasses.replace(a_data_set(), validation=30)
+    training, held = hold_out(data_set, 120)
+    assert (held.labels == data_set.train.labels[470:]).all() and (training.labels == data_set.train.labels[:470]).all()
+    assert len(hold_out(data_set, 120, fold_in=True)[0]) == 500
+
+
+def test_a_single_training_image_is_refused():
+    data_set = a_data_set()
+    with pytest.raises(UsageError, match="has 1 training images"):
+        hold_out(dataclasses.replace(data_set, train=data_set.train.take(np.array([0]))), 1)
 
 
 def test_a_split_is_put_whole_on_every_device():

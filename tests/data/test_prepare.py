@@ -1,4 +1,4 @@
-"""`--mode=prepare`: what it stores, that it goes on where it was stopped, and that no damage goes unnoticed."""
+"""Check the files of `--mode=prepare`, that it resumes after a stop, and that it detects all damage."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ own_cache = pytest.fixture(autouse=True)(photographs.own_cache.__wrapped__)
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch):
-    """The tasks of the worker processes run in this one, where they can be watched and are faster."""
+    """Run the tasks of the worker processes in this process, where the tests can observe them and they are faster."""
 
     def each(task, folder, parts, workers, title):
         return ((part, task(folder, part)) for part in parts)
@@ -145,7 +145,7 @@ def test_a_stopped_preparation_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "write_part", dies_after_three)
     assert run(tmp_path / "data", data__prepared=tmp_path / "stopped", **options) == 130
     with (tmp_path / "stopped" / prepare.JOURNAL).open("a") as journal:
-        journal.write('["train.array_record-0')  # the process died while it wrote this line
+        journal.write('["train.array_record-0')  # as if the process died while writing this line
     again = []
     monkeypatch.setattr(prepare, "write_part", lambda folder, part: again.append(part.file) or write(folder, part))
     assert run(tmp_path / "data", data__prepared=tmp_path / "stopped", **options) == 0
@@ -170,7 +170,7 @@ def test_damaged_pictures_are_all_named_and_the_rest_is_done(tmp_path, capsys, m
         registry.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small")))
     for path, original in zip(broken, originals, strict=True):
         path.write_bytes(original)
-    assert run(root, **options) == 2  # the pictures are others now, by their size
+    assert run(root, **options) == 2  # the sizes show that the pictures have changed
     assert "another preparation" in capsys.readouterr().err
     assert launch.main([*command(root, **options), "--overwrite"]) == 0
     assert len(registry.load(Data("folder", dir=str(root), side=SIDE, prepared=str(tmp_path / "small"))).train) > 0

@@ -1,4 +1,4 @@
-"""`--mode=prepare` and streams with their real worker processes: killed, they leave nothing behind."""
+"""Check `--mode=prepare` and streams with real worker processes, which must not outlive a kill."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def test_worker_processes_prepare_a_folder(tmp_path, capfd):
 
 
 def test_killed_it_leaves_no_process_and_goes_on(tmp_path):
-    """kill -9 of the process that was started, as soon as its workers are at it."""
+    """Kill the started process with SIGKILL as soon as its workers run."""
     root, small = write_folder(tmp_path / "data", train=400), tmp_path / "small"
     arguments = ["--exp=alexnet_imagenet_debug", "--mode=prepare", f"--data.dir={root}", "--data.name=folder"]
     arguments += [f"--data.side={SIDE}", "--data.crop=32", "--data.workers=2", f"--data.prepared={small}"]
@@ -47,9 +47,9 @@ def test_killed_it_leaves_no_process_and_goes_on(tmp_path):
     assert "prepared at 40x40" in registry.load(Data("folder", prepared=str(small), side=SIDE)).title
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts what is open under /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files under /proc")
 def test_more_record_files_than_a_process_may_open_by_default(tmp_path):
-    """A limit of 64 with a hard limit above, as 1,024 is to ImageNet's 1,088 files."""
+    """A limit of 64 with a higher hard limit represents the usual 1,024 for ImageNet's 1,088 files."""
     program = (
         "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; "
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"

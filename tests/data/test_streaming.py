@@ -1,4 +1,4 @@
-"""Batches from disk: the same examples as a split in memory gives, whatever decodes them, from any step, on any mesh."""
+"""Check that batches from disk equal those of a split in memory, for any number of workers, first step and mesh."""
 
 import contextlib
 import itertools
@@ -31,13 +31,13 @@ def stream(root):
 
 @pytest.fixture(scope="module")
 def whole(stream):
-    """The same split in memory."""
+    """Return the same split in memory."""
     images, labels = zip(*(stream[i] for i in range(len(stream))), strict=True)
     return MemorySplit(np.stack(images), np.array(labels, np.int32))
 
 
 def taken(batches):
-    """[(images, labels)] on the host."""
+    """Return [(images, labels)] on the host."""
     with contextlib.closing(batches):
         batch = [examples.take(indices) for examples, indices, *_ in batches]
     return [(np.asarray(one.images), np.asarray(one.labels)) for one in batch]
@@ -81,7 +81,7 @@ def test_each_process_reads_the_rows_of_its_own_devices(stream, whole):
     assert pipeline.local_rows(sharding, 8).tolist() == list(range(8))
 
     class OneOfTwo:
-        """A sharding of which this process holds the second and the fourth quarter, as each of two processes might."""
+        """A sharding of which this process has the second and fourth quarter, as one of two processes might."""
 
         def addressable_devices_indices_map(self, shape):
             return {0: (slice(2, 4),), 1: (slice(6, 8),)}
@@ -108,7 +108,7 @@ def test_a_stream_that_is_left_early_ends_its_workers(stream):
     with contextlib.closing(loader.batches(loader.Training(stream, 0, 1000, 8, 0, np.arange(8)), 2)) as batches:
         list(itertools.islice(batches, 2))
         assert len(children()) > before
-    assert len(children()) <= before + 1  # multiprocessing's own resource tracker stays
+    assert len(children()) <= before + 1  # multiprocessing's resource tracker remains
 
 
 def children():

@@ -1,4 +1,4 @@
-"""A CIFAR-10 that is not prepared: the check of the network, the program that prepares it, and the messages."""
+"""Check what happens without a prepared CIFAR-10: the network check, the program that prepares it, and the messages."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ def test_neither_data_nor_network_lists_every_way_out(tmp_path):
     fails(
         tmp_path,
         DataNotFoundError,
-        f"neither prepared in {tmp_path} nor downloadable (no network in tests)",
+        f"not prepared in {tmp_path} and cannot be downloaded (no network in tests)",
         "TFDS_DATA_DIR=",
         "--data.dir=",
         str(tmp_path / "downloads" / "manual" / "cifar-10-binary.tar.gz"),
@@ -107,7 +107,7 @@ def in_background(function, *arguments) -> None:
 
 
 def replace_script(monkeypatch, path: Path, program: str) -> None:
-    """Let `program` run in the place of tfds_prepare.py; a file, so that the subprocess is a real one."""
+    """Replace tfds_prepare.py by `program`, written to a file so that a real subprocess runs it."""
     path.write_text(program)
     monkeypatch.setattr(tfds_download, "PREPARE_SCRIPT", path)
 
@@ -124,7 +124,7 @@ def test_with_network_the_set_is_prepared_and_read(tmp_path, monkeypatch):
     replace_script(monkeypatch, tmp_path / "script.py", program)
     data, lines = load_from(tmp_path / "data")
     assert_is_the_small_set(data)
-    assert "downloaded (162 MiB)" in lines[0]
+    assert "Downloading CIFAR-10 (162 MiB)" in lines[0]
 
 
 def test_preparing_that_fails_says_why(tmp_path, monkeypatch):
@@ -132,7 +132,7 @@ def test_preparing_that_fails_says_why(tmp_path, monkeypatch):
     replace_script(monkeypatch, tmp_path / "script.py", "print('the disk is full')\nraise SystemExit(1)\n")
     fails(tmp_path, RunError, "Preparing CIFAR-10 failed (exit status 1): the disk is full")
     replace_script(monkeypatch, tmp_path / "script.py", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    fails(tmp_path, RunError, "Preparing CIFAR-10 failed (exit status -9): it gave no reason")
+    fails(tmp_path, RunError, "Preparing CIFAR-10 failed (exit status -9): it printed no reason")
     replace_script(monkeypatch, tmp_path / "script.py", "")
     fails(tmp_path, RunError, f"tensorflow-datasets does not find it in {tmp_path}")
 
@@ -167,4 +167,4 @@ def test_an_archive_placed_by_hand_needs_no_network(tmp_path, monkeypatch):
     lines: list[str] = []
     with pytest.raises(RunError, match=f"download {tmp_path}$"):
         load(Data(dir=str(tmp_path)), log=lines.append)
-    assert lines == [f"CIFAR-10 is prepared from {archive} in {tmp_path}."]
+    assert lines == [f"Preparing CIFAR-10 in {tmp_path} from {archive}."]

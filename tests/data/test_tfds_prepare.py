@@ -1,4 +1,4 @@
-"""tfds_prepare.py as a program: an archive placed by hand, a wrong archive, damaged tfrecord files."""
+"""Run tfds_prepare.py with an archive placed by hand, a wrong archive, and damaged tfrecord files."""
 
 import importlib.util
 import json
@@ -38,13 +38,13 @@ for arguments in tasks:
     sys.stdout = out
     print("status", main(arguments), file=out)
 """
-"""Several tasks in one process, because importing TensorFlow takes 5 s. tensorflow-datasets enforces the checksum of the
-real archive; for the folder `right` it is told that of the small one."""
+"""Run several tasks in one process, because importing TensorFlow takes 5 s. tensorflow-datasets enforces the checksum
+of the real archive; for the folder `right` it is replaced by the checksum of the small archive."""
 
 
 @pytest.fixture(scope="module")
 def prepared_by_program(tmp_path_factory):
-    """tfds_prepare.py run on four folders: {name: (folder, what it said with its status)}"""
+    """Run tfds_prepare.py on four folders and return {name: (folder, message, status)}."""
     root = tmp_path_factory.mktemp("preparations")
     folders = {name: root / name for name in ("cut", "short", "wrong", "right")}
     damage_tfrecords(folders)
@@ -66,7 +66,7 @@ SHARD = "cifar10-test.tfrecord-00001-of-00002"
 
 
 def damage_tfrecords(folders: dict[str, Path]) -> None:
-    """One set with a record file cut within a record, one with a file cut between two records."""
+    """Write a set with a record file cut within a record, and a set with a file cut between two records."""
     cut = prepare(folders["cut"], file_format="tfrecord") / SHARD
     os.truncate(cut, cut.stat().st_size - 100)
     short = prepare(folders["short"], file_format="tfrecord") / SHARD
@@ -91,7 +91,9 @@ def test_an_archive_placed_by_hand_is_prepared(prepared_by_program):
 def test_a_wrong_archive_is_refused(prepared_by_program):
     folder, message, status = prepared_by_program["wrong"]
     assert status == "1"
-    assert message.startswith("The archive is not the one tensorflow-datasets expects; delete it and get it again.")
+    assert message.startswith(
+        "The archive is not the one that tensorflow-datasets expects. Delete it and download it again."
+    )
     assert f"{folder / 'downloads' / 'manual' / 'cifar-10-binary.tar.gz'}, has wrong checksum" in message
     assert list(folder.glob("cifar10/*")) == []
 
@@ -99,7 +101,7 @@ def test_a_wrong_archive_is_refused(prepared_by_program):
 @needs_tensorflow
 @pytest.mark.parametrize(("name", "fault"), [
     ("cut", "is damaged or missing: "),
-    ("short", "has 3 examples, but dataset_info.json says 6."),
+    ("short", "has 3 examples, but dataset_info.json lists 6."),
 ])  # fmt: skip
 def test_damaged_tfrecord_files_leave_nothing_half_converted(prepared_by_program, name, fault):
     folder, message, status = prepared_by_program[name]

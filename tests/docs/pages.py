@@ -1,4 +1,4 @@
-"""The pages of the project, and the commands that stand on them."""
+"""The pages of the project, and the commands that they contain."""
 
 import re
 import shlex
@@ -11,14 +11,14 @@ PAGES = {
     for pattern in ("*.md", "docs/*.md", "docs/*.sh", "docs/*.yaml", "benchmarks/*.md")
     for path in sorted(ROOT.glob(pattern))
 }
-"""{path: text} of every page, with the scripts of clusters."""
+"""{path: text} of every page, including the cluster scripts."""
 
 
 def commands(page: str) -> list[str]:
-    """Return the command lines of Python on a page, in the order in which they stand there, without comments."""
+    """Return the Python command lines on a page, in their order, without comments."""
     text = PAGES[page].replace("\\\n", " ")
     if page.endswith(".yaml"):
-        text = re.sub(r"\n +- (?!name)", " ", text)  # the command, one word a line
+        text = re.sub(r"\n +- (?!name)", " ", text)  # a command with one word per line
     found = re.findall(r"\bpython (?:launch\.py|-m [\w.]+)[^`#|&\n]*", text)
     return [" ".join(command.split()) for command in found]
 

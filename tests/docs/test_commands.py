@@ -1,4 +1,4 @@
-"""Every command on every page is read as the program reads it; the cheap ones run, on narrow networks for a few steps."""
+"""Parse every command on every page with the program's own parser, and run the cheap ones on narrow networks."""
 
 import importlib.util
 import re
@@ -25,7 +25,7 @@ SHOWS = ("--list", "--help")
 
 
 def options(command):
-    """{--option: value} of a command line."""
+    """Return {--option: value} of a command line."""
     return dict(([*word.split("=", 1), ""])[:2] for word in pages.words(command))
 
 
@@ -56,7 +56,7 @@ def test_a_module_exists_and_knows_its_options(command):
 
 
 def shortened(command):
-    """Arguments of a command that takes seconds, None for one that cannot: it needs other data, programs or processes."""
+    """Return arguments with which a command takes seconds, or None if it needs other data, programs or processes."""
     given = options(command)
     if given.keys() & {*SHOWS}:
         return pages.words(command)
@@ -65,7 +65,7 @@ def shortened(command):
         return pages.words(command)
     if sweep or mode in ("prepare", "import") or given.keys() & {"--processes", "--distributed", "--data.dir"}:
         return None
-    if "restore" in MODES[mode].reads and mode != "train":  # on the finished run that the test puts into the folder
+    if "restore" in MODES[mode].reads and mode != "train":  # reads the finished run that the test copies to the folder
         given.pop("--data.prepared", None)
     elif mode == "train":
         narrow = {f"--{name}": str(value) for name, value in NARROW.items() if name not in ("exp", "network.dropout")}
@@ -76,14 +76,14 @@ def shortened(command):
 
 
 COMPILED_ELSEWHERE = "--exp=alexnet_digits"
-"""Trainings of it are in the quick tier; each of the others compiles a program of its own."""
+"""The experiment whose trainings are in the quick tier; each other training compiles another program."""
 
 LONG_MODES = ("gradcheck", "neighbours", "features")
-"""Modes whose own tests are in the quick tier and which compile a program for each command."""
+"""Modes that compile a program for each command; their own tests are in the quick tier."""
 
 
 def tier(words):
-    """A case of the test below; trainings that would take long are left to the long tier."""
+    """Return a case of the test below; trainings that take long belong to the long tier."""
     line = " ".join(words)
     long = ("--train.epochs=" in line and COMPILED_ELSEWHERE not in line) or any(f"--mode={m}" in line for m in LONG_MODES)
     return pytest.param(words, id=line, marks=[pytest.mark.evidence] if long else [])

@@ -1,4 +1,4 @@
-"""docs/python.md: its blocks run in their order, as one program in a process of its own."""
+"""Run the code blocks of docs/python.md in their order, as one program in a separate process."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""README.md: its code is that of columns.py, its tables are those printed, and its map names every file."""
+"""Check that README.md quotes the code of columns.py and the printed tables, and lists every file."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What each ablation changes in a table, against the nets it follows; what it changes nowhere else."""
+"""Check that each ablation changes a table as in the net that it follows, and changes nothing else."""
 
 import dataclasses
 

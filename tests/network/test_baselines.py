@@ -1,4 +1,4 @@
-"""The baselines against what is known of them: shapes, parameters, initial weights, rates and decays."""
+"""Compare the baselines with published values: shapes, parameters, initial weights, rates and decays."""
 
 import functools
 
@@ -108,7 +108,7 @@ def test_no_kernel_is_larger_than_its_image(name):
 
 
 LATER = {"cuda_convnet_18pct", "cuda_convnet_13pct"}
-"""26pct has the same pooling, 11pct the same local layers."""
+"""Their pooling is also in 26pct, and their local layers in 11pct, which the quick tier tests."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.evidence) if n in LATER else n for n in BASELINES])

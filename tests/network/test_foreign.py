@@ -1,4 +1,4 @@
-"""Caffe's and torchvision's AlexNet as tables: sizes, counts and constants of their files; gradients; where columns talk."""
+"""Check the tables of Caffe's and torchvision's AlexNet: sizes, counts, constants, gradients and communication."""
 
 import functools
 
@@ -86,7 +86,7 @@ TINY = Table(
 
 
 def test_loss_and_every_gradient_equal_a_plain_network(float64):
-    """Those of the LRN over the border between columns on two devices, and of dropout of maps, among them."""
+    """This includes LRN across the border between columns on two devices, and dropout of maps."""
     parameters = reference.random_parameters(shapes(TINY))
     images, labels = reference.random_examples(TINY, 4)
     masks = dropout_masks(TINY, jax.random.key(3), 4)

@@ -1,4 +1,4 @@
-"""What one column computes, against plain NumPy in 64 bits: values and gradients."""
+"""Compare the values and gradients that one column computes with plain NumPy in 64 bits."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ def normal(*shape, seed=0):
 
 
 def value_and_pullback(function, g, *arguments):
-    """function(*arguments), and the gradients of the sum of g * function."""
+    """Return function(*arguments) and the gradients of the sum of g * function."""
 
     @jax.jit
     def both(*arguments):
@@ -41,7 +41,7 @@ def value_and_pullback(function, g, *arguments):
 
 
 def conv_numpy(x, kernel, stride, padding, g=None):
-    """The definition; with g also the gradients of the sum of g * result with respect to x and kernel."""
+    """Return the convolution; with g, also the gradients of the sum of g * result with respect to x and kernel."""
     size, (before, behind) = kernel.shape[-1], padding
     padded = np.pad(x, ((0, 0), padding, padding, (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))[:, ::stride, ::stride]
@@ -92,7 +92,7 @@ def test_each_form_of_convolution_matches_its_definition(shape, form, monkeypatc
 
 
 def products(form, monkeypatch):
-    """How many matrix products and convolutions a 3x3 convolution consists of."""
+    """Return the numbers of matrix products and convolutions that compute a 3x3 convolution."""
     monkeypatch.setattr(layers, "convolution_form", lambda *_: form)
     text = str(jax.make_jaxpr(lambda x, k: layers.conv(x, k, 1, (1, 1)))(normal(8, 4, 4, 2), normal(8, 8, 3, 3)))
     return text.count("dot_general["), text.count("conv_general_dilated[")
@@ -101,7 +101,7 @@ def products(form, monkeypatch):
 def test_conv_computes_in_the_chosen_form(monkeypatch):
     assert products("lax", monkeypatch) == (0, 1)
     assert products("im2col", monkeypatch) == (1, 0)
-    assert products("winograd", monkeypatch) == (8, 0)  # six rows of a tile, two transforms
+    assert products("winograd", monkeypatch) == (8, 0)  # six rows of a tile and two transforms
 
 
 def chosen(table, backend, batch=128):
@@ -142,7 +142,7 @@ def test_an_accelerator_always_takes_the_librarys_convolution(backend):
 
 
 def max_pool_numpy(x, window, stride, g=None):
-    """Windows start every `stride` pixels inside the image until one reaches its end; the first maximum takes the gradient."""
+    """Pool windows every `stride` pixels until one reaches the end; the first maximum receives the gradient."""
     starts = []
     for n in x.shape[1:3]:
         starts.append([0])
@@ -175,7 +175,7 @@ POOLS = [
 def test_max_pooling_and_its_gradient(window, stride, size, kind):
     x = normal(2, *size, 3)
     if kind == "ties":
-        x = np.maximum(np.rint(x), 0)  # zeros as a ReLU leaves them, ones and twos
+        x = np.maximum(np.rint(x), 0)  # ties, as after a ReLU: zeros, ones and twos
     part = MaxPool(window, stride)
     g = normal(*max_pool_numpy(x, window, stride)[0].shape, seed=1)
     expected, expected_dx = max_pool_numpy(x, window, stride, g)
@@ -197,7 +197,7 @@ def test_negative_maps_are_not_pooled_with_the_padding():
 
 
 def averaged_numpy(x, part):
-    """The mean of each window's pixels inside the image, window by window."""
+    """Return the mean over the pixels of each window that are inside the image."""
     out = [pooled(n, part) for n in x.shape[1:3]]
     y = np.zeros((x.shape[0], *out, x.shape[3]))
     for i, j in np.ndindex(*out):
@@ -221,7 +221,7 @@ def test_average_pooling_and_its_gradient(part, size):
 
 
 def local_numpy(x, kernel, stride, padding):
-    """Every output pixel with its own kernel [out, in, k, k, height, width], one after another."""
+    """Compute each output pixel separately with its own kernel, [out, in, k, k, height, width]."""
     x = np.pad(x, ((0, 0), padding, padding, (0, 0)))
     out, _, size, _, height, width = kernel.shape
     y = np.zeros((out, height, width, x.shape[3]))
@@ -255,7 +255,7 @@ def test_a_local_layer_of_equal_kernels_is_a_convolution():
 
 
 def normalized_numpy(x, part):
-    """x / (k + alpha * sum)^beta, element by element."""
+    """Return x / (k + alpha * sum)^beta, computed element by element."""
     half, y = part.size // 2, np.zeros_like(x)
     for c, i, j in np.ndindex(x.shape[:3]):
         if isinstance(part, LRN):
@@ -267,7 +267,7 @@ def normalized_numpy(x, part):
 
 
 def normalized_plain(x, part):
-    """The same through `reduce_window` and a power, for its derived gradient."""
+    """Return the same, computed by `reduce_window` and a power, whose gradient jax derives."""
     window = (part.size, 1, 1, 1) if isinstance(part, LRN) else (1, part.size, part.size, 1)
     total = lax.reduce_window(x**2, np.zeros(()), lax.add, window, (1,) * 4, [(n // 2, n // 2) for n in window])
     return x * (part.k + part.alpha * total) ** -part.beta
@@ -322,7 +322,7 @@ def test_lrn_of_a_constant_100_over_96_maps(part, centre, edge):
 
 
 def test_the_papers_relu_comes_before_its_lrn():
-    """Neighbouring sums of -100 and 1: the second output is 1 / 2.0001^.75; the other order would give .4387."""
+    """For neighbouring inputs -100 and 1, the second output is 1 / 2.0001^.75; in the other order it would be .4387."""
     conv1 = dataclasses.replace(networks.ALEXNET.layers[0], maps=2, kernel=1, stride=1, padding=(0, 0))
     table = Table("two pixels", (1, 1, 2), 1, (conv1,))
     parameters = {"conv1": {"kernel": np.eye(2).reshape(1, 2, 2, 1, 1), "bias": np.zeros((1, 2))}}
@@ -333,7 +333,7 @@ def test_the_papers_relu_comes_before_its_lrn():
     assert round(float(y.ravel()[1]), 4) == 0.5946
 
 
-# --- the rest --------------------------------------------------------------------------------------------------------
+# --- other layers ----------------------------------------------------------------------------------------------------
 
 
 def test_relu_and_its_gradient_which_is_zero_at_zero():
@@ -383,11 +383,11 @@ def test_training_passes_average_to_the_test_output(part, narrow):
     test = layers.dense(layers.dropout(x[:, None], part, None), weights)[:, 0]
     error = passes.std(1) / np.sqrt(1000)
     assert (np.abs(passes.mean(1) - test) < 5 * error).all()
-    assert (error < 0.1 * np.abs(weights).sum(1)).all()  # close enough to tell scaling by p from scaling by 1 - p
+    assert (error < 0.1 * np.abs(weights).sum(1)).all()  # distinguishes scaling by p from scaling by 1 - p
 
 
 def test_winograd_takes_what_the_form_hands_it():
-    """`convolution_form` only names Winograd for stride 1, odd kernels and equal padding, which `winograd` takes for granted."""
+    """`convolution_form` chooses Winograd only for stride 1, odd kernels and equal padding, as `winograd` requires."""
     x, kernel = normal(40, 5, 6, 2), normal(40, 40, 3, 3, seed=1)
     assert convolution_form("cpu", x.shape, kernel.shape, 1, (1, 1)) == "winograd"
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""The tables against the three sources they come from, and the record of the command line that builds them."""
+"""Compare the tables with their three sources, and check the command-line record that builds them."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The table of layers as text."""
+"""Check the printed table of layers."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a table says without running: the paper's sizes, parameters and operations, and what does not fit."""
+"""Check the sizes, parameters and operations computed from a table, and the errors for layers that do not fit."""
 
 import dataclasses
 import math
@@ -130,9 +130,9 @@ def test_fan_in_counts_every_input_of_a_unit_on_both_columns():
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 13])
 def test_pooling_windows_start_inside_and_reach_the_end(size, stride, window):
     starts = [stride * i for i in range(pooled(size, MaxPool(window, stride)))]
-    assert starts and starts[-1] < size  # no window lies wholly outside
-    assert starts[-1] + window >= size or starts[-1] + stride >= size  # and none is missing
-    assert len(starts) == 1 or starts[-2] + window < size  # nor is there one more than needed
+    assert starts and starts[-1] < size  # no window is completely outside
+    assert starts[-1] + window >= size or starts[-1] + stride >= size  # no window is missing
+    assert len(starts) == 1 or starts[-2] + window < size  # no window is superfluous
 
 
 def small(*layers, image=(8, 8, 3), number=2):
@@ -168,7 +168,7 @@ def test_padding_and_stride_count_as_in_the_formula():
 def test_a_layer_after_a_sum_sees_the_whole_sum_in_each_column():
     found = by_name(small(Dense("a", 4), Dense("b", 6, "sum"), Dense("c", 8), Dense("d", 2)))
     assert found["c"].kernel == (2, 4, 6)
-    assert found["d"].kernel == (2, 1, 4)  # a column's own again
+    assert found["d"].kernel == (2, 1, 4)  # each column again reads only its own outputs
 
 
 def test_a_table_is_a_value():

@@ -1,4 +1,4 @@
-"""Winograd's convolution: its three matrices are exact, and its rounding error stays a few times that of the plain form."""
+"""Check that Winograd's three matrices are exact, and that its rounding error is at most a few times the usual one."""
 
 from fractions import Fraction
 
@@ -55,7 +55,7 @@ def test_rounding_error_in_32_bits_is_small(size):
     scale = np.abs(exact).max()
     error = np.abs(jax.jit(winograd)(x, kernel) - exact).max() / scale
     assert error < 2e-5
-    assert error > np.abs(plain - exact).max() / scale / 10  # that it is Winograd's: of the order of rounding, not zero
+    assert error > np.abs(plain - exact).max() / scale / 10  # not zero, so that the Winograd form was used
 
 
 def test_the_type_of_the_images_is_kept():

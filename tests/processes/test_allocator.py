@@ -1,4 +1,4 @@
-"""Freed memory stays in the process, on Linux with glibc."""
+"""Check that freed memory stays in the process, on Linux with glibc."""
 
 import os
 import platform
@@ -58,7 +58,7 @@ def test_freed_memory_is_reused_without_page_faults():
     [
         ("cuda", "/nowhere", "nothing", True),
         ("", sys.executable, "json", True),
-        ("", sys.executable, "no_such_module", False),  # a GPU, and jax without the plugin for it
+        ("", sys.executable, "no_such_module", False),  # a GPU, but jax without its plugin
         ("", "/nowhere", "json", False),
         ("cpu", sys.executable, "json", False),
     ],

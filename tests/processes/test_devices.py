@@ -1,4 +1,4 @@
-"""Compiled programs are kept in a folder per processor, unless the user chose one; flags of XLA are added."""
+"""Check the compilation cache, one folder per processor unless the user chose one, and the added XLA flags."""
 
 import os
 

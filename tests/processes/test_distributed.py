@@ -1,4 +1,4 @@
-"""A single process works without others; processes that cannot connect are reported."""
+"""Check that a single process works without others, and that processes that cannot connect are reported."""
 
 import socket
 import subprocess

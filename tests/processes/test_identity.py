@@ -1,11 +1,11 @@
-"""Which process of a run this one is, from --distributed and from a cluster's variables, as jax reads them."""
+"""Check how a process identifies itself from --distributed and from a cluster's variables, as jax does."""
 
 import os
 import subprocess
 import sys
 
 import pytest
-from jax._src import clusters  # the reference: how jax itself reads the variables
+from jax._src import clusters  # the reference: jax's own detection
 
 from alexnet_jax.errors import UsageError
 from alexnet_jax.processes.identity import ProcessIdentity, identify

@@ -1,4 +1,4 @@
-"""The verdict on a run of several processes, from the ends of its processes."""
+"""Check the outcome of a run of several processes, computed from the ends of its processes."""
 
 import signal
 
@@ -28,7 +28,7 @@ REPORTED = [
     ((CTRL_C, LOST), CTRL_C),
     ((Outcome(0), WRONG), WRONG),
 ]
-"""((end of process 0, end of process 1), verdict); an end is an outcome, a status without one, or "killed" by start."""
+"""((end of process 0, end of process 1), outcome). An end is an outcome, an exit status, or "killed" by `start`."""
 
 SILENT = [
     ((KILL, "killed"), "Error: Process 0 of 2 was ended by SIGKILL, so"),
@@ -38,7 +38,7 @@ SILENT = [
     ((ABORT, LOST), "Error: Process 0 of 2 was ended by SIGABRT, so"),
     ((ABORT, ABORT), "Error: Process 0 of 2 was ended by SIGABRT, so"),
     ((LOST, 1), "Error: Process 1 of 2 ended with status 1, so"),
-    ((TERM, "killed"), "Error: Process 0 of 2 was ended by SIGTERM, so"),  # sent to it alone: not forwarded
+    ((TERM, "killed"), "Error: Process 0 of 2 was ended by SIGTERM, so"),  # sent to this process only, not forwarded
 ]
 """((end of process 0, end of process 1), beginning of the message)."""
 

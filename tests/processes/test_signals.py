@@ -1,4 +1,4 @@
-"""A signal is recorded at once; where nothing can be lost, it ends a process that is deep in a compilation."""
+"""Check that a signal is recorded immediately, and ends a compiling process when no work can be lost."""
 
 import signal
 import subprocess
@@ -58,7 +58,7 @@ def test_all_active_contexts_record_the_latest_signal():
             signal.raise_signal(signal.SIGINT)
             assert inner.interrupted() and inner.received == outer.received == signal.SIGINT
         with Signals() as later:
-            assert later.interrupted()  # the signal may have arrived too late for the context before
+            assert later.interrupted()  # the signal may arrive after the previous context
     with Signals() as independent:
         assert not independent.interrupted()
 

@@ -1,7 +1,7 @@
-"""Several processes of one run: how they start, how they end, and that they compute what one process computes.
+"""Check how the processes of a run start and end, and that they compute the same as one process.
 
-The short tests start processes that do next to nothing (endings.py). Those that train use a narrow network, and all but one
-of them belong to the long tier.
+The short tests start processes that do not train (endings.py). The tests that train use a narrow network, and all but
+one of them belong to the long tier.
 """
 
 import os
@@ -34,7 +34,7 @@ def errors(said):
     return sum(line.startswith("Error: ") for line in said.splitlines())
 
 
-# --- how processes start and end -------------------------------------------------------------------------------------
+# --- start and end of processes --------------------------------------------------------------------------------------
 
 
 def test_each_process_has_an_identity_and_a_group(tmp_path):
@@ -83,11 +83,11 @@ def test_a_signal_to_the_starter_ends_all_processes(tmp_path, ending, number, st
     assert not psutil.wait_procs(children, timeout=30)[1]
 
 
-# --- two processes compute what one computes -------------------------------------------------------------------------
+# --- equality of one and two processes -------------------------------------------------------------------------------
 
 
 def launched(arguments, cache, log):
-    """Start launch.py, which itself creates the devices that each of its processes needs."""
+    """Start launch.py, which creates the devices of each of its processes."""
     return start(arguments, cache, log, devices=1)
 
 
@@ -140,7 +140,7 @@ def test_checkpoints_move_between_two_processes_and_one(ten_steps, twenty_steps,
     status, said = train_in_two(run, compile_cache, train__epochs=epochs(16), **options)
     assert status == 0 and "Continuing at step 13" in said, said
     assert [line["step"] for line in numbers(run)] == list(range(1, 17))
-    # Single steps agree to 1e-5; sums in another order make the losses drift apart from there.
+    # Single steps agree to 1e-5; later losses differ more, because sums have another order.
     assert losses(run) == pytest.approx(losses(twenty_steps)[:16], abs=2e-2)
 
 
@@ -167,7 +167,7 @@ def test_a_training_on_files_is_the_same_in_two_processes(mesh, tmp_path, monkey
     for kind in ("train", "validation", "test"):
         assert losses(tmp_path / "two", kind) == pytest.approx(losses(tmp_path / "one", kind), abs=1e-4)
     assert result(tmp_path / "two")["examples"] == 9
-    picture = root / "train" / "eel" / "002.jpg"  # of the same size and age: the mean is not measured again
+    picture = root / "train" / "eel" / "002.jpg"  # with its size and age unchanged, the mean is not measured again
     about = picture.stat()
     picture.write_bytes(bytes(about.st_size))
     os.utime(picture, ns=(about.st_atime_ns, about.st_mtime_ns))
@@ -191,7 +191,7 @@ def test_a_run_resumes_after_a_process_was_killed(victim, twenty_steps, tmp_path
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = command(run, processes=2, mesh__column=2, train__epochs=6, train__save_every=10)
     process, members = started(arguments, compile_cache, log, run, steps=15)
-    wait_for((run / "checkpoints" / "10").is_dir, process, log)  # it is written while training goes on
+    wait_for((run / "checkpoints" / "10").is_dir, process, log)  # it is written during the training
     before = time.monotonic()
     members[victim].kill()
     assert process.wait(timeout=60) == 1
@@ -235,7 +235,7 @@ def test_a_process_may_start_45_seconds_late(tmp_path, compile_cache):
     process = launched(command(run, processes=2, mesh__data=2, train__epochs=epochs(3)), compile_cache, log)
     wait_for(lambda: "Training for" in log.read_text(), process, log)
     other = members_of(process)[1]
-    other.suspend()  # as if its compilation took so long; gloo allows a new group of devices 30 s for its first exchange
+    other.suspend()  # simulates a slow compilation; gloo waits 30 s for the first exchange of a new group
     time.sleep(45)
     other.resume()
     assert process.wait(timeout=300) == 0, log.read_text()
@@ -287,7 +287,7 @@ def test_processes_started_by_hand_need_the_same_command(other, what, tmp_path, 
 @pytest.mark.evidence
 @pytest.mark.parametrize("overwriting", [0, 1])
 def test_the_leader_alone_decides_on_overwrite(overwriting, tmp_path, compile_cache):
-    """A process that restored while another did not would wait for ever."""
+    """Otherwise, a process that restores would wait forever for one that does not."""
     run, address = tmp_path / "run", f"127.0.0.1:{processes.free_port()}"
     assert train_in_two(run, compile_cache, mesh__data=2, train__epochs=epochs(2))[0] == 0
     (run / "result.json").unlink()

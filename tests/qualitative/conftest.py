@@ -1,4 +1,4 @@
-"""The run of an untrained narrow network, and a plain network to compare its outputs with."""
+"""Fixtures: the run of an untrained narrow network, and a plain network as the reference for its outputs."""
 
 import functools
 
@@ -47,7 +47,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def reference(digits, parameters):
-    """Return a function (images, layer) -> float64 [n, units], a plain network's outputs of a layer of the untrained run."""
+    """Return a function (images, layer) -> float64 [n, units], the outputs of a layer of a plain network."""
     own = trainer()
     host = jax.device_get(parameters)
     stats = statistics.measure(digits["train"], own.experiment.data)
@@ -63,6 +63,6 @@ def reference(digits, parameters):
 
 @pytest.fixture
 def no_picture(monkeypatch):
-    """Skip drawing, which takes most of the time, in tests of the text."""
+    """Skip the figures, which take most of the time, in tests of the text."""
     for name in ("kernels", "predictions", "neighbours"):
         monkeypatch.setattr(f"alexnet_jax.qualitative.paper_figures.{name}", lambda *_: None)

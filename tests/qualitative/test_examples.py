@@ -1,4 +1,4 @@
-"""Images of the modes: samples of a split, picture files turned upright, and unreadable files reported."""
+"""Check the images of the modes: samples of a split, EXIF orientation of picture files, and unreadable files."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from alexnet_jax.qualitative.examples import (
     batches,
     check_all_read,
     output_folder,
-    picture_files,
+    requested_files,
 )
 
 
@@ -85,7 +85,7 @@ def test_unreadable_pictures_are_reported_and_skipped(tmp_path, capsys):
     for name in ("a", "c", "d"):
         picture(20, 30).save(tmp_path / f"{name}.png")
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8 no picture")
-    pictures = Pictures(picture_files((tmp_path,)), 8)
+    pictures = Pictures(requested_files((tmp_path,)), 8)
     passed = list(pictures.batches(2))
     assert [os.path.basename(name) for name in pictures.names] == ["a.png", "c.png", "d.png"]
     assert [counted.sum() for _, _, counted in passed] == [1, 2]
@@ -98,14 +98,14 @@ def test_unreadable_pictures_are_reported_and_skipped(tmp_path, capsys):
 
 def test_a_file_given_twice_is_read_once(tmp_path):
     picture(20, 30).save(tmp_path / "a.png")
-    assert picture_files((tmp_path / "a.png", tmp_path)) == [tmp_path / "a.png"]
+    assert requested_files((tmp_path / "a.png", tmp_path)) == [tmp_path / "a.png"]
 
 
 def test_missing_paths_are_an_error(tmp_path):
     with pytest.raises(UsageError, match="nowhere.png: no such file or folder"):
-        picture_files((tmp_path / "nowhere.png",))
+        requested_files((tmp_path / "nowhere.png",))
     with pytest.raises(UsageError, match="no pictures in this folder"):
-        picture_files((tmp_path,))
+        requested_files((tmp_path,))
 
 
 # --- output folder --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Written vectors equal a plain network's, in both kinds of file and on several devices."""
+"""Check that the written vectors equal those of a plain network, in both file formats and on several devices."""
 
 import json
 

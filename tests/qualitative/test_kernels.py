@@ -1,4 +1,4 @@
-"""Colour selectivity, the comparison of columns, and the picture of kernels."""
+"""Check colour selectivity, the comparison of columns, and the figure of kernels."""
 
 import itertools
 import json
@@ -87,7 +87,7 @@ def test_the_mosaic_keeps_places_and_colours():
 
 
 def test_the_mode_prints_and_writes_selectivities(untrained, parameters, tmp_path, capsys):
-    """The network options are read from the run folder; they differ from the experiment's."""
+    """The network options are read from the run folder, and differ from those of the experiment."""
     assert main(["--exp=alexnet_digits", "--mode=kernels", f"--workdir={untrained}", f"--out={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     kernels = np.asarray(parameters["conv1"]["kernel"], np.float64)

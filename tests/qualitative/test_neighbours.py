@@ -1,4 +1,4 @@
-"""Neighbours equal those of a full search for any batch size; each training image is its own nearest neighbour."""
+"""Check that neighbours equal those of a full search, and that each training image is its own nearest neighbour."""
 
 import re
 
@@ -39,7 +39,7 @@ def test_nearest_equal_those_of_a_full_search(size):
 
 @pytest.fixture(scope="module")
 def fc7(untrained, tmp_path_factory, digits):
-    """Return {split: vectors float64 [n, 32]} of the untrained run, which test_features.py compares with a plain network's."""
+    """Return {split: vectors float64 [n, 32]} of the untrained run, which test_features.py checks."""
     folder, found = tmp_path_factory.mktemp("features"), {}
     for split in ("train", "test"):
         assert main(command(untrained, mode="features", split=split, out=folder / f"{split}.npz")) == 0

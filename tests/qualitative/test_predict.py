@@ -1,4 +1,4 @@
-"""The most probable classes equal a plain network's, for test images and for files; views are averaged."""
+"""Check that the most probable classes equal those of a plain network, and that views are averaged."""
 
 import functools
 import re
@@ -53,9 +53,7 @@ def test_probabilities_of_test_images(untrained, digits, reference, tmp_path, ca
         assert picture.format == "PNG"
 
 
-def test_probabilities_of_files_and_folders(
-    untrained, digits, reference, tmp_path, capsys, no_picture
-):
+def test_probabilities_of_files_and_folders(untrained, digits, reference, tmp_path, capsys, no_picture):
     folder = tmp_path / "pictures"
     folder.mkdir()
     images = digits["test"].images[:8]
@@ -93,7 +91,7 @@ SMALL = Table(
 
 
 def small(placement=None, data=DIGITS, stats=None):
-    """The small network in a placement, as far as it is read here."""
+    """Return a setup of the small network in a placement, with only the fields that these tests read."""
     return Setup(Experiment("small", data=data), SMALL, placement, stats, None, None, None)
 
 

@@ -1,4 +1,4 @@
-"""What is kept, what is refused, and that everything comes back bit for bit on any mesh."""
+"""Check which checkpoints are kept and which are rejected, and that they are restored bit for bit on any mesh."""
 
 import shutil
 from contextlib import closing
@@ -28,12 +28,12 @@ def abstract(tree):
 
 
 def equal(a, b):
-    """Whether two trees agree in structure and in every bit."""
+    """Return whether two trees agree in structure and in every bit."""
     same = jax.tree.map(lambda x, y: x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes(), a, b)
     return all(jax.tree.leaves(same))
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------------
+# --- kept checkpoints ------------------------------------------------------------------------------------------------
 
 
 def test_latest_and_best_are_kept(tmp_path):
@@ -46,7 +46,7 @@ def test_latest_and_best_are_kept(tmp_path):
             assert step in kept[step]
         assert kept == {1: [1], 2: [1, 2], 3: [2, 3], 4: [2, 3, 4], 5: [2, 4, 5], 6: [2, 5, 6], 7: [2, 6, 7]}
         assert best_step(tmp_path) == 2
-    with closing(Checkpoints(tmp_path, keep=1)) as checkpoints:  # in another process
+    with closing(Checkpoints(tmp_path, keep=1)) as checkpoints:  # as in a later process
         assert best_step(tmp_path) == 2
         checkpoints.save(8, tree(), tree(), 0.1)
         checkpoints.wait()
@@ -75,7 +75,7 @@ def test_values_are_those_of_the_moment_of_saving(tmp_path):
     parameters = tree(1.0)
     with closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(1, parameters, tree())
-        jax.tree.map(lambda x: x.delete(), parameters)  # as donation to the next step does
+        jax.tree.map(lambda x: x.delete(), parameters)  # as the next step does by donation
         checkpoints.wait()
         assert equal(restored(tmp_path / "1", abstract(tree()), abstract(tree()))[0], tree(1.0))
 
@@ -89,7 +89,7 @@ def test_what_a_killed_save_leaves_is_not_the_latest(copied, capsys):
     assert find_step("latest", copied).name == str(LAST + 2)
 
 
-# --- which one is meant ----------------------------------------------------------------------------------------------
+# --- selection of a checkpoint ---------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_is_named_by_word_step_or_path(learned):
@@ -124,7 +124,7 @@ def test_looking_for_a_checkpoint_changes_no_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["2024"]
 
 
-# --- any mesh --------------------------------------------------------------------------------------------------------
+# --- other meshes ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 1), (1, 2), (2, 2)], ids=lambda mesh: f"{mesh[0]}x{mesh[1]}")
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_two_devices_restores_on_any_mesh(two_devices, tmp_path,
     assert equal(state(tmp_path, on=trainer(1, 2)), before)
 
 
-# --- what does not fit -----------------------------------------------------------------------------------------------
+# --- trees that do not fit -------------------------------------------------------------------------------------------
 
 
 def test_other_width_is_refused_by_the_name_of_the_leaf(learned):
@@ -178,7 +178,7 @@ def test_a_network_of_other_width_cannot_be_evaluated(learned, capsys):
     assert "conv1/bias" in message and "Traceback" not in message
 
 
-# --- saving that fails -----------------------------------------------------------------------------------------------
+# --- failed saves ----------------------------------------------------------------------------------------------------
 
 
 def test_failed_save_is_an_error(tmp_path):
@@ -195,5 +195,5 @@ def test_failed_save_is_an_error(tmp_path):
 def test_evaluating_needs_no_data_to_train_on(learned, capsys):
     assert main(command(learned, mode="eval")) == 0
     before = capsys.readouterr().out
-    assert main(command(learned, mode="eval", data__validation=5000, train__batch=4096)) == 0  # there are 1,437
+    assert main(command(learned, mode="eval", data__validation=5000, train__batch=4096)) == 0  # of 1,437 images
     assert capsys.readouterr().out.splitlines()[:3] == before.splitlines()[:3]

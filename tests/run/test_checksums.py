@@ -1,4 +1,4 @@
-"""A checksum sees every bit and its place, is the same on every mesh, and gathers nothing."""
+"""Check that a checksum depends on every bit and its position, is equal on every mesh, and needs no all-gather."""
 
 import jax
 import ml_dtypes
@@ -14,7 +14,7 @@ TYPES = ["float32", "bfloat16", "float16", "int32", "uint32", "int8", "uint8", "
 
 
 def numbers(dtype, shape=(3, 4, 5), seed=0):
-    """Random bits of a type."""
+    """Return an array of a type with random bits."""
     bits = np.random.default_rng(seed).integers(0, 2 if dtype == "bool" else 256, (*shape, 8), np.uint8)
     width = np.dtype(getattr(ml_dtypes, dtype, dtype)).itemsize
     return np.ascontiguousarray(bits[..., :width]).view(getattr(ml_dtypes, dtype, dtype))[..., 0]
@@ -25,7 +25,7 @@ def of(x):
 
 
 def by_hand(x):
-    """The definition in Python's own integers, element by element."""
+    """Compute the definition in Python integers, element by element."""
 
     def mix(word):
         word = ((word ^ word >> 16) * 0x85EBCA6B) % 2**32

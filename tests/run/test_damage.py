@@ -1,4 +1,4 @@
-"""Damaged checkpoints are found, named, and skipped for the newest sound one unless a step was requested."""
+"""Check that damaged checkpoints are reported and skipped for the newest intact one, unless a step was requested."""
 
 import gc
 import json
@@ -74,8 +74,8 @@ def test_damage_is_found_and_the_newest_sound_one_restored(copied, learned, caps
     before = contents(copied)
     found, parameters = restore_parameters(None, copied, expected)
     assert found.name == str(BEFORE) and same_bits(parameters, state(learned, BEFORE)[0])
-    told = capsys.readouterr().out
-    assert f"The checkpoint {step} is damaged: " in told and f"{found} is restored instead" in told
+    output = capsys.readouterr().out
+    assert f"The checkpoint {step} is damaged: " in output and f"{found} is restored instead" in output
     for named in (str(LAST), str(step)):
         with pytest.raises(Damaged, match=rf"(?s)checkpoints/{LAST} is damaged: .*{BEFORE}.*--restore"):
             restore_parameters(named, copied, expected)
@@ -91,7 +91,7 @@ def test_a_flipped_bit_is_reported_with_its_leaf(tmp_path):
     here = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
     with pytest.raises(Damaged, match="optimizer: conv1/kernel differs from what was saved|conv1.kernel"):
         restore_trees(tmp_path / "1", {PARAMETERS: here, OPTIMIZER: here})
-    restore_trees(tmp_path / "1", {PARAMETERS: here})  # the other tree is sound
+    restore_trees(tmp_path / "1", {PARAMETERS: here})  # the other tree is intact
 
 
 def test_many_damaged_arrays_are_one_message(copied, monkeypatch):
@@ -123,7 +123,7 @@ def test_a_defect_while_reading_is_not_damage(copied, monkeypatch, defect):
 
 
 def test_single_flipped_bits_in_any_file(learned, tmp_path):
-    """The long form is `python -m benchmarks.faults --kills=0`."""
+    """`python -m benchmarks.faults --kills=0` is the long version."""
     outcomes = faults.flip_bits(learned / "checkpoints" / str(LAST), 40, random.Random(1), tmp_path)
     assert outcomes["silently wrong"] == 0
     assert outcomes["found"] > 20 and sum(outcomes.values()) == 40
@@ -133,11 +133,10 @@ def test_training_resumes_from_the_newest_sound_checkpoint(copied, learned, caps
     DAMAGES["flipped bit"](copied / "checkpoints" / str(LAST))
     (copied / "result.json").unlink()
     assert train(copied, train__epochs=LEARNING_EPOCHS) == 0
-    told = capsys.readouterr().out
-    assert f"Continuing at step {BEFORE}" in told
-    assert (
-        f"checkpoints/{LAST} is damaged: " in told and f"It was moved to {copied}/checkpoints/damaged-{LAST}." in told
-    )
+    output = capsys.readouterr().out
+    assert f"Continuing at step {BEFORE}" in output
+    assert f"checkpoints/{LAST} is damaged: " in output
+    assert f"It was moved to {copied}/checkpoints/damaged-{LAST}." in output
     assert same_bits(state(copied), state(learned))
     for kind in ("train", "validation", "test"):
         assert numbers(copied, kind) == numbers(learned, kind)
@@ -180,7 +179,7 @@ def test_which_is_best_is_not_guessed(copied):
 
 
 def test_damage_to_others_does_not_stop_a_run(copied, learned, capsys):
-    """orbax reads the metrics of all of them before it saves the first."""
+    """orbax reads the metrics of all checkpoints before it saves the first."""
     DAMAGES["no JSON"](copied / "checkpoints" / str(BEFORE))
     with closing(Checkpoints(copied / "checkpoints")) as checkpoints:
         assert BEFORE not in checkpoints.steps() and LAST in checkpoints.steps()
@@ -214,9 +213,9 @@ def test_a_lack_of_memory_is_not_damage(copied, monkeypatch):
         raise MemoryError("no room")
 
     monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.restore", short)
-    with pytest.raises(RunError, match="Could not read .*no room.*\n.*enough memory") as told:
+    with pytest.raises(RunError, match="Could not read .*no room.*\n.*enough memory") as raised:
         restore_parameters(None, copied, trainer().abstract_state().parameters)
-    assert not isinstance(told.value, Damaged)
+    assert not isinstance(raised.value, Damaged)
 
 
 def test_a_save_replaced_by_its_validated_form_is_never_missing(tmp_path):
@@ -230,10 +229,10 @@ def test_a_save_replaced_by_its_validated_form_is_never_missing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     here = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
     for opened in (lambda: restore_latest(tmp_path, here, here), lambda: Checkpoints(tmp_path).close()):
-        (tmp_path / "1").rename(tmp_path / "unvalidated-1")  # killed before the new one was there
+        (tmp_path / "1").rename(tmp_path / "unvalidated-1")  # as if killed before the new checkpoint was complete
         opened()
         assert [path.name for path in tmp_path.iterdir()] == ["1"]
-    shutil.copytree(tmp_path / "1", tmp_path / "unvalidated-1")  # killed after that
+    shutil.copytree(tmp_path / "1", tmp_path / "unvalidated-1")  # as if killed after that
     with closing(Checkpoints(tmp_path)) as checkpoints:
         assert checkpoints.steps() == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
@@ -245,8 +244,8 @@ def test_where_none_is_sound_the_remedy_is_one_that_works(copied, capsys):
     DAMAGES["flipped bit"](copied / "checkpoints" / str(LAST))
     before = contents(copied / "checkpoints")
     assert train(copied, train__epochs=LEARNING_EPOCHS) == 1
-    said = capsys.readouterr().err
-    assert "No checkpoint in" in said and "start anew with --overwrite" in said and "--restore" not in said
+    message = capsys.readouterr().err
+    assert "No checkpoint in" in message and "start anew with --overwrite" in message and "--restore" not in message
     assert contents(copied / "checkpoints") == before
 
 

@@ -1,4 +1,4 @@
-"""The output of a training: nothing twice, nothing lost, the same on a terminal and in a log."""
+"""Check the output of a training: no line is repeated or lost, and a terminal and a log show the same."""
 
 import contextlib
 import fcntl
@@ -59,7 +59,7 @@ def steps(folder, kind="train"):
 
 
 def events(folder):
-    """Every TensorBoard event of a run, oldest file first; a record is length, checksum, bytes, checksum."""
+    """Return the TensorBoard events of a run, oldest file first; a record is length, checksum, bytes, checksum."""
     found = []
     for path in sorted((folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns):
         data = path.read_bytes()
@@ -192,7 +192,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path):
 
 
 class Clock:
-    """A clock that moves only by `sleep`."""
+    """A clock that advances only by `sleep`."""
 
     def __init__(self):
         self.now = 100.0
@@ -215,7 +215,7 @@ def test_speed_excludes_evaluations_and_saves(tmp_path, how):
         clock.sleep(1)
         train(written, 1, 3)
         if "pause" in how:
-            clock.sleep(0.5)  # Work between the last step and the pause counts.
+            clock.sleep(0.5)  # The time between the last step and the pause counts.
             with written.pause():
                 clock.sleep(30)
                 if "validation" in how:
@@ -247,7 +247,7 @@ def test_steps_fetched_together_share_the_time(tmp_path):
     with metrics(tmp_path, clock=clock) as written:
         clock.sleep(12)
         written.share(6)
-        train(written, 1, 6)  # the line of step 4 among them
+        train(written, 1, 6)  # writes the line of step 4
         clock.sleep(1)
         written.share(2)
         train(written, 7, 8)
@@ -263,7 +263,7 @@ def test_tensorboard_hides_what_a_killed_process_left(tmp_path):
     found = events(tmp_path)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     starts = [event.step for event in found if event.session_log.status == SessionLog.START]
-    # TensorBoard hides what has this step or a later one and was written before.
+    # TensorBoard hides older events of this step and later steps.
     assert starts == [1, 9]
     values = {(event.step, v.tag): v.simple_value for event in found for v in event.summary.value}
     assert values[12, "train/loss"] == 12.0
@@ -301,7 +301,7 @@ def test_the_bar_on_a_terminal_shows_the_same(tmp_path):
     screen = Screen()
     with metrics(tmp_path, stream=screen, first=0) as written:
         train(written, 1, 8)
-        written.note("a word")  # tqdm draws the bar again after it
+        written.note("a word")  # tqdm redraws the bar after it
         shown = screen.getvalue().split("\r")[-1]
     assert all(part in shown for part in CONTENT)
     assert " 40%" in shown
@@ -323,7 +323,7 @@ def test_the_bar_fits_a_terminal_even_of_unknown_size(tmp_path, size):
     with open(outside, "w") as screen, metrics(tmp_path, stream=screen) as written:
         train(written, 1, 20)
     shown = b""
-    # Linux answers the end of a closed terminal with an error.
+    # Linux raises an error at the end of a closed terminal.
     with contextlib.suppress(OSError):
         while chunk := os.read(inside, 65536):
             shown += chunk

@@ -1,4 +1,4 @@
-"""The report quotes the run's own numbers; the picture shows them."""
+"""Check that the report quotes the numbers of the run, and that the figure shows them."""
 
 import dataclasses
 import subprocess
@@ -61,7 +61,7 @@ def report(folder, *, metrics=None, result=RESULT, experiment=EXPERIMENT, base=N
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run's folder with its report."""
+    """Return the folder of a run with its report."""
     folder = tmp_path_factory.mktemp("run")
     report(folder)
     return folder
@@ -74,7 +74,7 @@ def text(folder):
 
 @pytest.fixture
 def no_picture(monkeypatch):
-    """Leaves the picture out where only the text is looked at: it takes most of the time."""
+    """Skip the figure, which takes most of the time, in tests of the text."""
     monkeypatch.setattr("alexnet_jax.run.report.draw_learning_curves", lambda *_: None)
 
 
@@ -153,7 +153,7 @@ def test_the_command_lists_options_that_differ(tmp_path, no_picture):
 
 
 def test_without_the_shipped_experiment_all_options_are_listed(text):
-    """tyro reads the options back into the same experiment, though it starts from another one."""
+    """tyro parses the options into the same experiment, although its defaults are those of another."""
     tyro = pytest.importorskip("tyro")
     words = command(text)
     other = Experiment(name=EXPERIMENT.name, network=Network(width=3.0))
@@ -187,7 +187,7 @@ def test_commit_and_whether_it_was_changed(tmp_path):
     assert commit is not None and len(commit) == 40 and dirty is False
     (tmp_path / "a").write_text("2")
     assert checkout(tmp_path) == (commit, True)
-    # An installed copy inside another project's checkout.
+    # This is the case of a copy installed inside another project's checkout.
     assert checkout(tmp_path / "inside") == (None, None)
 
 
@@ -201,7 +201,7 @@ def draw(folder, metrics, title="digits_debug", data=DATA):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """The picture the others are compared with."""
+    """Return the figure that the others are compared with."""
     return draw(tmp_path_factory.mktemp("base"), lines())
 
 
@@ -225,7 +225,7 @@ def test_picture_names_experiment_and_data(tmp_path, base):
 
 
 def test_picture_of_little_or_nothing(tmp_path, base):
-    """One point draws something; null and infinite values are left out; no line at all still gives a picture."""
+    """One point changes the figure, null and infinite values are skipped, and a run without lines has a figure."""
     empty = draw(tmp_path, [])
     assert ImageChops.difference(empty, draw(tmp_path, lines(epochs=1))).getbbox()
     gaps = [{"kind": "train", "step": 1, "epoch": 0.1, "loss": None, "mean_loss": float("inf")}]

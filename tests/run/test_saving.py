@@ -1,4 +1,4 @@
-"""Saves that fail are noticed, and saving costs no memory and no file handles."""
+"""Check that failed saves are reported, and that saves leak neither memory nor file handles."""
 
 import gc
 import os
@@ -22,12 +22,12 @@ from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.restore import step_folders
 
 pytest_plugins = ["running"]
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # orbax gives up in the middle
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # of orbax, after the failure
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 2 MB, and a function that makes another size of it."""
+    """Return a folder on a file system of 2 MB, and a function that resizes the file system."""
     folder = tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
@@ -52,7 +52,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_sound(small_disk, twenty_steps, 
     assert f"Continuing at step {saved[-1]}" in capsys.readouterr().out
     assert same_bits(state(folder.parent), state(twenty_steps))
     assert [int(step.name) for step in step_folders(folder)] == list(range(2, 21, 2))
-    assert not list(folder.glob("*tmp*"))  # of the save that failed
+    assert not list(folder.glob("*tmp*"))  # the failed save leaves none
 
 
 def test_a_save_that_failed_is_told_by_the_next(tmp_path):
@@ -100,11 +100,11 @@ def test_every_file_and_folder_is_synced(tmp_path, monkeypatch):
     assert found == {str(path) for path in paths}
 
 
-# --- what grows ------------------------------------------------------------------------------------------------------
+# --- leaks -----------------------------------------------------------------------------------------------------------
 
 
 class Watch:
-    """What this process holds after each round: arrays on devices, open files, threads, bytes of memory."""
+    """Record what this process uses after each round: arrays on devices, open files, threads, bytes of memory."""
 
     def __init__(self):
         self.process, self.seen = psutil.Process(), []
@@ -115,7 +115,7 @@ class Watch:
         self.seen.append((len(jax.live_arrays()), process.num_fds(), process.num_threads(), process.memory_info().rss))
 
     def check(self, warm):
-        """Nothing grew after `warm` rounds; libraries may keep a thread or two, the allocator some memory."""
+        """Assert that nothing grew after `warm` rounds, except up to two handles, two threads and 16 MiB."""
         for kind, allowed in enumerate((0, 2, 2, 16 * 2**20)):
             assert self.seen[-1][kind] <= self.seen[warm][kind] + allowed, self.seen
 
@@ -138,7 +138,7 @@ def test_nothing_grows_over_fifty_evaluations_and_twenty_saves(tmp_path, compile
 
 @pytest.mark.evidence
 def test_nothing_grows_when_pictures_are_read_again_and_again(tmp_path):
-    """Each evaluation makes a new iterator of grain."""
+    """Each evaluation creates a new iterator of grain."""
     placement, watch = Columns.over(), Watch()
     data = Data("folder", dir=str(write_folder(tmp_path, train=3)), side=SIDE, prepared="none")
     test = pipeline.feed(registry.load(data).test, placement, workers=0)

@@ -1,5 +1,6 @@
-"""The folder of a run: who may work in it, when it is continued, what may be deleted, and that a finished run is left alone."""
+"""Check the folder of a run: its lock, when it is resumed, what may be deleted, and that finished runs are kept."""
 
+import dataclasses
 import errno
 import fcntl
 import json
@@ -23,7 +24,7 @@ RECORD = RunRecord(EXPERIMENT, DataIdentity("digits", "f"), Environment(python="
 
 @pytest.fixture
 def workdir(tmp_path):
-    """The folder of a run that was begun."""
+    """Return the folder of a run that has started."""
     workdir = Workdir(tmp_path / "runs" / "e")
     with workdir.locked():
         workdir.write_record(RECORD)
@@ -44,7 +45,7 @@ def test_two_handles_cannot_work_in_one_folder(workdir):
         Workdir(workdir.path).locked(),
     ):
         pass
-    with workdir.locked():  # free again
+    with workdir.locked():  # the lock is free again
         pass
 
 
@@ -87,7 +88,7 @@ def test_folder_that_cannot_be_made(tmp_path):
         pass
 
 
-# --- continuing ------------------------------------------------------------------------------------------------------
+# --- resuming --------------------------------------------------------------------------------------------------------
 
 
 def test_record_is_read_back(workdir):
@@ -107,7 +108,7 @@ def test_new_or_empty_folder_starts(tmp_path):
 
 
 def trained(workdir):
-    """The folder with a checkpoint, which a training with other options would continue wrongly."""
+    """Add a checkpoint, from which a training with other options must not resume, and return the folder."""
     (workdir.path / "checkpoints" / "39").mkdir(parents=True)
     return workdir
 
@@ -164,7 +165,7 @@ def test_folder_that_is_no_run_is_never_used(tmp_path, overwrite):
 
 
 def test_a_kill_while_clearing_leaves_a_run_folder(workdir, monkeypatch):
-    """The record goes last: a folder without one is refused, also with --overwrite."""
+    """The record is deleted last, because a folder without a record is rejected even with --overwrite."""
     trained(workdir)
     with pytest.raises(OSError, match="killed"), monkeypatch.context() as patch:
         patch.setattr("shutil.rmtree", lambda *_: (_ for _ in ()).throw(OSError("killed")))
@@ -198,7 +199,7 @@ def test_damaged_file_is_named_with_a_remedy(workdir, name, text):
 def test_file_is_written_whole_or_not_at_all(workdir):
     before = (workdir.path / "experiment.json").read_bytes()
     with pytest.raises(TypeError):
-        workdir.write("experiment.json", {"experiment": object()})
+        workdir.write_record(dataclasses.replace(workdir.record(), restored_from=object()))
     assert (workdir.path / "experiment.json").read_bytes() == before
 
 

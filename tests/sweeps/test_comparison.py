@@ -1,4 +1,4 @@
-"""The statistics of a sweep against plain computations: enumeration, formulas with table values, simulation."""
+"""Compare the statistics of a sweep with plain computations: enumeration, formulas with table values, simulation."""
 
 import itertools
 import math
@@ -8,28 +8,28 @@ import numpy as np
 import pytest
 
 from alexnet_jax.errors import RunError
-from alexnet_jax.sweeps.comparison import Cell, compare, paired
-from alexnet_jax.sweeps.inference import is_exact
+from alexnet_jax.sweeps.analysis.comparison import Cell, compare, paired
+from alexnet_jax.sweeps.analysis.inference import is_exact
 from alexnet_jax.sweeps.plan import reach, seeds_needed, smallest_p
 
 BASE = (12.31, 12.05, 12.64, 12.22, 12.47)
 ARM = (13.02, 12.89, 12.71, 13.40, 13.11)
-"""Errors in points of five seeds; every difference is positive."""
+"""Errors of five seeds in points. Every difference is positive."""
 
 T_4 = 2.776445
-"""97.5 % quantile of Student's t with four degrees of freedom, from a table."""
+"""The 97.5 % quantile of Student's t with four degrees of freedom, from a table."""
 
 
 @pytest.fixture(autouse=True)
 def no_warnings():
-    """scipy's warnings about degenerate samples would be blamed on scipy, so pytest's filter alone does not see them."""
+    """Turn warnings into errors. pytest's filter misses scipy's warnings about degenerate samples, which name scipy."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
 
 
 def cells(arm, errors, first=0, wrong=None):
-    """A finished trial for each error in points; None makes a failed one."""
+    """Return a finished trial for each error in points, and a failed one for None."""
     return [
         Cell(arm, first + i, "failed", "out of memory")
         if error is None
@@ -45,7 +45,7 @@ def one(base, arm, margin=0.5, wrong=(None, None)):
 
 
 def flips(differences):
-    """Two-sided p by going through all signs, in whole hundredths of a point to be free of rounding."""
+    """Return the two-sided p by enumeration of all signs, in integer hundredths of a point to avoid rounding."""
     whole = [round(100 * d) for d in differences]
     sums = [
         abs(sum(s * d for s, d in zip(signs, whole, strict=True)))
@@ -68,7 +68,7 @@ def test_mean_spread_and_t_interval_by_formula():
     products = [(a - sum(ARM) / 5) * (b - sum(BASE) / 5) for a, b in zip(ARM, BASE, strict=True)]
     sd_base = math.sqrt(sum((b - sum(BASE) / 5) ** 2 for b in BASE) / 4)
     assert found.correlation == pytest.approx(sum(products) / 4 / found.std / sd_base)
-    # Noncentral t, computed apart: a paired t test of five pairs has power 0.8 at 1.682 standard deviations.
+    # From the noncentral t distribution: a paired t test of five pairs has power 0.8 at 1.682 standard deviations.
     assert found.detectable == pytest.approx(1.682 * sd, rel=1e-3)
 
 
@@ -80,7 +80,7 @@ def test_mean_spread_and_t_interval_by_formula():
         (0.1, 0.1, -0.1, -0.1),
         (-0.3, -0.2, -0.1),
         (0.1, 0.2, 0.3, -0.6, 0.6, -0.1),
-        (0.08, -0.23, 0.15, 0.09, 0.11, -0.20),  # Sum zero: every rounding error would count.
+        (0.08, -0.23, 0.15, 0.09, 0.11, -0.20),  # The sum is zero, so that any rounding error would change p.
         (0.0, 0.0),
     ],
 )
@@ -101,7 +101,7 @@ def test_many_seeds_flip_at_random_and_say_so():
 
 def test_holm_by_hand_without_control_and_with_missing_arms():
     base = [12.0 + 0.01 * i for i in range(8)]
-    # The i-th arm has i differences against the trend: p of 2/256, 4/256 and more.
+    # The i-th arm has i differences of opposite sign, which gives p = 2/256, 4/256 and more.
     shapes = {
         name: [b + (0.3 + 0.01 * i if i >= against else -0.01 * (i + 1)) for i, b in enumerate(base)]
         for name, against in (("a", 0), ("b", 1), ("c", 2))
@@ -138,7 +138,7 @@ def test_equivalence_by_formula_and_every_verdict():
     six = [0.5, 0.6, 0.7, 0.4, 0.3, 0.8]
     assert one([12.0] * 6, [12.0 + d for d in six]).verdict == "worse"
     assert one([12.0] * 6, [12.0 - d for d in six]).verdict == "better"
-    # Five pairs cannot reach 0.05, and 0.5 points is beyond the margin.
+    # Five pairs cannot reach 0.05, and 0.5 points exceeds the margin.
     assert one([12.0] * 5, [12.0 + d for d in six[:5]], margin=0.1).verdict == "undecided"
 
 
@@ -167,7 +167,7 @@ def test_interval_over_images_near_normal_theory():
     half = 1.96 * each.std() / math.sqrt(4000)
     assert found.difference == pytest.approx(each.mean())
     assert found.image_interval == pytest.approx((each.mean() - half, each.mean() + half), abs=0.15 * half)
-    # A seed whose answers were not kept would make the interval speak of other seeds than the difference.
+    # With the answers of one seed missing, the interval and the difference would be about different seeds.
     assert one(*errors, wrong=(base, [*arm[:2], None])).image_interval is None
 
 
@@ -184,7 +184,7 @@ def test_only_seeds_finished_on_both_sides_are_paired():
     assert found.seeds == (0, 3)
     assert found.difference == pytest.approx((0.5 + 0.6) / 2)
     assert found.mean == pytest.approx((12.5 + 12.6 + 12.9) / 3)
-    # A seed that the arm was never to have moves none of the others.
+    # A seed that the arm does not have does not shift the other pairs.
     base = cells("base", (12.0, 12.1, 12.2))
     assert [arm.seed for _, arm in paired(base, cells("arm", (12.5, 12.6), first=1))] == [1, 2]
     (found,) = compare({"base": base, "arm": cells("arm", (12.5, 12.6), first=1)}, "base", ["arm"], None, 0.5)
@@ -225,7 +225,7 @@ def test_nothing_at_all():
 
 
 def test_the_test_errs_one_time_in_twenty():
-    """Sweeps of a base against itself: sign flips of six pairs reject 2 of 64 signs, hence 3.1 % in the long run."""
+    """Compare a base with itself: sign flips of six pairs reject 2 of 64 cases, hence 3.1 % on average."""
     rng = np.random.default_rng(5)
     count = 150
     base, again = np.round(12 + rng.normal(0, 0.2, (2, count, 6)), 2)
@@ -234,7 +234,7 @@ def test_the_test_errs_one_time_in_twenty():
         trials = {"base": cells("base", base[i]), "again": cells("again", again[i], first=100)}
         (found,) = compare(trials, "base", [], "again", 0.01)
         rejected += found.verdict in ("better", "worse")
-    # 4.7 expected, standard deviation 2.1.
+    # The expectation is 4.7, the standard deviation 2.1.
     assert 1 <= rejected <= 13
 
 
@@ -242,7 +242,7 @@ def test_what_a_number_of_seeds_can_reach():
     assert smallest_p(5, 1) == 0.0625 and smallest_p(6, 1) == 0.03125 and smallest_p(2, 5) == 1
     assert [seeds_needed(family) for family in (1, 2, 4, 20)] == [6, 7, 8, 10]
     assert seeds_needed(1, 0.01) == 8
-    # The same from the test itself: all differences on one side.
+    # The test itself has the same smallest p when all differences have the same sign.
     assert one([12.0] * 5, [12.1, 12.2, 12.3, 12.4, 12.5]).p == smallest_p(5, 1)
     assert reach(5, 1) == (
         "With 5 seeds this test cannot reach p < 0.05 (its smallest p, after Holm's correction over 1 arm, is 0.0625); "

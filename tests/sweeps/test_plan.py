@@ -1,4 +1,4 @@
-"""What a sweep's plan says before anything runs: arms, seeds, folders, and what contradicts itself."""
+"""Check the plan of a sweep before it runs: arms, seeds, folders and contradictions."""
 
 import dataclasses
 import importlib
@@ -36,7 +36,7 @@ def test_every_arm_builds_on_every_base_and_changes_it(name, base):
     sweep = experiments.find(name)
     found = plan(sweep, changed(experiments.experiment(base), sweep.common), seeds=1)
     for trial in found.trials():
-        # Digits are not mirrored anyway, for one.
+        # For example, digits are never mirrored.
         if base != sweep.base and ("changes nothing" in trial.problem or "is the same as" in trial.problem):
             continue
         assert not trial.problem, trial.problem
@@ -167,7 +167,7 @@ def test_arms_are_chosen_by_name_in_the_sweeps_order():
     ],
 )
 def test_trials_keep_the_folders_of_earlier_versions(sweep, folders):
-    """A changed digest would train again what was trained before."""
+    """With a changed digest, a sweep would repeat trials that have already finished."""
     found = experiments.find(sweep)
     plan = Plan(found, experiments.experiment("alexnet_cifar"), found.arms, 1, Path("/runs/sweep"))
     names = {trial.arm: trial.folder.parent.name for trial in plan.trials()}

@@ -1,4 +1,4 @@
-"""The published effects that reports quote: recomputed from their sources, and attached to the right arms."""
+"""Check the published effects that reports quote, recomputed from their sources, and the arms that they belong to."""
 
 import pytest
 
@@ -19,7 +19,7 @@ EFFECTS = {
     "no_conv5": 2.0,
     "no_fc7": 2.0,
 }
-"""Points of top-1 error, written down a second time: sections 3.2 to 3.4, 4.1 and 7 of the paper, and the 2012 layer files."""
+"""Points of top-1 error, copied again from sections 3.2 to 3.4, 4.1 and 7 of the paper and the 2012 layer files."""
 
 
 def test_every_arm_quotes_its_published_effect():
@@ -31,7 +31,7 @@ def test_every_arm_quotes_its_published_effect():
 @pytest.mark.parametrize("arm", [arm for arm, found in DIFFERENCES.items() if found.paper])
 def test_the_papers_difference_is_that_of_its_networks(arm):
     found = DIFFERENCES[arm]
-    assert found.measured == pytest.approx(found.paper[:2], abs=0.0501)  # the paper rounds to a tenth
+    assert found.measured == pytest.approx(found.paper[:2], abs=0.0501)  # the paper rounds to one decimal
 
 
 @pytest.mark.parametrize("arm", DIFFERENCES)

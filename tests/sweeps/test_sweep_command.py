@@ -1,4 +1,4 @@
-"""Command lines of a sweep: what they show and what they refuse; nothing here trains."""
+"""Check the output and the errors of sweep commands, without training."""
 
 import pytest
 from commands import SWEEPS, status

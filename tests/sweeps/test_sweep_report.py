@@ -1,4 +1,4 @@
-"""The report of a sweep says what became of every trial and quotes the comparison's own numbers; its pictures show them."""
+"""Check that the report of a sweep lists every trial, and that text and figures show the comparison's numbers."""
 
 import csv
 import dataclasses
@@ -10,10 +10,10 @@ from PIL import Image, ImageChops
 
 from alexnet_jax.run import drawing
 from alexnet_jax.run.records import Environment
-from alexnet_jax.sweeps import plots
-from alexnet_jax.sweeps.comparison import ArmFacts, Cell, Comparison, Study, compare
-from alexnet_jax.sweeps.report import write_report
-from alexnet_jax.sweeps.text import PICTURES, words
+from alexnet_jax.sweeps.analysis import plots
+from alexnet_jax.sweeps.analysis.comparison import ArmFacts, Cell, Comparison, Study, compare
+from alexnet_jax.sweeps.analysis.report import write_report
+from alexnet_jax.sweeps.analysis.text import PICTURES, words
 
 ENVIRONMENT = Environment(
     versions={"jax": "0.10.2", "flax": None},
@@ -57,7 +57,7 @@ def trial(arm, seed, error, rng):
 
 
 def trials(shift=0.02):
-    """All of the base, the control and no_lrn finished; of `he` two finished, one each of the other ends, two to do."""
+    """Return finished trials, except that `he` has one diverged, one failed and two planned trials."""
     rng = np.random.default_rng(0)
     found = []
     for arm, more in (("paper", 0.0), ("no_lrn", shift), ("he", 0.01), ("again", 0.0)):
@@ -99,7 +99,7 @@ COMPARISONS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def coarse():
-    """Pictures of a third of the pixels each way take half the time."""
+    """Draw figures at a third of the resolution, which takes half the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "DPI", drawing.DPI // 3)
         yield
@@ -119,8 +119,8 @@ def text(folder):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Leaves the pictures out where only the text is looked at: they take most of the time."""
-    monkeypatch.setattr("alexnet_jax.sweeps.report._draw", lambda *_: None)
+    """Skip the figures, which take most of the time, in tests of the text."""
+    monkeypatch.setattr("alexnet_jax.sweeps.analysis.report._draw", lambda *_: None)
 
 
 def changed(folder, **changes):
@@ -128,7 +128,7 @@ def changed(folder, **changes):
 
 
 def table(text, head):
-    """The rows of the table whose first cell is `arm` and which has a column `head`, as {arm: {column: value}}."""
+    """Return {arm: {column: value}} of the table whose first column is `arm` and which has a column `head`."""
     lines = text.split("\n")
     start = next(i for i, line in enumerate(lines) if line.startswith("| arm |") and f"| {head} |" in line + " ")
     columns = [value.strip() for value in lines[start].strip("|").split(" | ")]
@@ -264,11 +264,13 @@ def test_control_that_differs_is_a_warning(tmp_path, text, no_pictures):
     cells = [dataclasses.replace(c, top1_error=c.top1_error + 0.05) if c.arm == "again" else c for c in STUDY.cells]
     worse = changed(tmp_path, cells=cells)
     assert "is worse: +5" in worse and "**Distrust the verdicts above" in worse and "one control in twenty" in worse
-    assert "This sweep has no A/A control" in changed(tmp_path, control=None, cells=[c for c in cells if c.arm != "again"])
+    assert "This sweep has no A/A control" in changed(
+        tmp_path, control=None, cells=[c for c in cells if c.arm != "again"]
+    )
 
 
 def test_nothing_known_yet(tmp_path):
-    """With pictures: no trial made, no environment, no milestone, no facts."""
+    """The report, with figures, is about a sweep without finished trials, environments and milestone."""
     planned = [Cell(arm, seed, "planned") for arm in ("paper", "no_lrn") for seed in SEEDS]
     text = changed(tmp_path, cells=planned, environments=[], milestone=None, arms=ARMS[1:2], control=None)
     assert "12 planned: 0 finished, 0 diverged, 0 failed, 12 to do." in text
@@ -322,7 +324,7 @@ def test_curves_of_many_arms_get_a_picture_each(tmp_path, folder):
     cells["arm_3"] = [Cell("arm_3", 0, "finished", top1_error=0.9, metrics=curve(0.9))]
     plots.curves(cells, "arm_0", tmp_path / "curves.png", "x")
     shared, many = opened(folder / "figures" / "curves.png"), opened(tmp_path / "curves.png")
-    # Eight arms in two rows; the colour of the base's line comes back in each of the eight.
+    # Eight panels in two rows; each contains the colour of the base's line.
     middle = [
         many.crop((x * many.width // 4, y * many.height // 2, (x + 1) * many.width // 4, (y + 1) * many.height // 2))
         for x in range(4)

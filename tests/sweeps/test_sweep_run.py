@@ -1,4 +1,4 @@
-"""Sweeps run on narrow networks and the digits: what is skipped, resumed, recorded and refused."""
+"""Run sweeps on narrow networks and the digits: skipped, resumed, recorded and rejected trials."""
 
 import csv
 import dataclasses
@@ -16,10 +16,9 @@ from alexnet_jax.command_line import read
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Network
 from alexnet_jax.run.workdir import Workdir
-from alexnet_jax.sweeps import trials
+from alexnet_jax.sweeps import plan_file, trials
 from alexnet_jax.sweeps.estimate import estimate, matrix_speed
 from alexnet_jax.sweeps.plan import Arm, Trial
-from alexnet_jax.sweeps.run import _merged
 from experiments import update_rule_sweep
 
 pytest_plugins = ["running"]
@@ -36,11 +35,11 @@ LENET = {"network__name": "lenet5", "network__columns": 1} | {
     for field in dataclasses.fields(Network)
     if field.name not in ("name", "columns")
 }
-"""The network that compiles fastest."""
+"""Options of the network that compiles fastest."""
 
 
 def sweep(folder, *more, **options):
-    """Arguments of a small sweep; `more` are whole words."""
+    """Return the arguments of a small sweep; `more` are appended unchanged."""
     named = {
         "exp": "update_rule_sweep",
         "data__name": "digits",
@@ -64,7 +63,7 @@ def more_arms():
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, compile_cache, more_arms):
-    """A finished sweep with an arm that works, one that cannot be built and one that diverges. Not to be written into."""
+    """Return a finished sweep with a working, an invalid and a diverging arm. Tests must not write into it."""
     folder = tmp_path_factory.mktemp("swept")
     assert main(sweep(folder)) == 0
     return folder
@@ -93,7 +92,7 @@ def test_the_numbers_of_the_report_are_those_of_the_trials(swept):
 
 
 def test_a_trial_is_a_run_like_any_other(swept):
-    """Its folder continues under launch.py with the options of the arm, and holds what they were."""
+    """The folder of a trial records the options of its arm, as that of any run."""
     folder = swept / next(cell["folder"] for cell in cells(swept) if cell["arm"] == "original_biases")
     experiment = Workdir(folder).experiment()
     assert experiment.optim.rule == "original" and experiment.train.epochs == pytest.approx(epochs(STEPS))
@@ -124,16 +123,17 @@ def test_a_smaller_request_does_not_shrink_the_plan(swept, capsys):
 def test_another_base_in_the_same_folder_is_refused(swept, capsys):
     assert main(sweep(swept, optim__momentum=0.6)) == 2
     error = capsys.readouterr().err
-    assert "optim.momentum: 0.9 there, 0.6 requested" in error and "--overwrite" in error
+    assert "optim.momentum: 0.9 recorded, 0.6 requested" in error and "--overwrite" in error
 
 
 def test_no_trial_continues_on_other_data(swept):
     _, request = read(sweep(swept, data__fallback="digits"))
     assert {trial.experiment.data.fallback for trial in request.plan.trials() if not trial.problem} == {"error"}
-    saved = json.loads((swept / "update_rule_sweep" / "sweep.json").read_text())
-    assert saved["base"]["data"]["fallback"] == "error"
-    saved["base"]["data"]["fallback"] = "digits"
-    assert _merged(request.plan, saved) == request.plan
+    saved = plan_file.read(swept / "update_rule_sweep")
+    assert saved.base.data.fallback == "error"
+    data = dataclasses.replace(saved.base.data, fallback="digits")
+    older = dataclasses.replace(saved, base=dataclasses.replace(saved.base, data=data))
+    assert plan_file.merged(request.plan, older) == request.plan
 
 
 def test_a_dry_run_lists_what_is_left_and_writes_nothing(swept, tmp_path, capsys):
@@ -161,12 +161,12 @@ def test_the_report_of_nothing_is_refused(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-# --- ended from outside ----------------------------------------------------------------------------------------------
+# --- stops and kills -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.evidence)])
 def test_a_stopped_sweep_ends_like_an_undisturbed_one(number, tmp_path, swept, compile_cache, capsys):
-    """Killed in the middle of its second trial: the first is skipped, the second goes on from its last checkpoint."""
+    """After a stop in the second trial, the first trial is skipped and the second resumes from its last checkpoint."""
     options = {"sweep__arms": "original_biases", "sweep__seeds": 1, "train__save_every": 1}
     arguments, log = sweep(tmp_path, **options), tmp_path / "log"
     process = start(arguments, compile_cache, log)
@@ -182,7 +182,7 @@ def test_a_stopped_sweep_ends_like_an_undisturbed_one(number, tmp_path, swept, c
     assert contents(base) == first
     assert len({cell["folder"] for cell in cells(tmp_path)}) == len(cells(tmp_path)) == 3
     assert {cell["status"] for cell in cells(tmp_path)} == {"finished"}
-    for cell in cells(tmp_path):  # to rounding: a process with another number of virtual devices adds in another order
+    for cell in cells(tmp_path):  # up to rounding: the order of sums depends on the number of virtual devices
         ours, theirs = (numbers(folder / cell["folder"]) for folder in (tmp_path, swept))
         assert [line["step"] for line in ours] == [line["step"] for line in theirs] == list(range(1, STEPS + 1))
         np.testing.assert_allclose([x["loss"] for x in ours], [x["loss"] for x in theirs], rtol=1e-4)
@@ -195,8 +195,8 @@ def trial(folder, **values):
 def test_a_trial_whose_process_keeps_dying_fails(tmp_path):
     one = trial(tmp_path)
     for _ in range(trials.DEATHS):
-        assert trials._may_start(one) and not trials.ended(one)
-    assert not trials._may_start(one)
+        assert trials.may_start(one) and not trials.ended(one)
+    assert not trials.may_start(one)
     assert trials.ended(one) and "died 3 times" in trials.cell(one, None).message
 
 
@@ -204,10 +204,10 @@ def test_deaths_count_anew_after_a_checkpoint(tmp_path):
     one = trial(tmp_path)
     for step in range(2 * trials.DEATHS):
         (one.folder / "checkpoints" / str(step + 1)).mkdir(parents=True)
-        assert trials._may_start(one)
+        assert trials.may_start(one)
     for _ in range(2 * trials.DEATHS):
         trials.forget(one)
-        assert trials._may_start(one)
+        assert trials.may_start(one)
 
 
 def test_a_trial_at_which_another_process_works_is_left_to_it(swept, capsys):
@@ -220,15 +220,27 @@ def test_a_trial_at_which_another_process_works_is_left_to_it(swept, capsys):
     finally:
         (folder / "result.json").write_bytes(result)
     assert "Another process is training this trial" in capsys.readouterr().out
-    assert main(sweep(swept, "--mode=report")) == 0  # as it was
+    assert main(sweep(swept, "--mode=report")) == 0  # restores the report
 
 
-def test_a_damaged_note_is_told(tmp_path):
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": 1}', '{"arm": "a", "seed": 0, "time": 1, "status": "x"}'])
+def test_a_damaged_note_is_reported(content, tmp_path):
     one = trial(tmp_path)
     one.folder.parent.mkdir(parents=True)
-    one.folder.with_name("seed0.json").write_text("{")
+    one.folder.with_name("seed0.json").write_text(content)
     with pytest.raises(RunError, match="Delete it to run the trial again"):
         trials.ended(one)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_plan_is_reported(content, tmp_path, capsys):
+    folder = tmp_path / "update_rule_sweep"
+    folder.mkdir()
+    (folder / "sweep.json").write_text(content)
+    for arguments in (sweep(tmp_path), sweep(tmp_path, "--mode=report")):
+        assert main(arguments) == 1
+        assert "sweep.json is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "trials").exists()
 
 
 def test_damaged_files_of_a_finished_trial_are_reported(tmp_path):
@@ -247,10 +259,10 @@ def test_the_first_epoch_at_a_training_error():
     assert trials.epochs_to(lines, 0.1) is None
 
 
-# --- elsewhere -------------------------------------------------------------------------------------------------------
+# --- other engines ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.evidence  # half a minute, most of it Ray's own start
+@pytest.mark.evidence  # takes half a minute, mostly for the start of Ray
 def test_ray_runs_the_same_trials(tmp_path, swept, compile_cache):
     pytest.importorskip("ray")
     arguments = sweep(tmp_path, sweep__engine="ray", sweep__arms="original_biases", sweep__seeds=1)

@@ -1,4 +1,4 @@
-"""Predicted bytes and operations equal those of the traced step, collective by collective, and sums worked out by hand."""
+"""Check that predicted bytes and operations equal those of the traced step for each collective, and sums by hand."""
 
 import dataclasses
 import math
@@ -39,7 +39,7 @@ MIXED = Table(
         Dense("fc4", 3, "sum"),
     ),
 )
-"""A layer after a sum, whose input gradient the columns sum, and a normalization across the columns."""
+"""A table with normalization across the columns, and with a layer after a sum, whose input gradient is all-reduced."""
 
 
 def placement_of(partition):
@@ -50,7 +50,7 @@ def placement_of(partition):
 
 
 def split_everywhere(table, devices):
-    """Return the table with one column per device and a crossing before every layer, the meaning of `model`."""
+    """Return the table with one column per device and a crossing before every layer, as `model` defines it."""
     layers = []
     for before, spec in zip((None, *table.layers), table.layers, strict=False):
         if before is not None and "sum" not in (before.crossing, spec.crossing):
@@ -116,7 +116,7 @@ def test_two_columns_are_a_part_of_model_parallelism(narrow):
     )
 
 
-# --- worked out by hand ---------------------------------------------------------------------------------------------------------
+# --- computed by hand -----------------------------------------------------------------------------------------------------------
 
 
 def test_bytes_of_each_ring_collective_by_hand():
@@ -131,7 +131,7 @@ def test_bytes_of_each_ring_collective_by_hand():
 
 
 def test_the_two_gpus_of_2012_by_hand():
-    """128 images: conv3 gets 128 maps of 13x13 from the other column, fc6 4,608 values, fc7 2,048; fc8 sums 1,000."""
+    """For each of 128 images, conv3 receives 128 maps of 13x13, fc6 4,608 values and fc7 2,048; fc8 sums 1,000."""
     moves = predicted.moves(networks.ALEXNET, Partition("columns", 1, 2), 128)
     crossing = {"conv3": 128 * 13 * 13, "fc6": 128 * 6 * 6, "fc7": 2048, "fc8": 1000}
     for layer, numbers in crossing.items():
@@ -182,7 +182,7 @@ def test_thousands_of_devices_are_predicted():
     by_units = predicted.work(table, Partition("model", 1, devices), 128 * devices)
     assert by_images < 2 * 4 * parameter_count(table) < hybrid_  # the gathered batch has 524,288 images
     conv1 = operation_count(table.until("conv1"))
-    assert by_units[0].forward == conv1 * 128 * devices / 64  # its 64 maps divide over 64 devices at most
+    assert by_units[0].forward == conv1 * 128 * devices / 64  # the 64 maps divide over at most 64 devices
 
 
 def test_the_prediction_does_not_import_jax():

@@ -1,4 +1,4 @@
-"""docs/traffic.md is up to date, and its predictions equal those worked out by hand."""
+"""Check that docs/traffic.md is up to date, and that its predictions equal those computed by hand."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_the_document_is_up_to_date(tmp_path):
 
 
 def test_the_two_gpu_net_is_slightly_faster():
-    """Three times the forward operations, less the gradient of the images; 29.5 MB at 6 GB/s."""
+    """A step has three times the forward operations, except the gradient of the images, and sends 29.5 MB at 6 GB/s."""
     two, one = networks.ALEXNET, networks.ALEXNET_ONE_COLUMN
     steps = []
     for table, gpus, megabytes in ((two, 2, 29.478912), (one, 1, 0)):

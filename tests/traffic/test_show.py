@@ -1,4 +1,4 @@
-"""`--mode=traffic` from the command line: its output and its errors."""
+"""Check the output and errors of `--mode=traffic` from the command line."""
 
 import re
 
@@ -33,7 +33,7 @@ def test_prints_bytes_of_every_layer_and_placement(shown):
     assert "64 images per step in float32 on 2 devices: the batch undivided, columns over 2" in out
     assert "The traced training step has the same 24 collectives, byte for byte." in out
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
-    gathered = 8 * 8 * 8 * 64 * 4 / 1e6  # conv2 of a sixteenth of the width: 8 maps of 8x8 in each column
+    gathered = 8 * 8 * 8 * 64 * 4 / 1e6  # conv2 at a sixteenth of the width has 8 maps of 8x8 per column
     assert lines["conv3"][1] == lines["conv3"][3] == f"{gathered:.3f}"
     assert lines["conv4"][1] == lines["conv4"][3] == "-"
     assert {"data", "hybrid"} <= set(lines) and "efficiency" not in out

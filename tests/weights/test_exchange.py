@@ -1,4 +1,4 @@
-"""`--mode=import` and `--mode=export` from the command line: logits afterwards, recorded data and errors."""
+"""Check `--mode=import` and `--mode=export` from the command line: resulting logits, recorded data and errors."""
 
 import functools
 import json
@@ -87,7 +87,7 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-# --- from pixels to logits -------------------------------------------------------------------------------------------
+# --- logits ----------------------------------------------------------------------------------------------------------
 
 
 def test_torchvision_logits_from_its_transforms(torch_weights, tmp_path, capsys, logits):
@@ -199,7 +199,7 @@ def test_statistics_are_exported_with_the_weights(caffemodel, tmp_path):
             np.testing.assert_array_equal(np.broadcast_to(found["scale"], (1, 1, 3)), np.ones((1, 1, 3)))
 
 
-# --- the folder ------------------------------------------------------------------------------------------------------
+# --- the run folder --------------------------------------------------------------------------------------------------
 
 
 def test_an_imported_folder_records_its_source(torch_weights, tmp_path):

@@ -1,4 +1,4 @@
-"""Files of weights: every kind is read exactly, damaged and wrong files are one error, and no pickle is loaded."""
+"""Check that every kind of weight file is read exactly, damaged files raise one error, and nothing is unpickled."""
 
 import os
 import pickle
@@ -20,7 +20,7 @@ from alexnet_jax.weights import caffe, formats
 def test_every_kind_is_read_exactly(tmp_path, kind):
     expected = other_programs.state_dict(WEIGHTS, {}) if kind == ".caffemodel" else NAMED
     found = formats.read(written(tmp_path, kind))
-    assert list(found.tensors) == list(expected) or kind == ".safetensors"  # which sorts them
+    assert list(found.tensors) == list(expected) or kind == ".safetensors"  # safetensors sorts the names
     for name, tensor in expected.items():
         assert found.tensors[name].dtype == np.float32 and found.tensors[name].tobytes() == tensor.tobytes()
     assert found.channels == ("bgr" if kind == ".caffemodel" else "rgb")
@@ -57,7 +57,7 @@ def test_a_mean_image_is_read_as_rgb(tmp_path):
     path.write_bytes(other_programs.binaryproto(mean))
     found = caffe.read_mean(path)
     assert found.shape == (4, 5, 3)
-    np.testing.assert_array_equal(found[..., 0], mean[2])  # red is Caffe's last
+    np.testing.assert_array_equal(found[..., 0], mean[2])  # in Caffe, red is last
     np.testing.assert_array_equal(found[..., 2], mean[0])
 
 
@@ -95,7 +95,7 @@ def test_a_state_dict_without_torch_is_an_error(tmp_path, monkeypatch):
 
 
 class Trap:
-    """An object that makes a folder when it is unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __reduce__(self):
         return os.mkdir, ("sprung",)
@@ -113,7 +113,7 @@ def test_nothing_is_unpickled(tmp_path, monkeypatch, kind, form):
     elif kind == ".npz":
         np.savez(path, a=np.array([Trap()], object))
     else:
-        with zipfile.ZipFile(path, "w") as archive:  # as torch writes since 1.6
+        with zipfile.ZipFile(path, "w") as archive:  # the format of torch since 1.6
             archive.writestr("trap/data.pkl", pickle.dumps({"a": Trap()}, protocol=2))
             archive.writestr("trap/version", "3\n")
             archive.writestr("trap/byteorder", "little")
@@ -153,7 +153,7 @@ def test_a_damaged_or_wrong_file_is_one_error(tmp_path, kind, damage):
     message = str(refused.value)
     assert str(path) in message and f"{path.stat().st_size:,} bytes" in message and "Download it again" in message
     assert len(message.splitlines()) == 1
-    assert "allow_pickle" not in message and "weights_only" not in message  # no advice to load it unsafely
+    assert "allow_pickle" not in message and "weights_only" not in message  # suggests no unsafe option
 
 
 def test_a_torch_file_without_tensors_is_an_error(tmp_path):
@@ -167,7 +167,7 @@ def test_a_torch_file_without_tensors_is_an_error(tmp_path):
     ("tensors", "message"),
     [
         ({"conv1.weight": np.array([1.0, np.nan], np.float32)}, "conv1.weight has values that are not finite"),
-        ({"conv1.weight": np.array([1e300])}, "conv1.weight has values that are not finite"),  # once in 32 bits
+        ({"conv1.weight": np.array([1e300])}, "conv1.weight has values that are not finite"),  # in 32 bits
         ({"conv1.weight": np.array([1, 2])}, "conv1.weight has the dtype int64, not floating point"),
         ({}, "it contains no weights"),
     ],

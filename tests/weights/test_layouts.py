@@ -1,4 +1,4 @@
-"""Random weights of other programs give the same outputs after every layer as a reference forward pass."""
+"""Check that imported random weights of other programs give the reference's outputs after every layer."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ def images_for(table):
 
 
 def imported(table, weights):
-    """Return the parameters that the importer makes."""
+    """Return the parameters that the importer creates."""
     name = table.name
     parameters = layouts.from_file(table, other_programs.state_dict(weights, {}), "a file")
     return layouts.flip_channels(table, parameters) if name == "caffe_alexnet" else parameters
@@ -130,7 +130,7 @@ def test_an_import_mistake_shows_at_its_layer(name, mistake, layer, ours):
 
 
 def wrong(table, parameters, mistake):
-    """Return the table and parameters of an importer with a mistake."""
+    """Return the table and parameters that an importer with a mistake would create."""
     kernel = {name: both["kernel"].copy() for name, both in parameters.items()}
     match mistake:
         case "BGR":
@@ -199,7 +199,7 @@ def through_torch(torch, table, network, images):
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_the_grouped_layout_is_a_torch_state_dict(name, ours):
-    """The paper's network is tested in test_weights_docs.py."""
+    """The paper's network is covered by test_weights_docs.py."""
     torch = pytest.importorskip("torch")
     table = table_of(name)
     parameters = reference.random_parameters(shapes(table), dtype=np.float32)

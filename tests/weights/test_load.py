@@ -1,4 +1,4 @@
-"""`alexnet_jax.load`: the network of a run, a checkpoint or a file of weights predicts as its training evaluated it."""
+"""Check that `alexnet_jax.load` of a run, checkpoint or weight file predicts as in the evaluation of the training."""
 
 import numpy as np
 import other_programs

@@ -1,4 +1,4 @@
-"""docs/weights.md: its torch program gives the same logits from an exported file, and its commands are valid."""
+"""Check that the torch program in docs/weights.md computes the same logits, and that its commands are valid."""
 
 import functools
 import re

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from alexnet_jax.formatting import duration, markdown_table, percent
-from alexnet_jax.sweeps.comparison import ArmFacts, Cell, Comparison, Study, points, spread
-from alexnet_jax.sweeps.inference import FLIPS, POWER, is_exact
+from alexnet_jax.sweeps.analysis.comparison import ArmFacts, Cell, Comparison, Study, points, spread
+from alexnet_jax.sweeps.analysis.inference import FLIPS, POWER, is_exact
 from alexnet_jax.sweeps.plan import ALPHA, reach, smallest_p
 
 PICTURES = {
@@ -67,8 +67,8 @@ def _plan(study: Study) -> str:
 def _grown(study: Study) -> list[str]:
     """Report later enlargements: adding seeds after looking at results makes the p-values too small."""
     return [
-        f"- Enlarged on {step['time']}, with {step['finished']} trials finished, to {step['seeds']} seeds and the arms "
-        f"{', '.join(step['arms'])}. If results had been looked at by then, p is too small."
+        f"- Enlarged on {step.time}, with {step.finished} trials finished, to {step.seeds} seeds and the arms "
+        f"{', '.join(step.arms)}. If results had been looked at by then, p is too small."
         for step in study.history[1:]
     ]
 

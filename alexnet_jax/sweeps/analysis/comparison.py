@@ -7,17 +7,28 @@ number of a `Comparison` is in percentage points of top-1 error.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from alexnet_jax.errors import RunError
 from alexnet_jax.run.records import Environment, Line
-from alexnet_jax.sweeps import inference
+from alexnet_jax.sweeps.analysis import inference
 from alexnet_jax.sweeps.plan import ALPHA, Arm
 
 Status = Literal["finished", "diverged", "failed", "planned"]
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One enlargement of a sweep's plan, or its first plan."""
+
+    time: str
+    seeds: int
+    arms: tuple[str, ...]
+    finished: int
+    """Number of trials that had finished by then."""
 
 
 @dataclass(frozen=True)
@@ -215,8 +226,8 @@ class Study:
     environments: list[Environment]
     """The environment of every finished trial."""
     command: str
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """How the plan grew: 'time', 'seeds', 'arms' and the number of trials 'finished' by then. The first is the first plan."""
+    history: tuple[Growth, ...] = ()
+    """How the plan grew, the first plan first."""
 
     def family(self) -> list[str]:
         """Return the arms whose tests are corrected together: all but the base and the control."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_jax.run.drawing import canvas, save
-from alexnet_jax.sweeps.comparison import Cell, Comparison, measured, paired, points
+from alexnet_jax.sweeps.analysis.comparison import Cell, Comparison, measured, paired, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

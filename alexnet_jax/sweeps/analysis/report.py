@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax import files
-from alexnet_jax.sweeps import plots
-from alexnet_jax.sweeps.comparison import Cell, Comparison, Study, compare, points, spread
-from alexnet_jax.sweeps.text import PICTURES, sections
+from alexnet_jax.sweeps.analysis import plots
+from alexnet_jax.sweeps.analysis.comparison import Cell, Comparison, Study, compare, points, spread
+from alexnet_jax.sweeps.analysis.text import PICTURES, sections
 
 TRIAL = ("arm", "seed", "status", "top1_error", "top5_error", "seconds", "step_seconds", "milestone", "folder", "message")
 """The columns of trials.csv: fields of a cell."""
