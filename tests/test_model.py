@@ -384,6 +384,7 @@ def steps_to_know_by_heart(table, optim, scale, *, examples, limit, every, seeds
 INITS = sorted({e.network.init for e in shipped() if e.network.name == "alexnet_cifar"})
 
 
+@pytest.mark.evidence
 @pytest.mark.parametrize("init", INITS)
 def test_a_narrow_network_memorizes_64_digits(init, narrow):
     """Detect a loss that stays at ln(classes) because of initial weights, biases or a missing gradient."""

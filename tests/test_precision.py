@@ -41,7 +41,7 @@ def test_pooling_is_exact():
     np.testing.assert_array_equal(y, layers.max_pool(x.astype(jnp.float32), MaxPool()))
 
 
-@pytest.mark.parametrize("mesh", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("mesh", [pytest.param((1, 1), marks=pytest.mark.evidence), (2, 2)])
 def test_bfloat16_gradients_are_close_to_float32(narrow, mesh):
     table, placement = narrow(), Columns.over(*mesh)
     parameters = random_parameters(shapes(table), dtype=np.float32)

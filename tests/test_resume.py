@@ -138,7 +138,12 @@ def test_a_run_resumes_on_another_mesh(two_devices, tmp_path, twenty_steps, comp
 # --- real signals ----------------------------------------------------------------------------------------------------
 
 
-def test_signals_and_kills_in_a_process_of_its_own(learned, tmp_path, compile_cache):
+SIGNALS = ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 8))
+"""Each signal, the exit status after it, and the step after which it is sent."""
+
+
+@pytest.mark.parametrize("signals", [SIGNALS[:1], pytest.param(SIGNALS, marks=pytest.mark.evidence)], ids=["one", "all"])
+def test_signals_and_kills_in_a_separate_process(signals, learned, tmp_path, compile_cache):
     """`python -m benchmarks.faults` is the long version, with kills at random moments."""
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = command(run, train__epochs=3, train__save_every=5)
@@ -146,7 +151,7 @@ def test_signals_and_kills_in_a_process_of_its_own(learned, tmp_path, compile_ca
     def trained(step):
         return lambda: (run / "metrics.jsonl").exists() and any(line["step"] >= step for line in numbers(run))
 
-    for number, code, step in ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 8)):
+    for number, code, step in signals:
         process = start(arguments, compile_cache, log, "-X", "importtime")
         wait_for(trained(step), process, log)
         process.send_signal(number)
@@ -159,7 +164,8 @@ def test_signals_and_kills_in_a_process_of_its_own(learned, tmp_path, compile_ca
         assert f"saved at step {steps(run)[-1]}." in said[0]
 
     saves = (run / "checkpoints").glob  # a folder of this name exists while a checkpoint is written
-    for moment in (trained(steps(run)[-1] + 7), lambda: any(saves("*.orbax-checkpoint-tmp"))):
+    moments = (lambda: any(saves("*.orbax-checkpoint-tmp")), trained(steps(run)[-1] + 7))
+    for moment in moments[: len(signals)]:
         process = start(arguments, compile_cache, log)
         wait_for(moment, process, log)
         process.kill()

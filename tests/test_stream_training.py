@@ -86,6 +86,7 @@ def check_equal(run, undisturbed, root):
         assert numbers(run, kind) == numbers(undisturbed, kind)
 
 
+@pytest.mark.evidence
 def test_stopped_while_it_evaluates_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
     """A validation has two batches, the test three. Signals arrive in the first validation, in its repetition, in the
     last batch of another one, which still finishes, in the next one, in that of the last epoch, and in the test."""

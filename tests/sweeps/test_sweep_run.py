@@ -164,7 +164,8 @@ def test_the_report_of_nothing_is_refused(tmp_path, capsys):
 # --- stops and kills -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.evidence)])
+@pytest.mark.evidence
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stopped_sweep_ends_like_an_undisturbed_one(number, tmp_path, swept, compile_cache, capsys):
     """After a stop in the second trial, the first trial is skipped and the second resumes from its last checkpoint."""
     options = {"sweep__arms": "original_biases", "sweep__seeds": 1, "train__save_every": 1}
