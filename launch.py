@@ -25,9 +25,7 @@ def run(name: str, request: Request | SweepRequest) -> None:
         raise UsageError(f"--mode={name} is not for sweeps; theirs are {', '.join(modes)} (dry_run as --dry_run).")
     experiment = request.plan.base if sweep else request.experiment
     if experiment.train.tune_allocator and modes[name].computes:
-        kept = keep_memory()
-        if kept and name == "train":
-            print("Allocator: freed memory stays in the process (--train.tune_allocator=False turns this off).")
+        keep_memory()
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns of each save in the middle of an epoch: no metric
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # prints a traceback for each further damaged array
     modes[name].run(request)
@@ -48,6 +46,8 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
             request = dataclasses.replace(request, process=process)
             if process is not None:
                 restrict_output(process)
+            for note in request.notes:
+                print(note)
         run(mode, request)
     except (UsageError, RunError) as problem:
         cause = Cause.PEER_LOST if isinstance(problem, PeerLost) else Cause.FAILED

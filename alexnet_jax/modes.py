@@ -69,6 +69,8 @@ class Request:
     traffic: Traffic = field(default_factory=Traffic)
     processes: int = 1  # to be started on this machine
     process: ProcessIdentity | None = None  # None: this process is the only one of the run
+    given: frozenset[str] = frozenset()  # names of the options on the command line
+    notes: tuple[str, ...] = ()  # sentences for the user, printed before the mode runs
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from alexnet_jax.checks import check
 from alexnet_jax.data.registry import class_count
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
+from alexnet_jax.experiment import MAY_DIFFER, Experiment, fits, flatten
 from alexnet_jax.network import networks
+from alexnet_jax.suggestions import question
 
 BASE, CONTROL = "base", "control"
 """Two arms of every sweep: the base, and the base again with other seeds (an A/A control)."""
@@ -187,13 +188,20 @@ def changed(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
         record = getattr(experiment, section, None)
         known = get_type_hints(type(record)) if dataclasses.is_dataclass(record) else {}
         if name not in known:
-            raise UsageError(f"An arm changes {option}, which is not an option. --help prints all options.")
-        if get_origin(known[name]) is Literal and value not in get_args(known[name]):
-            choices = ", ".join(map(str, get_args(known[name])))
-            raise UsageError(f"An arm sets {option} to {value!r}; expected one of {choices}.")
+            hint = question(option, flatten(experiment)) or "--help prints all options."
+            raise UsageError(f"A sweep changes {option}, which is not an option. {hint}")
+        if not fits(value, known[name]):
+            raise UsageError(f"A sweep sets {option} to {value!r}; expected {_expected(known[name])}.")
         replaced = dataclasses.replace(record, **{name: value})  # type: ignore[type-var]
         experiment = dataclasses.replace(experiment, **{section: replaced})
     return experiment
+
+
+def _expected(hint: Any) -> str:
+    """Describe the values of a type for a message."""
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
 
 
 def digest(experiment: Experiment) -> str:

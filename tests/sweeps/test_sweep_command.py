@@ -27,7 +27,10 @@ def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
         (("--sweep.seeds=0",), "--sweep.seeds=0: expected 1 or more"),
         (("--sweep.arms=wide",), "no arm 'wide'. Expected non_overlapping"),
         (("--sweep.epochs=-1",), "--train.epochs=-1"),
-        (("--sweep.epochs=0.1",), "--optim.warmup=0.5: expected at least 0 and below train.epochs=0.1"),
+        (
+            ("--sweep.epochs=0.1", "--optim.warmup=0.5"),
+            "--optim.warmup=0.5: expected at least 0 and below train.epochs=0.1",
+        ),
         (("--sweep.base=alexnet_cifer",), "Did you mean --exp=alexnet_cifar?"),
         (("--sweep.base=lrn_sweep",), "lrn_sweep is a sweep; expected an experiment, such as alexnet_cifar"),
         (("--sweep.engine=slurm",), "invalid choice 'slurm'"),

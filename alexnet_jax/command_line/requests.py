@@ -1,126 +1,33 @@
-"""The command line: which experiment or sweep, which mode, and every option, typed and checked before jax is imported."""
+"""From the words of a command line to a checked request. Nothing here imports jax, so that mistakes are reported at once."""
 
 import argparse
 import dataclasses
-import functools
 import math
 import shlex
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
-
-import docstring_parser
-import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 import experiments
 from alexnet_jax.checks import check, require
+from alexnet_jax.command_line.options import CommandLine, parse
+from alexnet_jax.command_line.spelling import given_options, normalized
 from alexnet_jax.errors import UsageError
-from alexnet_jax.experiment import Data, Experiment, MeshOptions, Network, Optim, Train
+from alexnet_jax.experiment import Experiment
 from alexnet_jax.modes import MODES, Exchange, Look, Request, Traffic, readers
+from alexnet_jax.network import networks
+from alexnet_jax.network.table import Conv
 from alexnet_jax.processes.identity import ProcessIdentity, identify
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose, seeds_needed
 
 DIGITS_EPOCHS = 5
 """Epochs of a sweep on the digits: enough to see that a network learns, in seconds for each trial."""
 
-NAMED = tuple(name for name, mode in MODES.items() if not mode.flag)
-"""Values of --mode."""
-
-if TYPE_CHECKING:
-    Mode = str
-else:
-    Mode = Literal[NAMED]
-
-MODE_HELP = " ".join(f"{name}: {MODES[name].help}." for name in NAMED)
-
-SUMMARY = """Two-column AlexNet and its ablations. The options most people use:
-
-  --exp=NAME                  the experiment or sweep; --list shows the names
-  --mode=MODE                 train (default), eval, summary, predict, ...
-  --workdir=FOLDER            folder of the run; the same command resumes it
-  --restore=best              checkpoint to read: latest, best, step or path
-  --overwrite                 delete the run in the folder and start again
-  --dry_run                   print what a training would need
-  --train.epochs=5            passes over the training split
-  --train.batch=128           images per step
-  --train.seed=1              seed of everything random
-  --optim.learning_rate=0.02  peak learning rate
-
-All options follow, with the defaults of the experiment that --exp names."""
-
-
-@dataclass(frozen=True)
-class CommandLine:
-    """What a command line can contain."""
-
-    exp: str
-    """Name of an experiment or a sweep, a file in experiments/."""
-    network: tyro.conf.FlagConversionOff[Network]
-    data: tyro.conf.FlagConversionOff[Data]
-    optim: tyro.conf.FlagConversionOff[Optim]
-    train: tyro.conf.FlagConversionOff[Train]
-    mesh: tyro.conf.FlagConversionOff[MeshOptions]
-    sweep: tyro.conf.FlagConversionOff[SweepOptions] = field(default_factory=SweepOptions)
-    mode: Annotated[Mode, tyro.conf.arg(help=MODE_HELP)] = "train"
-    workdir: Path | None = None
-    """Folder of the run. Default: runs/EXP, or runs/EXP-imported in import mode. The trials of a sweep are stored in the
-    folder `trials` next to it."""
-    restore: str | None = None
-    """eval, export, kernels, predict, neighbours, features: the checkpoint to read, as latest, best, a step or a path; default
-    latest. gradcheck: the same; default fresh parameters. train: the path of a run or checkpoint whose parameters a new run
-    starts from."""
-    restore_skip: str = ""
-    """train: layers that a run with --restore initializes afresh, such as fc8 or fc7,fc8; see --optim.new_rate."""
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Delete the run in the folder and start again. export: replace the file. prepare: replace the prepared pictures. Of a
-    sweep, only the plan is deleted; its trials are kept."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """train: print what the training would need (shapes, devices, memory, disk) and estimate its time. Sweep: list the trials
-    and estimate their time. Nothing is written."""
-    traffic: tyro.conf.FlagConversionOff[Traffic] = field(default_factory=Traffic)
-    processes: int = 1
-    """train, eval: number of processes of this run to start on this machine; they share its devices (docs/cluster.md)."""
-    distributed: str = "auto"
-    """train, eval: how the processes of a run on several machines find each other. auto: from the environment of Slurm,
-    Open MPI or Kubernetes; a single process elsewhere. off: a single process. HOST:PORT,N,I: process 0 of N listens at
-    HOST:PORT, and this is process I."""
-    look: Annotated[Look, tyro.conf.arg(name="")] = field(default_factory=Look)
-    exchange: Annotated[Exchange, tyro.conf.arg(name="")] = field(default_factory=Exchange)
-
-
-RECORDS = (CommandLine, Network, Data, Optim, Train, MeshOptions, SweepOptions, Traffic, Look, Exchange)
-"""The records whose fields are options; a field's docstring is its help text."""
-
-REGISTRY = ConstructorRegistry()
-
-
-@REGISTRY.struct_rule
-def _options(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Describe a record to tyro, with each field's docstring as one paragraph: tyro itself keeps the source's line breaks."""
-    if info.type not in RECORDS:
-        return None
-    texts = _documentation(info.type)
-    fields = tuple(
-        StructFieldSpec(f.name, cast(type, f.type), getattr(info.default, f.name), helptext=texts.get(f.name))
-        for f in dataclasses.fields(info.type)
-    )
-    return StructConstructorSpec(instantiate=info.type, fields=fields)
-
-
-@functools.cache  # it parses the source of the class, and tyro asks several times
-def _documentation(record: type) -> dict[str, str]:
-    """Return {field: docstring} of a dataclass."""
-    documented = docstring_parser.parse_from_object(record).params
-    return {field.args[1]: " ".join((field.description or "").split()) for field in documented}
-
-
 def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
     """Return (mode, request) of a command line. Modes on a trained run take the options of that run as defaults.
 
     Raises UsageError, or SystemExit after tyro has printed what is wrong.
     """
-    known = _first_look(arguments)
+    words = normalized(arguments)
+    known, given = _first_look(words), given_options(words)
     if known.exp is None and not {"-h", "--help"} & set(arguments):
         raise UsageError("--exp=NAME is missing, such as --exp=alexnet_cifar. python launch.py --list shows the names.")
     found = experiments.find(known.exp or "alexnet_cifar")
@@ -133,13 +40,14 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         shipped = base = found
         if known.mode in MODES and MODES[known.mode].trained:
             base = _trained(workdir) or base
-    line = _parse(arguments, known.exp or "alexnet_cifar", base, workdir)
+    line = parse(words, known.exp or "alexnet_cifar", base, workdir)
     experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
+    experiment, notes = _with_warmup_that_fits(experiment, base, given)
     workdir = line.workdir or workdir
     mode = "dry_run" if line.dry_run else line.mode
     _check_unread(line)
     if isinstance(found, Sweep):
-        return mode, _sweep_request(found, experiment, shipped, line, workdir, arguments)
+        return mode, _sweep_request(found, experiment, shipped, line, workdir, arguments, given)
     if line.sweep != SweepOptions():
         raise UsageError(f"--sweep.* is for sweeps; {found.name} is one experiment. --list shows the sweeps.")
     check(experiment)
@@ -157,22 +65,49 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
         traffic=line.traffic,
         processes=line.processes,
         process=process,
+        given=given,
+        notes=(*notes, *_warnings(experiment)) if mode in ("train", "dry_run") else (),
     )
     return mode, request
 
 
-def _parse(arguments: list[str], exp: str, base: Experiment, workdir: Path) -> CommandLine:
-    sections = {f.name: getattr(base, f.name) for f in dataclasses.fields(base) if f.name != "name"}
-    _check_words(arguments)
-    return tyro.cli(
-        CommandLine,
-        args=arguments,
-        default=CommandLine(exp, **sections, workdir=workdir),
-        prog="launch.py",
-        description=SUMMARY,
-        use_underscores=True,
-        registry=REGISTRY,
+def _with_warmup_that_fits(
+    experiment: Experiment, base: Experiment, given: frozenset[str]
+) -> tuple[Experiment, tuple[str, ...]]:
+    """Shorten a warm-up that the user did not give to the fraction of the training that it has in `base`, if it is too long.
+
+    Returns the experiment and a sentence on the change, if there is one.
+    """
+    epochs, warmup = experiment.train.epochs, experiment.optim.warmup
+    if "optim.warmup" in given or not 0 < epochs <= warmup:
+        return experiment, ()
+    shorter = warmup * epochs / base.train.epochs
+    if shorter >= epochs:
+        return experiment, ()
+    note = (
+        f"The warm-up is shortened from {warmup:g} to {shorter:g} epochs, in proportion to {epochs:g} epochs instead of "
+        f"{base.train.epochs:g} (--optim.warmup)."
     )
+    return changed(experiment, {"optim.warmup": shorter}), (note,)
+
+
+def _warnings(experiment: Experiment) -> list[str]:
+    """Return sentences on options that work but are probably not meant."""
+    optim, found = experiment.optim, []
+    if optim.schedule == "drops" and not optim.drops:
+        found.append("Warning: --optim.schedule=drops without --optim.drops keeps the learning rate constant.")
+    early = [drop for drop in optim.drops if drop < optim.warmup]
+    if early:
+        found.append(
+            f"Warning: the drop of the learning rate at epoch {early[0]:g} takes effect only after the warm-up of "
+            f"{optim.warmup:g} epochs."
+        )
+    table = networks.build(experiment.network, 10)
+    thin = [spec.name for spec in table.layers if isinstance(spec, Conv) and spec.maps == table.columns]
+    if thin:
+        width = experiment.network.width
+        found.append(f"Warning: --network.width={width:g} leaves one map per column in {', '.join(thin)}.")
+    return found
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -230,13 +165,6 @@ def _check_traffic(traffic: Traffic, mode: str) -> None:
             require(f"traffic.{name}", value, other is not None, "both --traffic.link and --traffic.compute, or neither")
 
 
-def _check_words(arguments: list[str]) -> None:
-    """Raise UsageError for a mode that is given without --mode=, the most common slip."""
-    for before, word in zip(["", *arguments], arguments, strict=False):
-        if word in NAMED and (not before.startswith("--") or "=" in before):
-            raise UsageError(f"{word!r} stands alone: expected --mode={word}.")
-
-
 def _first_look(arguments: list[str]) -> argparse.Namespace:
     """Parse the options that decide the defaults of all others."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -263,14 +191,23 @@ def _base(sweep: Sweep, name: str | None, digits: bool) -> tuple[Experiment, Exp
 
 
 def _sweep_request(
-    sweep: Sweep, base: Experiment, shipped: Experiment, line: CommandLine, workdir: Path, arguments: list[str]
+    sweep: Sweep,
+    base: Experiment,
+    shipped: Experiment,
+    line: CommandLine,
+    workdir: Path,
+    arguments: list[str],
+    given: frozenset[str],
 ) -> SweepRequest:
     options = line.sweep
     # All trials must train on the same data, so a data set that disappears half-way is an error.
     base = changed(base, {"data.fallback": "error"})
     if options.epochs is not None:
-        base = changed(base, {"train.epochs": options.epochs})
+        longer, base = base, changed(base, {"train.epochs": options.epochs})
+        base, _ = _with_warmup_that_fits(base, longer, given)
     check(base)
+    for arm in sweep.arms:
+        changed(base, arm.changes)  # a misspelt option is reported in every mode
     arms = choose(sweep, options.arms)
     seeds = seeds_needed(max(1, len(arms))) if options.seeds is None else options.seeds
     if seeds < 1:
