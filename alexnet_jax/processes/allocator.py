@@ -30,7 +30,17 @@ def keep_memory() -> bool:
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or has_accelerator():
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all(mallopt(option, value) == 1 for option, value in SETTINGS.items())
+    global _tuned
+    _tuned = all(mallopt(option, value) == 1 for option, value in SETTINGS.items())
+    return _tuned
+
+
+_tuned = False
+
+
+def keeps_memory() -> bool:
+    """Return whether `keep_memory` tuned the allocator of this process."""
+    return _tuned
 
 
 def has_accelerator() -> bool:

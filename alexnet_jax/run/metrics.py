@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from alexnet_jax.errors import RunError
-from alexnet_jax.formatting import countdown, percent
+from alexnet_jax.formatting import percent
+from alexnet_jax.processes.terminal import Progress
 from alexnet_jax.run.records import Line, MetricsFile
 
 
@@ -47,13 +48,13 @@ class Metrics:
         self._total_steps = total_steps
         self._log_every = log_every
         self._files: list[MetricsFile | _Events] = []
-        self._terminal: _Terminal | None = None
+        self._terminal: Progress | None = None
         if writes:
             with _writable(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._files.append(MetricsFile(self.folder / "metrics.jsonl", first_step))
                 self._files.append(_Events(self.folder / "tensorboard", first_step))
-            self._terminal = _Terminal(stream or sys.stderr, total_steps, steps_per_epoch, first_step, clock)
+            self._terminal = Progress(stream or sys.stderr, total_steps, steps_per_epoch, first_step, clock)
         self._clock = _Clock(clock)
         self._losses: list[float] = []
         self._errors: list[float] = []
@@ -179,58 +180,6 @@ class _Events:
         self._writer.flush()
 
 
-class _Terminal:
-    """A tqdm bar on a terminal, plain lines elsewhere, with the same content."""
-
-    def __init__(
-        self, stream: IO[str], total_steps: int, steps_per_epoch: int, first_step: int, clock: Callable[[], float]
-    ):
-        self._stream = stream
-        self._total = total_steps
-        self._steps_per_epoch = steps_per_epoch
-        self._first_step = first_step
-        self._clock, self._started = clock, clock()
-        self._bar = self._new_bar() if stream.isatty() else None
-
-    def train(self, step: int, *, loss: float, rate: float, speed: float | None, due: bool) -> None:
-        if self._bar is None and not due:
-            return
-        epochs = f"epoch {step / self._steps_per_epoch:.2f}/{self._total / self._steps_per_epoch:g}"
-        images = "-" if speed is None else f"{speed:,.0f}"
-        text = f"{epochs}  step {step}/{self._total}  loss {loss:.4f}  {images} images/s"
-        # Terminals of 80 columns cut the line off: the rate, which users need least, is last.
-        text += f"  {countdown(self._seconds_left(step))} left  rate {rate:.3g}"
-        if self._bar is None:
-            self.note(text)
-        else:
-            self._bar.set_description_str(text, refresh=False)
-            self._bar.update(step - self._bar.n)
-
-    def note(self, text: str) -> None:
-        if self._bar is None:
-            print(text, file=self._stream, flush=True)
-        else:
-            self._bar.write(text, file=self._stream)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def _new_bar(self) -> Any:
-        from tqdm import tqdm
-
-        # Where the terminal does not report its size (in some containers), tqdm would draw a bar of width zero.
-        size: dict[str, Any] = {"dynamic_ncols": True} if _reports_size(self._stream) else {"ncols": 100, "nrows": 24}
-        form = "{percentage:3.0f}%{bar} {desc}"
-        return tqdm(total=self._total, initial=self._first_step, file=self._stream, bar_format=form, **size)
-
-    def _seconds_left(self, step: int) -> float:
-        """Extrapolate the time since the start, with evaluations and saves, which will recur."""
-        elapsed = self._clock() - self._started
-        return elapsed / max(step - self._first_step, 1) * (self._total - step)
-
-
 class _Clock:
     """The seconds spent on training since the last line, without pauses."""
 
@@ -280,10 +229,3 @@ def _writable(folder: Path) -> Iterator[None]:
             f"Cannot write the metrics in {folder}: {error.strerror}. Make room or give write permission, then repeat "
             "the command: it continues from the last checkpoint."
         ) from error
-
-
-def _reports_size(stream: IO[str]) -> bool:
-    try:
-        return min(os.get_terminal_size(stream.fileno())) > 0
-    except OSError:  # Also io.UnsupportedOperation: a stream without a file descriptor.
-        return False

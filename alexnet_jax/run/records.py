@@ -17,6 +17,7 @@ from typing import IO, Any, Literal, NotRequired, TypedDict, TypeVar, get_type_h
 from alexnet_jax import files
 from alexnet_jax.errors import RunError
 from alexnet_jax.experiment import Experiment, differences, fits, from_json
+from alexnet_jax.processes.allocator import keeps_memory
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class Environment:
     process_count: int = 1
     commit: str | None = None
     dirty: bool | None = None  # whether files differ from the commit
+    keeps_memory: bool | None = None  # whether the allocator keeps freed memory (processes/allocator.py)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def current_environment() -> Environment:
         process_count=jax.process_count(),
         commit=commit,
         dirty=dirty,
+        keeps_memory=keeps_memory(),
     )
 
 

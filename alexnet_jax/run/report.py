@@ -64,6 +64,7 @@ def _facts(record: RunRecord, metrics: Sequence[Line], result: RunResult) -> str
         "Speed": _speed(metrics),
         "Devices": _devices(record.environment),
         "Processor": record.environment.processor or MISSING,
+        "Allocator": _allocator(record.environment),
         "Commit": _commit(record.environment),
     }
     return markdown_table(("", ""), list(rows.items()))
@@ -88,6 +89,12 @@ def _devices(environment: Environment) -> str:
     count, kinds = environment.device_count, ", ".join(environment.device_kinds)
     processes = f", in {environment.process_count} processes" if environment.process_count > 1 else ""
     return f"{count} x {kinds} ({environment.backend}){processes}"
+
+
+def _allocator(environment: Environment) -> str:
+    if environment.keeps_memory is None:
+        return MISSING
+    return "keeps freed memory (--train.tune_allocator)" if environment.keeps_memory else "as the system has it"
 
 
 def _commit(environment: Environment) -> str:

@@ -15,6 +15,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from alexnet_jax.errors import RunError
+from alexnet_jax.processes.terminal import fitting
 from alexnet_jax.run.metrics import Metrics
 from alexnet_jax.run.records import read_metrics
 
@@ -330,8 +331,50 @@ def test_the_bar_fits_a_terminal_even_of_unknown_size(tmp_path, size):
     os.close(inside)
     last = shown.decode().rstrip().split("\r")[-1]
     assert last.startswith("100%")
-    assert "epoch 2.00/2  step 20/20  loss 20.0000" in last and "0:00 left" in last
-    assert len(last) <= (columns or 100)
+    step = "" if columns == 80 else "step 20/20  "
+    assert f"epoch 2.00/2  {step}loss 20.0000" in last and last.endswith("0:00 left  rate 0.2")
+    assert len(last) <= (columns or 100) - 2  # the terminal shows ^C behind the cursor
+
+
+def test_the_time_left_leaves_out_the_first_steps(tmp_path):
+    """The first step is compiled in 100 s; those after it take 2 s each."""
+    stream, now = io.StringIO(), [0.0]
+    with metrics(tmp_path, stream=stream, log_every=1, clock=lambda: now[0]) as written:
+        for step in range(1, 21):
+            now[0] += 100.0 if step == 1 else 2.0
+            train(written, step, step)
+    left = [line.split("images/s  ")[1].split("  rate")[0] for line in stream.getvalue().splitlines()]
+    assert left[:3] == ["- left", "0:36 left", "0:34 left"] and left[-1] == "0:00 left"
+
+
+def test_results_fetched_together_count_as_one_moment(tmp_path):
+    stream, now = io.StringIO(), [50.0]
+    with metrics(tmp_path, stream=stream, log_every=1, clock=lambda: now[0]) as written:
+        train(written, 1, 10)
+        now[0] += 5.0
+        train(written, 11, 15)
+    assert "- left" in stream.getvalue().splitlines()[9]
+    assert "0:05 left" in stream.getvalue().splitlines()[14]
+
+
+def test_the_bar_says_that_the_first_step_is_compiled(tmp_path):
+    screen = Screen()
+    with metrics(tmp_path, stream=screen) as written:
+        until = time.monotonic() + 10
+        while "compiling the first step, 1 s" not in screen.getvalue() and time.monotonic() < until:
+            time.sleep(0.05)
+        train(written, 1, 1)
+        assert "compiling" not in screen.getvalue().split("\r")[-1]
+    assert "compiling the first step, 1 s" in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [(99, "epoch step loss speed left rate"), (30, "epoch loss speed left rate"), (15, "epoch loss rate")],
+)
+def test_short_lines_leave_out_what_is_needed_least(columns, shown):
+    fields = {name: name for name in ("epoch", "step", "loss", "speed", "left", "rate")}
+    assert fitting(fields, columns).split() == shown.split()
 
 
 def test_a_full_disk_is_an_error_and_keeps_the_old_lines(tmp_path):
