@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import shlex
 import sys
 
 import experiments
@@ -12,7 +11,7 @@ from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
 from alexnet_jax.modes import MODES, SWEEP_MODES, Request
 from alexnet_jax.processes.allocator import keep_memory
 from alexnet_jax.processes.identity import ProcessIdentity, restrict_output
-from alexnet_jax.processes.outcome import INTERRUPTED, Cause, Outcome, leave
+from alexnet_jax.processes.outcome import INTERRUPTED, Cause, Outcome, leave, resume_command
 from alexnet_jax.processes.start import devices_per_process, start
 from alexnet_jax.sweeps.plan import SweepRequest
 
@@ -53,9 +52,7 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
         cause = Cause.PEER_LOST if isinstance(problem, PeerLost) else Cause.FAILED
         return Outcome(problem.exit_status, f"Error: {problem}", cause)
     except Interrupted as stop:
-        # Repeated with --overwrite, the command would delete what was just saved.
-        command = shlex.join(["python", "launch.py", *(word for word in arguments if word != "--overwrite")])
-        return Outcome(stop.exit_status, f"\n{stop} This command continues from there: {command}", Cause.SAVED)
+        return Outcome(stop.exit_status, f"\n{stop}", Cause.SAVED)
     except KeyboardInterrupt:
         return Outcome(130, f"\n{INTERRUPTED}", Cause.INTERRUPTED)
     except BrokenPipeError:  # the reader of the output ended, as in `launch.py --list | head -1`
@@ -67,9 +64,10 @@ def report(arguments: list[str]) -> Outcome:
     """Run a command line, print how it ended, and return that."""
     ended = outcome(arguments)
     if ended.message:
-        print(ended.message, file=sys.stderr)
-    cut_short = ended.cause not in (Cause.DONE, Cause.SAVED) and ended.status != UsageError.exit_status
-    if cut_short and "--overwrite" in arguments:
+        stopped = ended.cause in (Cause.SAVED, Cause.INTERRUPTED)
+        print(f"{ended.message} {resume_command(arguments)}" if stopped else ended.message, file=sys.stderr)
+    failed = ended.cause in (Cause.FAILED, Cause.PEER_LOST) and ended.status != UsageError.exit_status
+    if failed and "--overwrite" in arguments:
         print("When you repeat this command, omit --overwrite: it would delete what has been saved.", file=sys.stderr)
     return ended
 

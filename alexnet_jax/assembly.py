@@ -1,5 +1,6 @@
 """From an experiment to its parts: mesh, table of layers, statistics, data, trainer, evaluator; and to a trained network."""
 
+import contextlib
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +13,19 @@ from alexnet_jax.data import order, pipeline, registry, statistics
 from alexnet_jax.data.dataset import DataSet, Split
 from alexnet_jax.data.pipeline import Feed
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import UsageError
+from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.evaluate import Evaluator
-from alexnet_jax.experiment import Experiment
+from alexnet_jax.experiment import Experiment, differences
 from alexnet_jax.hybrid import Hybrid
 from alexnet_jax.model import Parameters, abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.placement import Placement
-from alexnet_jax.network.table import Table
+from alexnet_jax.network.table import Table, parameter_count
 from alexnet_jax.processes import distributed
 from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.run.restore import find_step, restore_parameters
-from alexnet_jax.run.workdir import STATISTICS
+from alexnet_jax.run.workdir import STATISTICS, Workdir
 from alexnet_jax.train import Trainer
 
 
@@ -125,6 +126,21 @@ def assemble(experiment: Experiment, data_set: DataSet, stats: Statistics | None
     return Setup(experiment, table, placement, stats, data_set, training, validation)
 
 
+def report_validation(request: Request, data_set: DataSet) -> None:
+    """Print how many images are held out if it is not the requested number. Raises UsageError if the user gave that number."""
+    requested, images = request.experiment.data.validation, len(data_set.train)
+    if data_set.validation:
+        if "data.validation" in request.given:
+            print(f"--data.validation={requested} has no effect: the data set has {data_set.validation:,} validation images.")
+    elif requested >= images:
+        if "data.validation" in request.given:
+            raise UsageError(
+                f"--data.validation={requested}: expected fewer than the {images:,} training images of {data_set.title}."
+            )
+        held = order.held_out(images, requested)
+        print(f"Only {images:,} training images: {held:,} of them, one in ten, are held out (--data.validation).")
+
+
 def _fitting_table(experiment: Experiment, data_set: DataSet, placement: Placement) -> Table:
     table = networks.build(experiment.network, len(data_set.classes))
     placement.check_fits(table)
@@ -178,11 +194,36 @@ class Trained:
     checkpoint: Path
     """The folder of its step."""
     parameters: Parameters
+    description: str
+    """See `describe_trained`."""
 
 
 def trained_with(checkpoint: Path) -> Statistics | None:
     """Return the statistics of the run that a checkpoint belongs to, or None when the run has none."""
     return statistics.restore(checkpoint.parents[1] / STATISTICS)
+
+
+def describe_trained(request: Request, checkpoint: Path, table: Table, data: str | None = None) -> str:
+    """Return one line: network, parameters, checkpoint and data; and a second one if options differ from those of the run.
+
+    Args:
+      request: The command.
+      checkpoint: The folder of a step, in the folder of a run.
+      table: The network.
+      data: Title of the data set, if the mode reads one.
+    """
+    options = request.experiment.network
+    width = f"width {options.width:g}, " if options.width != 1 else ""
+    line = f"Network: {options.name} ({width}{parameter_count(table):,} parameters). Checkpoint: {checkpoint}."
+    line += f" Data: {data}." if data else ""
+    recorded = None
+    with contextlib.suppress(RunError):  # a damaged record does not keep a checkpoint from being read
+        recorded = Workdir(checkpoint.parents[1]).experiment()
+    differing = differences(recorded, request.experiment) if recorded else {}
+    if differing:
+        listed = ", ".join(f"--{name}={new} ({old} in the run)" for name, (old, new) in differing.items())
+        line += f"\nOptions that differ from those of the run: {listed}."
+    return line
 
 
 def load_trained(request: Request) -> Trained:
@@ -197,4 +238,5 @@ def load_trained(request: Request) -> Trained:
     distributed.connect(setup.placement.mesh)
     expected = abstract(setup.table, setup.placement)
     checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)
-    return Trained(setup, checkpoint, parameters)
+    description = describe_trained(request, checkpoint, setup.table, data_set.title)
+    return Trained(setup, checkpoint, parameters, description)

@@ -49,6 +49,7 @@ def show(request: Request) -> None:
     set_up_devices(experiment)
     origin = check_request(request)
     found, data_set = _data(experiment.data)
+    assembly.report_validation(request, data_set)
     stats = _statistics(data_set.train.image)
     setup = assembly.assemble_training(experiment, data_set, stats)
     trainer, training, validation = setup.trainer(), setup.training, setup.validation
@@ -75,7 +76,10 @@ def _folder(request: Request, origin: str | None, total: int) -> tuple[int, str]
         return 0, f"Folder: {workdir.path}, a new run{start}"
     result = workdir.result()
     if result is not None and result.steps >= total:
-        return total, f"Folder: {workdir.path}, a finished run; a larger --train.epochs would continue it"
+        longer = "--restore starts a longer one from it"
+        if request.experiment.optim.schedule not in ("linear", "cosine"):
+            longer = "a larger --train.epochs would continue it"
+        return total, f"Folder: {workdir.path}, a finished run; {longer}"
     saved = [int(step.name) for step in step_folders(workdir.path / "checkpoints")]
     return max(saved, default=0), f"Folder: {workdir.path}, a run to be continued at step {max(saved, default=0):,}"
 

@@ -154,7 +154,8 @@ class Train:
     """Length, batches and seed of a training, and what it writes."""
 
     epochs: float = 90
-    """Passes over the training split. A larger number continues a finished run."""
+    """Passes over the training split. A larger number continues a finished run, unless the schedule is linear or cosine, whose
+    rate is zero at the end; then start a new run from it with --restore."""
     batch: int = 128
     """Images per step, over all devices. The last incomplete batch of an epoch is dropped."""
     eval_batch: int = 500

@@ -72,10 +72,11 @@ def check(request: Request) -> None:
     placement = assembly.make_placement(experiment)
     seed, deviation = experiment.train.seed, PIXELS[experiment.data.scale]
     if request.restore is None:
-        where, parameters = "fresh parameters", fresh(table, placement, deviation, seed)
+        described, parameters = f"{table.name}, fresh parameters.", fresh(table, placement, deviation, seed)
     else:
         where, parameters = restore_parameters(request.restore, request.workdir, abstract(table, placement))
-    print(f"{table.name}, {where}, {assembly.describe(placement)}, {DIRECTIONS} random directions per leaf\n")
+        described = assembly.describe_trained(request, where, table)
+    print(f"{described}\n{assembly.describe(placement)}, {DIRECTIONS} random directions per leaf\n")
     print(f"{'leaf':16s}{'parameters':>12s}  {'slope':>9s}  {'step':>8s}  relative error")
     with jax.enable_x64(True):
         found = [_printed(each) for each in slopes(table, placement, parameters, deviation, seed)]

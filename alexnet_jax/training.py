@@ -22,8 +22,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from alexnet_jax import files
-from alexnet_jax.assembly import Setup, assemble_training, build_table, describe, load_trained, trained_with
+from alexnet_jax import assembly, files
+from alexnet_jax.assembly import Setup
 from alexnet_jax.data import registry, statistics
 from alexnet_jax.data.dataset import DataSet
 from alexnet_jax.data.statistics import Statistics
@@ -91,8 +91,9 @@ def prepare(request: Request) -> Run:
     """Check a request, load its data and assemble its parts. Raises UsageError for whatever is wrong with the request."""
     origin = check_request(request)
     request, data_set = distributed.leader_first(functools.partial(_load_data, request))
+    assembly.report_validation(request, data_set)
     stats = _known_statistics(request, origin)
-    assemble = functools.partial(assemble_training, request.experiment, data_set, stats, request.restore_skip)
+    assemble = functools.partial(assembly.assemble_training, request.experiment, data_set, stats, request.restore_skip)
     setup = distributed.leader_first(assemble)
     run = Run(request, setup, setup.trainer(), origin)
     options = {k: v for k, v in flatten(request.experiment).items() if k not in PER_MACHINE}
@@ -105,7 +106,7 @@ def prepare(request: Request) -> Run:
 
 def check_request(request: Request) -> str | None:
     """Return the checkpoint that a training starts from, None for initial parameters. Raises UsageError if it may not start."""
-    names = [spec.name for spec in build_table(request.experiment).layers]
+    names = [spec.name for spec in assembly.build_table(request.experiment).layers]
     for name in request.restore_skip:
         if name not in names:
             network = request.experiment.network.name
@@ -147,7 +148,7 @@ def _known_statistics(request: Request, origin: str | None) -> Statistics | None
             f"{workdir.path / STATISTICS} is missing, and so is {origin}, from which this run started: the numbers that "
             f"normalize its images are lost. Restore {STATISTICS} from a copy, or start anew with --overwrite."
         )
-    found = None if origin is None else trained_with(Path(origin))  # also if a kill left a record without statistics
+    found = None if origin is None else assembly.trained_with(Path(origin))  # also if a kill left a record without statistics
     return found and dataclasses.replace(found, colour=None)  # the other run may have read colour noise differently
 
 
@@ -250,7 +251,7 @@ def _metrics(run: Run, first_step: int) -> Metrics:
 
 def _opening(run: Run, step: int) -> str:
     experiment, table, data = run.request.experiment, run.setup.table, run.setup.data_set
-    where = describe(run.setup.placement)
+    where = assembly.describe(run.setup.placement)
     start = f"Continuing at step {step:,} of" if step else "Training for"
     return (
         f"{experiment.name}: {parameter_count(table):,} parameters in {table.columns} column(s), {where}\n"
@@ -287,10 +288,10 @@ def finish(run: Run, steps: int, scores: Scores) -> None:
 def evaluate(request: Request) -> None:
     """Print the test error of a checkpoint."""
     with distributed.detect_peer_loss():
-        trained = load_trained(request)
+        trained = assembly.load_trained(request)
         setup, started = trained.setup, time.monotonic()
         scores = setup.evaluator()(trained.parameters, setup.feed("test"))
-    print(f"Checkpoint: {trained.checkpoint}\nData: {setup.data_set.title}, test split")
+    print(trained.description)
     print(result_line(scores.top1_error, scores.top5_error, scores.examples))
     print(
         f"Mean loss {scores.loss:.4f} (ln classes {math.log(setup.table.classes):.4f}); {time.monotonic() - started:.0f} s."

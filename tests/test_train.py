@@ -165,7 +165,7 @@ def test_best_and_earlier_checkpoints_can_be_evaluated(learned, capsys):
     by_word, by_step = (evaluated(learned, capsys, restore=restore) for restore in ("best", best))
     assert by_word.split("Mean")[0] == by_step.split("Mean")[0]  # the line of the loss ends with the duration
     earlier = LAST - STEPS_PER_EPOCH
-    assert f"checkpoints/{earlier}\n" in evaluated(learned, capsys, restore=earlier)
+    assert f"checkpoints/{earlier}. Data:" in evaluated(learned, capsys, restore=earlier)
 
 
 def test_evaluation_takes_its_options_from_the_run(learned, capsys):

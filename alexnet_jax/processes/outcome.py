@@ -2,15 +2,27 @@
 
 import enum
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from alexnet_jax.errors import RunError
 
-INTERRUPTED = "Interrupted. What had been saved is safe; the same command continues from there."
+INTERRUPTED = "Interrupted. What had been saved is safe."
+
+
+def resume_command(arguments: Sequence[str] | None = None) -> str:
+    """Return a sentence with the command that resumes a run, by default that of this process.
+
+    It has no --overwrite, which would delete what was saved.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    program = ["alexnet-jax"] if Path(sys.argv[0]).stem == "alexnet-jax" else ["python", "launch.py"]
+    return f"This command continues from there: {shlex.join([*program, *(w for w in words if w != '--overwrite')])}"
 
 
 class Cause(enum.Enum):
@@ -109,7 +121,7 @@ def _unexpected(end: End, count: int) -> Outcome:
     last_lines = "".join(f"\n  {line}" for line in end.errors.strip().splitlines()[-8:])
     return Outcome(
         RunError.exit_status,
-        f"Error: Process {end.index} of {count} {how}, so the other processes were ended too.{hint} What had been saved is safe; "
-        f"the same command continues from there.{last_lines}",
+        f"Error: Process {end.index} of {count} {how}, so the other processes were ended too.{hint} What had been saved is "
+        f"safe. {resume_command()}{last_lines}",
         Cause.FAILED,
     )

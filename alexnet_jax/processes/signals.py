@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
+from alexnet_jax.processes.outcome import resume_command
+
 PATIENCE = 5.0
 """Seconds that a signal waits for the first step, which may take minutes to compile, before the process exits without it."""
 
@@ -30,7 +32,11 @@ class Signals:
         if _state.contexts:
             self.received = _state.contexts[-1].received
         _state.contexts.append(self)
-        self._before = {number: signal.signal(number, _record) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._before = {number: signal.signal(number, _record) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # in another thread than the main one
+            _state.contexts.remove(self)
+            raise
         return self
 
     def interrupted(self) -> bool:
@@ -99,8 +105,8 @@ def _watch(reading: socket.socket, left: threading.Event, step: int, patience: f
             number = received[0]
             if number in (signal.SIGINT, signal.SIGTERM) and not left.wait(patience):
                 print(
-                    f"\nInterrupted by {signal.Signals(number).name} at step {step}, before there was anything new to save. The "
-                    "same command continues from there.",
+                    f"\nInterrupted by {signal.Signals(number).name} at step {step}, before there was anything new to save. "
+                    f"{resume_command()}",
                     file=sys.stderr,
                     flush=True,
                 )

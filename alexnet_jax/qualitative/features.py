@@ -51,7 +51,7 @@ def write(request: Request) -> None:
             f"{path} could not be written ({problem}). Free disk space or choose another path with --out."
         ) from problem
     if rows:
-        print(f"Checkpoint: {trained.checkpoint}\n{rows:,} vectors of {units:,} values ({layer}): {path}")
+        print(f"{trained.description}\n{rows:,} vectors of {units:,} values ({layer}): {path}")
     if pictures is not None:
         check_all_read(pictures)
 

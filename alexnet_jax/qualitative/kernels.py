@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import files
-from alexnet_jax.assembly import build_table
+from alexnet_jax.assembly import build_table, describe_trained
 from alexnet_jax.columns import Columns
 from alexnet_jax.formatting import text_table
 from alexnet_jax.model import abstract
@@ -52,7 +52,7 @@ def show(request: Request) -> None:
     alive = living(kernels)
     found = [ColumnKernels(selectivity(own[use]), int((~use).sum())) for own, use in zip(kernels, alive, strict=True)]
     comparison = compare(*(column.selectivity for column in found)) if len(found) == 2 else None
-    print(f"Checkpoint: {checkpoint}\n\n{_text(layer, found, comparison)}\n\n{NOTE}")
+    print(f"{describe_trained(request, checkpoint, table)}\n\n{_text(layer, found, comparison)}\n\n{NOTE}")
     if experiment.data.name == "digits":
         print(GREY_NOTE)
     paper_figures.kernels(kernels, alive, found, folder / "kernels.png", f"{experiment.name}: the kernels of {layer}")

@@ -47,7 +47,7 @@ def show(request: Request) -> None:
     if found:
         names, size = trained.setup.data_set.classes, len(trained.setup.splits["train"])
         print(
-            f"Checkpoint: {trained.checkpoint}\nNearest of {size:,} training images by {layer}: class, distance, index\n"
+            f"{trained.description}\nNearest of {size:,} training images by {layer}: class, distance, index\n"
         )
         print("\n".join(_text(each, names) for each in found))
         path = folder / "neighbours.png"

@@ -34,7 +34,7 @@ def predict(request: Request) -> None:
     folder = output_folder(request.look.out, trained.checkpoint, "figures")
     names = trained.setup.data_set.classes
     examples = requested(files, trained.setup.splits["test"], TEST_IMAGES)
-    print(f"Checkpoint: {trained.checkpoint}")
+    print(trained.description)
     drawn: list[Prediction] = []
     for found in _predictions(trained, examples):
         print(f"\n{_text(found, names)}")

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from alexnet_jax import files
 from alexnet_jax.errors import Busy, UsageError
@@ -119,7 +120,19 @@ class Workdir:
             raise UsageError(
                 f"{self.path} holds a run with other options:\n{listed}\n"
                 "Give the same options to continue it, another --workdir for a separate run, or --overwrite to start anew."
+                + self._longer(experiment, differing)
             )
+
+    def _longer(self, experiment: Experiment, differing: dict[str, tuple[Any, Any]]) -> str:
+        """Return how to train longer if that is all that was requested, under a schedule that ends at zero."""
+        epochs, requested = differing.get("train.epochs", (0, 0))
+        if list(differing) != ["train.epochs"] or requested < epochs:
+            return ""
+        return (
+            f"\nThe schedule {experiment.optim.schedule} ends at a rate of zero after {epochs:g} epochs. To train further from "
+            f"these parameters, start a new run: --restore={self.path} --workdir={self.path}-longer "
+            f"--train.epochs={requested - epochs:g} (the rate starts again; --optim.schedule=constant keeps it constant)."
+        )
 
     def has_checkpoint(self) -> bool:
         """Return whether the folder has a checkpoint, damaged or not. Without one its run would start at step 0 again."""

@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from alexnet_jax.assembly import build_table
+from alexnet_jax.assembly import build_table, describe_trained
 from alexnet_jax.columns import Columns
 from alexnet_jax.data import statistics
 from alexnet_jax.data.statistics import Statistics
@@ -92,7 +92,8 @@ def export_weights(request: Request) -> None:
     }
     formats.write(path, tensors, notes, overwrite=request.overwrite)
     print(
-        f"Checkpoint: {step}\nWrote {parameter_count(table):,} parameters of {table.name} to {path}, layout {layout}."
+        f"{describe_trained(request, step, table)}\n"
+        f"Wrote {parameter_count(table):,} parameters of {table.name} to {path}, layout {layout}."
     )
 
 

@@ -1,10 +1,11 @@
 """Check the outcome of a run of several processes, computed from the ends of its processes."""
 
 import signal
+import sys
 
 import pytest
 
-from alexnet_jax.processes.outcome import INTERRUPTED, Cause, End, Outcome, verdict
+from alexnet_jax.processes.outcome import INTERRUPTED, Cause, End, Outcome, resume_command, verdict
 
 SAVED = Outcome(143, "Interrupted and saved.", Cause.SAVED)
 WRONG = Outcome(2, "Error: one thing is wrong.", Cause.FAILED)
@@ -64,6 +65,13 @@ def ends(*found):
     return [end(index, one) for index, one in enumerate(found)]
 
 
+def test_the_command_that_resumes_has_no_overwrite(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["launch.py", "--exp=a b", "--overwrite"])
+    assert resume_command() == "This command continues from there: python launch.py '--exp=a b'"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/alexnet-jax"])
+    assert resume_command(["--overwrite", "--exp=a"]).endswith(": alexnet-jax --exp=a")
+
+
 def test_without_a_failure_the_run_succeeded():
     assert verdict(ends(Outcome(0), Outcome(0)), []) == Outcome(0)
     assert verdict(ends(Outcome(0), "killed"), [signal.SIGTERM]) == Outcome(0)
@@ -77,7 +85,7 @@ def test_the_report_nearest_to_the_cause_counts(both, expected):
 @pytest.mark.parametrize(("both", "begin"), SILENT)
 def test_a_silent_end_is_reported_with_its_last_lines(both, begin):
     outcome = verdict(ends(*both), [])
-    assert outcome.message.startswith(begin) and outcome.message.endswith("continues from there.\n  a warning\n  last")
+    assert outcome.message.startswith(begin) and outcome.message.endswith(f"{resume_command()}\n  a warning\n  last")
     assert outcome.status == 1 and outcome.cause is Cause.FAILED
     assert ("out of memory" in outcome.message) == ("SIGKILL" in begin)
 

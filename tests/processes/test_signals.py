@@ -42,7 +42,8 @@ def test_a_signal_ends_a_stuck_process_that_loses_nothing(number):
     process.send_signal(number)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number and printed == "callback\n"
-    assert f"Interrupted by {number.name} at step 7, before there was anything new to save." in errors
+    assert f"Interrupted by {number.name} at step 7, before there was anything new to save. " in errors
+    assert "This command continues from there: " in errors
 
 
 def test_a_process_that_leaves_in_time_is_left_to_save():

@@ -101,7 +101,7 @@ def test_probabilities_are_averaged_over_the_views(mesh):
     setup = small(Columns.over(*mesh), data, stats)
     parameters = initialize(SMALL, jax.random.key(0), setup.placement)
     images = np.random.default_rng(0).integers(0, 256, (4, 9, 9, 3)).astype(np.uint8)
-    found = probabilities(Trained(setup, Path(), parameters))(images)
+    found = probabilities(Trained(setup, Path(), parameters, ""))(images)
     reference, host = jax.jit(functools.partial(plain.logits, SMALL)), jax.device_get(parameters)
     crops = [cut_view((images - np.float32(90)) / 60, offset, data) for offset in list_views(9, data)]
     scores = [softmax(np.asarray(reference(host, crop), np.float64)) for crop in crops]
@@ -112,4 +112,4 @@ def test_probabilities_are_averaged_over_the_views(mesh):
 @pytest.mark.parametrize(("examples", "replicas", "expected"), [(1, 1, 1), (5, 1, 8), (5, 3, 9), (9000, 4, 500)])
 def test_batches_are_no_larger_than_needed(examples, replicas, expected):
     setup = small(Columns(abstract_mesh(replicas)))
-    assert batch_size(Trained(setup, Path(), {}), examples) == expected
+    assert batch_size(Trained(setup, Path(), {}, ""), examples) == expected

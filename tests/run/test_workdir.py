@@ -150,6 +150,24 @@ def test_differing_fields_are_listed_with_the_remedies(workdir):
     workdir.check_continues(other, None, overwrite=True)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_longer_run_after_a_rate_of_zero_gets_a_command(tmp_path, schedule):
+    def run(epochs):
+        return Experiment("e", data=DIGITS, optim=Optim(schedule=schedule), train=Train(epochs=epochs))
+
+    workdir = Workdir(tmp_path)
+    workdir.write_record(RunRecord(run(2), DataIdentity("digits", "0"), Environment()))
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    with pytest.raises(UsageError) as refused:
+        workdir.check_continues(run(5), None, overwrite=False)
+    expected = f"--restore={tmp_path} --workdir={tmp_path}-longer --train.epochs=3"
+    assert f"The schedule {schedule} ends at a rate of zero after 2 epochs" in str(refused.value)
+    assert expected in str(refused.value)
+    with pytest.raises(UsageError) as shorter:
+        workdir.check_continues(run(1), None, overwrite=False)
+    assert "rate of zero" not in str(shorter.value)
+
+
 def test_run_started_from_other_parameters_is_another_run(workdir):
     trained(workdir)
     with pytest.raises(UsageError, match="--restore: None recorded, /elsewhere/39"):
