@@ -67,7 +67,7 @@ def report(arguments: list[str]) -> Outcome:
         stopped = ended.cause in (Cause.SAVED, Cause.INTERRUPTED)
         print(f"{ended.message} {resume_command(arguments)}" if stopped else ended.message, file=sys.stderr)
     failed = ended.cause in (Cause.FAILED, Cause.PEER_LOST) and ended.status != UsageError.exit_status
-    if failed and "--overwrite" in arguments:
+    if failed and "--overwrite" in arguments and not any(word.startswith("--mode") for word in arguments):
         print("When you repeat this command, omit --overwrite: it would delete what has been saved.", file=sys.stderr)
     return ended
 

@@ -199,8 +199,23 @@ class Trained:
 
 
 def trained_with(checkpoint: Path) -> Statistics | None:
-    """Return the statistics of the run that a checkpoint belongs to, or None when the run has none."""
-    return statistics.restore(checkpoint.parents[1] / STATISTICS)
+    """Return the statistics of the run that a checkpoint belongs to; None if it has to measure its own again.
+
+    If the file was lost, they are those of the run that it started from. Raises RunError if that run is gone too, or if the
+    parameters came from a file of weights.
+    """
+    workdir = Workdir(checkpoint.parents[1])
+    found, record = statistics.restore(workdir.path / STATISTICS), None
+    with contextlib.suppress(RunError):  # a damaged record does not keep a checkpoint from being read
+        record = workdir.record() if found is None else None
+    if record is None or record.restored_from is None:
+        return found
+    if not Path(record.restored_from).is_dir():
+        raise RunError(
+            f"{workdir.path / STATISTICS} is missing, and it cannot be read again from {record.restored_from}, where this run "
+            "started: the numbers that normalize its images are lost. Restore the file from a copy."
+        )
+    return trained_with(Path(record.restored_from))
 
 
 def describe_trained(request: Request, checkpoint: Path, table: Table, data: str | None = None) -> str:

@@ -39,7 +39,7 @@ from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
 from alexnet_jax.run.metrics import Metrics
 from alexnet_jax.run.origin import find_origin, origin_checksum
 from alexnet_jax.run.records import DataIdentity, RunRecord, RunResult, current_environment, read_metrics
-from alexnet_jax.run.report import result_line, training_seconds, write_report
+from alexnet_jax.run.report import kept_report, result_line, training_seconds, write_report
 from alexnet_jax.run.restore import PARAMETERS, restore_tree
 from alexnet_jax.run.workdir import RANKS, STATISTICS, Workdir
 from alexnet_jax.train import Loop, State, Trainer
@@ -148,7 +148,7 @@ def _known_statistics(request: Request, origin: str | None) -> Statistics | None
             f"{workdir.path / STATISTICS} is missing, and so is {origin}, from which this run started: the numbers that "
             f"normalize its images are lost. Restore {STATISTICS} from a copy, or start anew with --overwrite."
         )
-    found = None if origin is None else assembly.trained_with(Path(origin))  # also if a kill left a record without statistics
+    found = None if origin is None else assembly.trained_with(Path(origin))  # a kill may leave a record without statistics
     return found and dataclasses.replace(found, colour=None)  # the other run may have read colour noise differently
 
 
@@ -164,7 +164,7 @@ def begin(run: Run, lock: contextlib.ExitStack) -> bool:
     result = workdir.result()
     if result is not None and result.steps >= run.trainer.total_steps:
         line = result_line(result.top1_error, result.top5_error, result.examples)
-        print(f"This run is finished: {line}\n{workdir.path / 'report.md'}")
+        print(f"This run is finished: {line}\n{kept_report(workdir, result, run.request.shipped)}")
         return False
     _check_same_data(workdir, run.setup.data_set)
     return True

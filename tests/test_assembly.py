@@ -2,12 +2,17 @@
 
 import jax
 import numpy as np
+import pytest
 from running import command, epochs
 
-from alexnet_jax.assembly import assemble, assemble_training
+from alexnet_jax.assembly import assemble, assemble_training, trained_with
 from alexnet_jax.command_line import read
-from alexnet_jax.data import registry
-from alexnet_jax.experiment import DIGITS
+from alexnet_jax.data import registry, statistics
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.errors import RunError
+from alexnet_jax.experiment import DIGITS, Experiment
+from alexnet_jax.run.records import DataIdentity, Environment, RunRecord
+from alexnet_jax.run.workdir import Workdir
 
 pytest_plugins = ["running"]
 
@@ -20,6 +25,24 @@ def test_statistics_are_measured_without_validation_images():
         assert (len(setup.training), len(setup.validation)) == (737, 700)
         np.testing.assert_allclose(setup.stats.mean, setup.training.images.mean(0), atol=1e-3)
         assert np.abs(setup.stats.mean - whole).max() > 1
+
+
+def test_lost_statistics_are_those_of_the_origin(tmp_path):
+    """A run that started from another one sees its images with the statistics of the other one."""
+    origin, run = tmp_path / "origin" / "checkpoints" / "5", tmp_path / "run" / "checkpoints" / "7"
+    for folder in (origin, run):
+        folder.mkdir(parents=True)
+    measured = Statistics(np.ones((1, 1, 3), np.float32), 2.0)
+    statistics.save(measured, tmp_path / "origin" / "statistics.npz")
+    for restored_from, expected in ((str(origin), 2.0), (None, None)):
+        record = RunRecord(Experiment("e"), DataIdentity("d", "0"), Environment(), restored_from)
+        Workdir(tmp_path / "run").write_record(record)
+        found = trained_with(run)
+        assert (found and found.scale) == expected
+    weights = RunRecord(Experiment("e"), DataIdentity("d", "0"), Environment(), str(tmp_path / "alexnet.npz"))
+    Workdir(tmp_path / "run").write_record(weights)
+    with pytest.raises(RunError, match=r"statistics\.npz is missing, and it cannot be read again from .*alexnet\.npz"):
+        trained_with(run)
 
 
 def test_colour_noise_ends_with_its_last_epoch():

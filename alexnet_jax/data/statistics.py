@@ -154,4 +154,7 @@ def restore(path: Path) -> Statistics | None:
                 stored.get("colour"),
             )
     except Exception as problem:  # a damaged zip file raises nearly every type
-        raise RunError(f"{path} is damaged ({type(problem).__name__}: {problem}). Restore it from a copy.") from problem
+        raise RunError(
+            f"{path} is damaged ({type(problem).__name__}: {problem}). Restore it from a copy, or delete it: the numbers are "
+            "then measured again, or read from the run that this one started from."
+        ) from problem

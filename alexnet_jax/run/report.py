@@ -45,6 +45,14 @@ def write_report(
     return path
 
 
+def kept_report(workdir: Workdir, result: RunResult, shipped: Experiment) -> Path:
+    """Return the path of a finished run's report, which is written again if it was lost. Raises RunError as `read_metrics`."""
+    path, record, metrics = workdir.path / "report.md", workdir.record(), workdir.path / "metrics.jsonl"
+    if path.exists() or record is None:
+        return path
+    return write_report(workdir.path, record, read_metrics(metrics) if metrics.exists() else [], result, shipped)
+
+
 def _headline(title: str, result: RunResult) -> str:
     errors = f"Test top-1 {_error_and_accuracy(result.top1_error)}, top-5 {_error_and_accuracy(result.top5_error)}"
     return f"**{errors}, on {result.examples:,} test images of {title}.**"

@@ -80,7 +80,8 @@ class Workdir:
 
     def result(self) -> RunResult | None:
         """Return result.json; None for a run that is not finished. Raises RunError when it is damaged."""
-        return read_record(RunResult, self.path / RESULT, REMEDY)
+        remedy = "Delete it; the same command then evaluates the test images again."
+        return read_record(RunResult, self.path / RESULT, remedy)
 
     def write_result(self, result: RunResult) -> None:
         """Write result.json, which marks the run as finished."""

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from running import LEARNING_EPOCHS, ROOT, command, contents, epochs, main, result, train
@@ -210,7 +211,7 @@ def test_clear_deletes_what_a_run_wrote_and_nothing_else(workdir, tmp_path):
 @pytest.mark.parametrize("text", ["", '{"experiment": ', "[]", "\0\0"])
 def test_damaged_file_is_named_with_a_remedy(workdir, name, text):
     (workdir.path / name).write_text(text)
-    with pytest.raises(RunError, match=f"{name} is damaged.*--overwrite"):
+    with pytest.raises(RunError, match=rf"{name} is damaged.*(--overwrite|Delete it)"):
         workdir.record(), workdir.result()
 
 
@@ -242,15 +243,48 @@ def test_other_options_in_a_used_folder_change_nothing(learned, capsys):
     assert contents(learned) == before
 
 
-@pytest.mark.parametrize("name", ["experiment.json", "result.json", "metrics.jsonl"])
-def test_damaged_file_ends_a_command_with_a_message(copied, capsys, name):
-    file = copied / name
+def test_damaged_metrics_end_a_command_with_a_message(copied, capsys):
+    file = copied / "metrics.jsonl"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2].replace(b'"kind"', b'"k', 1))
-    if name == "metrics.jsonl":
-        (copied / "result.json").unlink()
+    (copied / "result.json").unlink()
     assert train(copied, train__epochs=LEARNING_EPOCHS) == 1
     message = capsys.readouterr().err
     assert str(file) in message and "Traceback" not in message and "--overwrite" in message
+
+
+def _lost(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _cut(path):
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+DAMAGED = {"experiment.json": "--overwrite", "result.json": "Delete it", "statistics.npz": "delete it"}
+"""{file whose damage ends commands: a remedy in the message}."""
+
+MODES = [
+    (),
+    *(pytest.param((f"--mode={mode}",), marks=pytest.mark.evidence) for mode in ("eval", "report", "kernels", "predict")),
+]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "".join(mode) or "train")
+@pytest.mark.parametrize("damage", [_lost, _cut])
+@pytest.mark.parametrize("name", [name for name in CONTENTS if name not in ("checkpoints", "features")])
+def test_any_file_of_a_run_may_be_lost_or_cut(copied, name, damage, mode, capsys):
+    damage(copied / name)
+    status = main([*command(copied, train__epochs=LEARNING_EPOCHS), *mode])
+    output = capsys.readouterr()
+    if status:
+        assert output.err.count("Error: ") == 1 and str(copied) in output.err and "Traceback" not in output.err
+        assert damage is _lost or DAMAGED[name] in output.err
+    else:
+        paths = [word for word in output.out.split() if word.startswith(str(copied))]
+        assert paths and all(Path(path.rstrip(".:")).exists() for path in paths)
+    assert status == 0 or name in DAMAGED or (name, mode) == ("metrics.jsonl", ("--mode=report",))
 
 
 def test_overwrite_starts_a_damaged_run_anew(copied, capsys):
