@@ -1,13 +1,14 @@
 """Run one experiment or sweep: python launch.py --exp=NAME [--mode=MODE] [--section.field=value ...]; --list prints the names."""
 
 import dataclasses
+import errno
 import logging
 import os
 import sys
 
 import experiments
 from alexnet_jax.command_line import read
-from alexnet_jax.errors import Interrupted, PeerLost, RunError, UsageError
+from alexnet_jax.errors import FULL, Interrupted, PeerLost, RunError, UsageError, remedy
 from alexnet_jax.modes import MODES, SWEEP_MODES, Request
 from alexnet_jax.processes.allocator import keep_memory
 from alexnet_jax.processes.identity import ProcessIdentity, restrict_output
@@ -51,12 +52,17 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
     except (UsageError, RunError) as problem:
         cause = Cause.PEER_LOST if isinstance(problem, PeerLost) else Cause.FAILED
         return Outcome(problem.exit_status, f"Error: {problem}", cause)
+    except BrokenPipeError:  # the reader of the output ended, as in `launch.py --list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Outcome(0)
+    except OSError as problem:
+        if problem.errno not in (*FULL, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return Outcome(1, f"Error: {problem}. {remedy(problem, 'Is the folder writable?')}", Cause.FAILED)
     except Interrupted as stop:
         return Outcome(stop.exit_status, f"\n{stop}", Cause.SAVED)
     except KeyboardInterrupt:
         return Outcome(130, f"\n{INTERRUPTED}", Cause.INTERRUPTED)
-    except BrokenPipeError:  # the reader of the output ended, as in `launch.py --list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Outcome(0)
 
 
@@ -79,6 +85,7 @@ def main(arguments: list[str]) -> int:
 
 def console() -> None:
     """Run the command line of this process and exit with its status."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] - names of files may not be valid UTF-8
     leave(report(sys.argv[1:]))
 
 

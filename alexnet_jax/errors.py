@@ -3,6 +3,8 @@
 Every message states the value received, what was expected and the remedy; `launch.py` prints it without a traceback.
 """
 
+import errno
+import os
 import signal
 from pathlib import Path
 
@@ -11,6 +13,20 @@ def first_line(problem: BaseException) -> str:
     """Return the type and the first line of an exception's message, at most 300 characters: libraries' messages may be pages."""
     text = str(problem).strip().splitlines()
     return f"{type(problem).__name__}: {text[0][:300]}" if text else type(problem).__name__
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk or a quota without room."""
+
+
+def remedy(problem: BaseException, otherwise: str) -> str:
+    """Return what to do about a failed write: make room if the disk, or the user's share of it, is full; else `otherwise`."""
+    seen: BaseException | None = problem
+    while seen is not None:  # libraries raise errors of their own, with the text of the system's error
+        if getattr(seen, "errno", None) in FULL or any(os.strerror(code) in str(seen) for code in FULL):
+            return "The disk is full: make room."
+        seen = seen.__cause__ or seen.__context__
+    return otherwise
 
 
 class UsageError(Exception):

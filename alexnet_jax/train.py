@@ -289,12 +289,12 @@ class Loop:
         if step % self.trainer.steps_per_epoch == 0:  # a longer training would not validate where a shorter one ends
             optimizer = optim.after_validation(self.trainer.experiment.optim, state.optimizer, scores.top1_error)
             state = State(state.parameters, optimizer, state.step)
-        with self.metrics.pause():
+        with self.metrics.saving(step):
             self.checkpoints.save(step, state.parameters, state.optimizer, scores.top1_error)
         return state
 
     def _save(self, state: State, step: int) -> None:
         """Save a state, after checking that the losses up to it are finite."""
         self._read(0)
-        with self.metrics.pause():
+        with self.metrics.saving(step):
             self.checkpoints.save(step, state.parameters, state.optimizer)

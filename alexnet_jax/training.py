@@ -33,7 +33,7 @@ from alexnet_jax.experiment import DIGITS, flatten
 from alexnet_jax.modes import Request
 from alexnet_jax.network.table import parameter_count
 from alexnet_jax.processes import distributed
-from alexnet_jax.processes.devices import set_up_devices
+from alexnet_jax.processes.devices import set_up_devices, settings
 from alexnet_jax.processes.signals import Signals
 from alexnet_jax.run.checkpoint import Checkpoints, restore_latest
 from alexnet_jax.run.metrics import Metrics
@@ -166,19 +166,8 @@ def begin(run: Run, lock: contextlib.ExitStack) -> bool:
         line = result_line(result.top1_error, result.top5_error, result.examples)
         print(f"This run is finished: {line}\n{kept_report(workdir, result, run.request.shipped)}")
         return False
-    _check_same_data(workdir, run.setup.data_set)
+    workdir.check_same_conditions(DataIdentity(run.setup.data_set.title, run.setup.data_set.fingerprint), settings())
     return True
-
-
-def _check_same_data(workdir: Workdir, data_set: DataSet) -> None:
-    record = workdir.record() if workdir.has_checkpoint() else None
-    if record is not None and record.data.fingerprint != data_set.fingerprint:
-        raise UsageError(
-            f"{workdir.path} was trained on {record.data.title} (fingerprint {record.data.fingerprint}), but the "
-            f"data found now is {data_set.title} ({data_set.fingerprint}). Give the old data with --data.dir (or with "
-            "--data.prepared, which is `none` for pictures that had not been prepared), another --workdir, or --overwrite to "
-            "start again."
-        )
 
 
 def restore(run: Run) -> State:

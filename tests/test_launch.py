@@ -1,6 +1,8 @@
 """Check the output of commands without training: the list, the help and the summaries."""
 
+import errno
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from commands import NAMES, SWEEPS, status
 from running import ROOT
 
 import experiments
+import launch
 from alexnet_jax.checks import check
 from alexnet_jax.data.registry import class_count
 from alexnet_jax.errors import UsageError
@@ -103,3 +106,28 @@ def test_find_raises_before_anything_is_imported():
     with pytest.raises(UsageError, match="no such experiment"):
         experiments.find("alexnet cifar")
     assert not hasattr(experiments, "alexnet cifar")
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "The disk is full"), (errno.EACCES, "Is the folder writable?")])
+def test_a_file_that_cannot_be_written_ends_with_a_message(number, remedy, empty_folder, monkeypatch, capsys):
+    def fails(*_):
+        raise OSError(number, os.strerror(number), "/runs/a/report.md")
+
+    monkeypatch.setattr(launch, "run", fails)
+    assert status("--exp=alexnet_digits") == 1
+    message = capsys.readouterr().err
+    assert "/runs/a/report.md" in message and remedy in message and "Traceback" not in message
+
+
+def test_other_errors_of_the_system_are_defects(empty_folder, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EINVAL, "a defect")
+
+    monkeypatch.setattr(launch, "run", fails)
+    with pytest.raises(OSError, match="a defect"):
+        status("--exp=alexnet_digits")
+
+
+@pytest.mark.parametrize("option", ["workdir", "restore", "data.dir"])
+def test_paths_that_are_not_utf8_are_refused_at_the_start(option, refused):
+    assert r"caf\udce9' is not valid UTF-8" in refused("--exp=alexnet_digits", f"--{option}=caf\udce9")

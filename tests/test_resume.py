@@ -65,6 +65,18 @@ def test_twenty_steps_in_three_starts_equal_those_of_one(twenty_steps, tmp_path,
 
 
 @pytest.mark.evidence
+def test_means_are_those_of_an_undisturbed_run(tmp_path, interrupt_at, compile_cache):
+    """Stop between two logged steps, where no line ends."""
+    options = {"train__epochs": epochs(20), "train__log_every": 5, "train__save_every": 7}
+    assert train(tmp_path / "whole", **options) == 0
+    for stop in (3, 8, 13):
+        interrupt_at(stop)
+        assert train(tmp_path / "run", **options) == 130
+    assert train(tmp_path / "run", **options) == 0
+    assert numbers(tmp_path / "run") == numbers(tmp_path / "whole")
+
+
+@pytest.mark.evidence
 def test_resumed_five_times_equals_once(twenty_steps, tmp_path, interrupt_at):
     run, whole = tmp_path / "run", {"train__epochs": epochs(20)}
     for stop in (2, 5, 8, 11, 14):

@@ -44,6 +44,7 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
     experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
     experiment, notes = _with_warmup_that_fits(experiment, base, given)
     workdir = line.workdir or workdir
+    _check_encoding([*arguments, str(workdir.absolute())])
     mode = "dry_run" if line.dry_run else line.mode
     _check_unread(line)
     if isinstance(found, Sweep):
@@ -108,6 +109,15 @@ def _warnings(experiment: Experiment) -> list[str]:
         width = experiment.network.width
         found.append(f"Warning: --network.width={width:g} leaves one map per column in {', '.join(thin)}.")
     return found
+
+
+def _check_encoding(texts: list[str]) -> None:
+    """Raise UsageError for a path that is not valid UTF-8: orbax could not write a checkpoint there."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{text!a} is not valid UTF-8. Rename the folder or file, or choose another.") from None
 
 
 def _names(text: str) -> tuple[str, ...]:

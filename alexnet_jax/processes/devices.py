@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import os
 import platform
+from collections import Counter
 from pathlib import Path
 
 import jax
 
+from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.files import cache_folder
 from alexnet_jax.processes import distributed
@@ -19,7 +21,8 @@ from alexnet_jax.processes.start import devices_per_process
 def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = None) -> None:
     """Create virtual CPU devices, enable the compilation cache, set flags of XLA, and connect to the other processes, if any.
 
-    Call this before jax first uses a device. Raise RunError if the other processes cannot be reached.
+    Call this before jax first uses a device. Raise UsageError if JAX_PLATFORMS names devices that do not
+    exist, RunError if the other processes cannot be reached.
     """
     wanted = devices_per_process(experiment.mesh, (process and process.count) or 1)
     created = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009 - jax gives it no type
@@ -34,6 +37,25 @@ def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = Non
         _add_flag("--xla_gpu_deterministic_ops=true")
     if process is not None:
         distributed.join(process)
+    check_platforms()
+
+
+def check_platforms() -> None:
+    """Raise UsageError if JAX_PLATFORMS names a platform that does not exist here; the message names those that do."""
+    chosen: str | None = getattr(jax.config, "jax_platforms")  # noqa: B009 - jax gives it no type
+    if not chosen or chosen == "cpu":
+        return
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as problem:  # the latter where no plugin for the platform is installed
+        reason = str(problem).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "no such device was found"
+        jax.config.update("jax_platforms", None)
+        kinds = Counter(device.device_kind for device in jax.devices())
+        found = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        raise UsageError(
+            f"JAX_PLATFORMS={chosen}: {reason}. Without this variable jax finds {found}. Unset it, or install jax for your "
+            "accelerator."
+        ) from problem
 
 
 def _add_flag(flag: str) -> None:
@@ -41,6 +63,28 @@ def _add_flag(flag: str) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if flag.split("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+NUMERIC = {
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_disable_jit": False,
+    "jax_exec_time_optimization_effort": 0.0,
+}
+"""{setting of jax that can change results: its default}. Users set them by variables such as JAX_ENABLE_X64."""
+
+
+def settings() -> dict[str, str]:
+    """Return the settings of jax and XLA that can change results and are not the default, by name."""
+    found = {name: str(getattr(jax.config, name)) for name, usual in NUMERIC.items() if getattr(jax.config, name) != usual}
+    flags = os.environ.get("XLA_FLAGS", "")
+    return found | ({"XLA_FLAGS": flags} if flags else {})
 
 
 CPU_INFORMATION = Path("/proc/cpuinfo")

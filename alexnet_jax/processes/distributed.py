@@ -6,8 +6,11 @@ Process 0, the leader, decides, writes and prints. All processes must make the c
 import contextlib
 import hashlib
 import itertools
+import os
 import pickle
 import socket
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -37,7 +40,7 @@ def join(process: ProcessIdentity, timeout: float = START_TIMEOUT) -> None:
     """Connect this process to the other processes of the run. Call it before jax first uses a device.
 
     Raise RunError if process 0 cannot listen or does not answer within `timeout` seconds. If other processes are missing by
-    then, jax itself ends process 0 (SIGABRT).
+    then, this process ends with a message: jax would abort it.
     """
     options = {}
     if process.address is not None:
@@ -54,20 +57,54 @@ def join(process: ProcessIdentity, timeout: float = START_TIMEOUT) -> None:
             _wait_for(process.address, timeout)
         else:
             _check_free(process.address, host.strip("[]") if host in LOCAL else "", int(port))
-    if process.index == 0 and process.devices is None:
-        total = f" of {process.count}" if process.count else ""
-        print(f"Process 0{total} waits at most {timeout:g} s for the other processes.", flush=True)
+    if process.devices is None:
+        print(f"{_waiting(process)} for at most {timeout:g} s. {ALONE}", flush=True)
     # jax's own handler of SIGTERM would withhold the signal from this process and, before training, from everyone.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(initialization_timeout=int(timeout), **options)
+        with _end_after(timeout, process):
+            jax.distributed.initialize(initialization_timeout=int(timeout) + GRACE, **options)
     except Exception as problem:  # of several types: a port in use, a cluster that does not answer
         where = "in the cluster" if process.address is None else f"at {process.address}"
         raise RunError(
             f"Process {process.index} could not connect to the other processes {where} ({first_line(problem)}). Give the "
-            "address of process 0 explicitly: --distributed=HOST:PORT,N,I."
+            f"address of process 0 explicitly: --distributed=HOST:PORT,N,I. {ALONE}"
         ) from problem
     broadcast(lambda: None)  # the first exchange between all devices, see `connect`
+
+
+GRACE = 60
+"""Seconds after `timeout` at which jax would abort the process."""
+
+ALONE = "To train in this process alone, as in an interactive shell of a cluster, add --distributed=off."
+
+
+def _waiting(process: ProcessIdentity) -> str:
+    """Return which processes a process waits for."""
+    if process.count is None:
+        return f"Process {process.index} waits for the other processes of this run"
+    others = [str(index) for index in range(process.count) if index != process.index]
+    listed = others if len(others) <= 4 else [*others[:2], "...", others[-1]]
+    plural = "es" if len(others) > 1 else ""
+    return f"Process {process.index} of {process.count} waits for process{plural} {', '.join(listed)}"
+
+
+@contextlib.contextmanager
+def _end_after(timeout: float, process: ProcessIdentity) -> Iterator[None]:
+    """End this process with a message unless the block ends within `timeout` seconds: nothing can interrupt jax in it."""
+
+    def end() -> None:
+        message = f"Error: {_waiting(process)}, and not all of them were started within {timeout:g} s. {ALONE}"
+        print(message, file=sys.stderr, flush=True)
+        os._exit(RunError.exit_status)
+
+    timer = threading.Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _check_free(address: str, host: str, port: int) -> None:
@@ -92,7 +129,7 @@ def _wait_for(address: str, timeout: float) -> None:
             if time.monotonic() > end:
                 raise RunError(
                     f"Process 0 did not answer at {address} within {timeout:g} s ({problem}). Was it started on that host, "
-                    "with the same address? Is the port open?"
+                    f"with the same address? Is the port open? {ALONE}"
                 ) from problem
             time.sleep(0.2)
 

@@ -1,6 +1,7 @@
 """The output of a training: metrics.jsonl, TensorBoard events, and a progress bar or plain lines on the terminal."""
 
 import contextlib
+import json
 import math
 import os
 import sys
@@ -9,10 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
-from alexnet_jax.errors import RunError
+from alexnet_jax import files
+from alexnet_jax.errors import RunError, remedy
 from alexnet_jax.formatting import percent
 from alexnet_jax.processes.terminal import Progress
 from alexnet_jax.run.records import Line, MetricsFile
+
+WINDOW = "metrics_window.json"
+
+KEPT = 20
+"""Number of checkpoints whose windows are kept: as many as a run may fall back over."""
 
 
 class Metrics:
@@ -56,8 +63,8 @@ class Metrics:
                 self._files.append(_Events(self.folder / "tensorboard", first_step))
             self._terminal = Progress(stream or sys.stderr, total_steps, steps_per_epoch, first_step, clock)
         self._clock = _Clock(clock)
-        self._losses: list[float] = []
-        self._errors: list[float] = []
+        self._window = Window(self.folder / WINDOW, writes)
+        self._losses, self._errors = self._window.restore(first_step)
         self._images = 0
         self._speed: float | None = None
         self._measured = False
@@ -113,6 +120,16 @@ class Metrics:
             self._terminal.note(text)
 
     @contextlib.contextmanager
+    def saving(self, step: int) -> Iterator[None]:
+        """Exclude the block, which saves the checkpoint of a step, from images_per_second.
+
+        The losses since the last line are saved too, so that a run that continues there writes the same means.
+        """
+        with self.pause(), _writable(self.folder):
+            self._window.save(step, self._losses, self._errors)
+            yield
+
+    @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         """Exclude the block (a save, an evaluation) from images_per_second."""
         self._clock.stop()
@@ -144,6 +161,32 @@ class Metrics:
         with _writable(self.folder):
             for file in self._files:
                 file.write(line)
+
+
+class Window:
+    """The losses and errors of the steps between the last line and a checkpoint, for the latest checkpoints."""
+
+    def __init__(self, path: Path, writes: bool):
+        self._path, self._writes = path, writes
+
+    def save(self, step: int, losses: list[float], errors: list[float]) -> None:
+        """Save the numbers of a checkpoint's window."""
+        if self._writes:
+            kept = {name: value for name, value in self._read().items() if int(name) < step}
+            latest = dict(list(kept.items())[1 - KEPT :])
+            files.write_json(self._path, latest | {str(step): {"losses": losses, "errors": errors}})
+
+    def restore(self, step: int) -> tuple[list[float], list[float]]:
+        """Return (losses, errors) of a checkpoint's window; empty lists if they were not saved."""
+        found = self._read().get(str(step), {})
+        return list(found.get("losses", [])), list(found.get("errors", []))
+
+    def _read(self) -> dict[str, dict[str, list[float]]]:
+        try:
+            values = json.loads(self._path.read_text())
+            return {name: values[name] for name in sorted(values, key=int)}
+        except (OSError, ValueError, TypeError, AttributeError):  # lost or damaged: only means of one line depend on it
+            return {}
 
 
 class _Events:
@@ -226,6 +269,6 @@ def _writable(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"Cannot write the metrics in {folder}: {error.strerror}. Make room or give write permission, then repeat "
+            f"Cannot write the metrics in {folder}: {error.strerror}. {remedy(error, 'Is the folder writable?')} Then repeat "
             "the command: it continues from the last checkpoint."
         ) from error

@@ -39,6 +39,7 @@ class Environment:
     process_count: int = 1
     commit: str | None = None
     dirty: bool | None = None  # whether files differ from the commit
+    settings: dict[str, str] | None = None  # of jax and XLA, where they are not the default (processes/devices.py)
     keeps_memory: bool | None = None  # whether the allocator keeps freed memory (processes/allocator.py)
 
 
@@ -136,6 +137,8 @@ def current_environment() -> Environment:
     """Return the environment of this process. It starts jax's backend."""
     import jax
 
+    from alexnet_jax.processes.devices import settings
+
     devices = jax.devices()
     commit, dirty = checkout(Path(__file__).resolve().parents[2])
     return Environment(
@@ -149,6 +152,7 @@ def current_environment() -> Environment:
         process_count=jax.process_count(),
         commit=commit,
         dirty=dirty,
+        settings=settings(),
         keeps_memory=keeps_memory(),
     )
 

@@ -75,6 +75,8 @@ def _facts(record: RunRecord, metrics: Sequence[Line], result: RunResult) -> str
         "Allocator": _allocator(record.environment),
         "Commit": _commit(record.environment),
     }
+    if record.environment.settings:
+        rows["Settings of jax"] = ", ".join(f"`{name}={value}`" for name, value in record.environment.settings.items())
     return markdown_table(("", ""), list(rows.items()))
 
 
@@ -176,10 +178,14 @@ def write_report_again(request: Request) -> None:
 
 
 def training_seconds(lines: Sequence[Line]) -> float:
-    """Return the wall time between the lines of metrics.jsonl, without the gaps between two processes of the run."""
+    """Return the wall time between the lines of metrics.jsonl, without the gaps between two processes of the run.
+
+    Where the clock was set back, the usual time between two lines is counted.
+    """
     gaps = [after["time"] - before["time"] for before, after in itertools.pairwise(lines)]
-    usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
-    return sum(gap for gap in gaps if gap < 60 + 20 * usual)
+    forward = sorted(gap for gap in gaps if gap >= 0)
+    usual = forward[len(forward) // 2] if forward else 0.0
+    return sum(usual if gap < 0 else gap for gap in gaps if gap < 60 + 20 * usual)
 
 
 def result_line(top1_error: float, top5_error: float, examples: int) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import orbax.checkpoint as ocp
 
-from alexnet_jax.errors import Damaged, RunError, UsageError, first_line
+from alexnet_jax.errors import Damaged, RunError, UsageError, first_line, remedy
 from alexnet_jax.processes.distributed import detect_peer_loss, is_multiprocess
 from alexnet_jax.run import checksums
 from alexnet_jax.run.checksums import Leaves
@@ -205,9 +205,10 @@ def _choose(folder: Path, wanted: str, restore: str) -> Path:
 REMEDIES = {
     "open": "Is the folder readable and writable? Nothing in it was changed.",
     "read": "Is the folder readable, and is there enough memory? Nothing in it was changed.",
-    "save": "Is the disk full, or the folder moved or damaged? Earlier checkpoints in it are unchanged; start the same command "
-    "again to continue from the last of them.",
+    "save": "Was the folder moved, or made read-only?",
 }
+
+UNCHANGED = "Earlier checkpoints in it are unchanged; start the same command again to continue from the last of them."
 
 STORAGE_ERRORS = (OSError, ValueError, LookupError)
 """What orbax and tensorstore raise for missing, truncated and damaged files: OSError for missing ones, ValueError for JSON that
@@ -293,4 +294,5 @@ def failures(verb: Literal["open", "save"], folder: Path) -> Iterator[None]:
 
 
 def _failure(verb: str, folder: Path, problem: Exception) -> RunError:
-    return RunError(f"Could not {verb} a checkpoint in {folder}: {first_line(problem)}\n{REMEDIES[verb]}")
+    what = remedy(problem, REMEDIES[verb]) + (f" {UNCHANGED}" if verb == "save" else "")
+    return RunError(f"Could not {verb} a checkpoint in {folder}: {first_line(problem)}\n{what}")

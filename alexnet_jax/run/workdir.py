@@ -12,7 +12,7 @@ from typing import Any
 from alexnet_jax import files
 from alexnet_jax.errors import Busy, UsageError
 from alexnet_jax.experiment import Experiment
-from alexnet_jax.run.records import RunRecord, RunResult, read_record
+from alexnet_jax.run.records import DataIdentity, RunRecord, RunResult, read_record
 
 RECORD, RESULT = "experiment.json", "result.json"
 RANKS = "test_ranks.npy"
@@ -24,6 +24,7 @@ CONTENTS = (
     RANKS,
     STATISTICS,
     "metrics.jsonl",
+    "metrics_window.json",
     "report.md",
     "checkpoints",
     "tensorboard",
@@ -124,6 +125,24 @@ class Workdir:
                 + self._longer(experiment, differing)
             )
 
+    def check_same_conditions(self, data: DataIdentity, settings: dict[str, str]) -> None:
+        """Check that the run in the folder, if it has a checkpoint, was trained under the conditions of this process.
+
+        `settings` are those of jax; a warning is printed if others were recorded. Raises UsageError if the data differ.
+        """
+        record = self.record() if self.has_checkpoint() else None
+        if record is None:
+            return
+        before = record.environment.settings
+        if before is not None and before != settings:
+            print(f"Warning: this run began with {_named(before)} and continues with {_named(settings)}: its numbers change.")
+        if record.data.fingerprint != data.fingerprint:
+            raise UsageError(
+                f"{self.path} was trained on {record.data.title} (fingerprint {record.data.fingerprint}), but the data found now "
+                f"is {data.title} ({data.fingerprint}). Give the old data with --data.dir (or with --data.prepared, which is "
+                "`none` for pictures that had not been prepared), another --workdir, or --overwrite to start again."
+            )
+
     def _longer(self, experiment: Experiment, differing: dict[str, tuple[Any, Any]]) -> str:
         """Return how to train longer if that is all that was requested, under a schedule that ends at zero."""
         epochs, requested = differing.get("train.epochs", (0, 0))
@@ -154,3 +173,8 @@ class Workdir:
         for name in CONTENTS:
             for temporary in self.path.glob(f".{name}.*.tmp"):  # left by a kill (files.replacing)
                 temporary.unlink(missing_ok=True)
+
+
+def _named(settings: dict[str, str]) -> str:
+    """Return settings of jax in words."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items()) or "jax's default settings"

@@ -7,6 +7,7 @@ from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count, parameter_count
+from alexnet_jax.processes.devices import check_platforms
 from alexnet_jax.run.records import RunRecord
 from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.sweeps import engines, plan_file, trials
@@ -21,6 +22,8 @@ def run(request: SweepRequest) -> None:
 
     Raises RunError when no trial of the base finished, since then nothing was compared.
     """
+    if request.options.engine == "here":
+        check_platforms()  # otherwise every trial would fail
     _check_data(request.plan.base)
     plan_file.write(request)
     planned = list(request.plan.trials())

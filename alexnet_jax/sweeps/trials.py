@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import files
-from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError
+from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError, remedy
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.modes import Request
 from alexnet_jax.processes import signals
@@ -130,7 +130,7 @@ def _write(trial: Trial, **values: Any) -> None:
         files.write_json(path, dataclasses.asdict(note))
     except OSError as problem:
         raise RunError(
-            f"Cannot write {path} ({problem}). Is the disk full? The same command resumes the sweep."
+            f"Cannot write {path} ({problem}). {remedy(problem, 'Is the folder writable?')} The same command resumes the sweep."
         ) from problem
 
 

@@ -9,6 +9,7 @@ from alexnet_jax.experiment import Experiment
 from alexnet_jax.formatting import megabytes, percent, text_table
 from alexnet_jax.modes import Request
 from alexnet_jax.network.table import Table
+from alexnet_jax.processes.devices import check_platforms
 from alexnet_jax.traffic import traced
 from alexnet_jax.traffic.moves import Move, sent
 from alexnet_jax.traffic.predicted import Partition, held, moves, work
@@ -20,6 +21,7 @@ def show(request: Request) -> None:
 
     Raises UsageError if network, batch and devices do not fit, RunError if the traced step differs from the prediction.
     """
+    check_platforms()
     experiment, rates = request.experiment, request.traffic
     table = build_table(experiment)
     partition = partition_of(experiment)

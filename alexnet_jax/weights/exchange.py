@@ -21,6 +21,7 @@ from alexnet_jax.model import abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import LRN, Pool, Table, parameter_count
+from alexnet_jax.processes.devices import check_platforms
 from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.records import DataIdentity, RunRecord, current_environment
 from alexnet_jax.run.restore import restore_parameters
@@ -34,6 +35,7 @@ def import_weights(request: Request) -> None:
 
     Raises UsageError if the file cannot be read, has the weights of another network, or the folder is not empty or in use.
     """
+    check_platforms()
     requested = build_table(request.experiment)
     found = read_network(_path(request), request.experiment.network, requested, request.exchange.channels)
     stats = _statistics(request, found.statistics)
@@ -76,6 +78,7 @@ def export_weights(request: Request) -> None:
 
     Raises UsageError if the checkpoint belongs to another network or the file exists, RunError if it cannot be written.
     """
+    check_platforms()
     experiment, path = request.experiment, _path(request)
     table = build_table(experiment)
     step, parameters = restore_parameters(request.restore, request.workdir, abstract(table, Columns.over()))

@@ -1,9 +1,13 @@
 """Check the compilation cache, one folder per processor unless the user chose one, and the added XLA flags."""
 
+import ast
 import os
+import subprocess
+import sys
 
 import jax
 import pytest
+from running import ROOT
 
 from alexnet_jax.experiment import Experiment, Train
 from alexnet_jax.processes import devices
@@ -33,6 +37,32 @@ def test_the_option_controls_the_cache(monkeypatch):
     for wanted in (False, True):
         devices.set_up_devices(Experiment("one", train=Train(compile_cache=wanted)))
         assert called == [True] * wanted
+
+
+def started(program, **variables):
+    """Return the standard output of a program of Python in a new process."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA"))}
+    command = [sys.executable, "-c", f"from alexnet_jax.processes.devices import *\n{program}"]
+    done = subprocess.run(command, env=kept | variables, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_only_settings_that_are_not_the_default_are_recorded():
+    assert started("print(settings())") == "{}"
+    found = started("print(settings())", JAX_ENABLE_X64="1", JAX_DEFAULT_MATMUL_PRECISION="high", XLA_FLAGS="--xla_dump_to=x")
+    expected = {"jax_enable_x64": "True", "jax_default_matmul_precision": "high", "XLA_FLAGS": "--xla_dump_to=x"}
+    assert ast.literal_eval(found) == expected
+
+
+@pytest.mark.parametrize("platform", ["cuda", "gpuu"])
+def test_platforms_that_do_not_exist_are_refused_with_those_that_do(platform):
+    program = "try:\n    check_platforms()\nexcept UsageError as problem:\n    print(problem)\nelse:\n    print('found')"
+    message = started(program, JAX_PLATFORMS=platform, JAX_NUM_CPU_DEVICES="2")
+    if message == "found":
+        pytest.skip(f"this machine has {platform}")
+    assert message.startswith(f"JAX_PLATFORMS={platform}: ") and "jax finds 2 x cpu. Unset it" in message
+    assert started(program, JAX_PLATFORMS="cpu") == started(program) == "found"
 
 
 @pytest.mark.parametrize("before", ["", "--xla_gpu_enable_latency_hiding_scheduler=false --xla_dump_to=x"])

@@ -95,7 +95,7 @@ def test_only_the_leader_process_writes(tmp_path, capfd):
     with Metrics(tmp_path, data_title="t", total_steps=2, steps_per_epoch=1, writes=False) as written:
         written.share(1)
         train(written, 1, 1)
-        with written.pause():
+        with written.saving(1):
             written.note("not shown")
         write_validation(written, 1)
         write_test(written, 2)
@@ -107,6 +107,39 @@ def test_the_last_step_always_has_a_line(tmp_path):
         train(written, 1, 6)
     assert steps(tmp_path) == [4, 6]
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["mean_loss"] == 5.5
+
+
+def test_means_after_a_resume_cover_the_steps_before_it(tmp_path):
+    """Every checkpoint between two lines is resumed, also an earlier one than the latest."""
+    with metrics(tmp_path / "whole") as written:
+        train(written, 1, 20)
+    expected = [line["mean_loss"] for line in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
+    for stop in range(1, 20):
+        folder = tmp_path / str(stop)
+        with metrics(folder) as written:
+            for step in range(1, 21):
+                train(written, step, step)
+                with written.saving(step):
+                    pass
+        with metrics(folder, first=stop) as written:
+            train(written, stop + 1, 20)
+        assert [line["mean_loss"] for line in read_metrics(folder / "metrics.jsonl")] == expected
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"a": 1}'])
+def test_a_lost_window_changes_one_mean_only(tmp_path, content):
+    with metrics(tmp_path) as written:
+        train(written, 1, 6)
+        with written.saving(6):
+            pass
+    window = tmp_path / "metrics_window.json"
+    window.unlink() if content is None else window.write_text(content)
+    with metrics(tmp_path, first=6) as written:
+        train(written, 7, 20)
+        with written.saving(20):
+            pass
+    means = [line["mean_loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert means == [2.5, 7.5, 10.5, 14.5, 18.5]
 
 
 def test_lines_are_on_disk_before_closing(tmp_path):

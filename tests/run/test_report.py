@@ -9,7 +9,7 @@ from PIL import Image, ImageChops
 from alexnet_jax.experiment import DIGITS, Experiment, Network, Optim
 from alexnet_jax.run.learning_curves import draw_learning_curves
 from alexnet_jax.run.records import DataIdentity, Environment, RunRecord, RunResult, checkout, current_environment
-from alexnet_jax.run.report import write_report
+from alexnet_jax.run.report import training_seconds, write_report
 
 DATA = "digits (scikit-learn 1.7, 1,797 images)"
 EXPERIMENT = Experiment(name="digits_debug", data=DIGITS, optim=Optim(drops=(2.0, 3.0)))
@@ -230,3 +230,10 @@ def test_picture_of_little_or_nothing(tmp_path, base):
     assert ImageChops.difference(empty, draw(tmp_path, lines(epochs=1))).getbbox()
     gaps = [{"kind": "train", "step": 1, "epoch": 0.1, "loss": None, "mean_loss": float("inf")}]
     assert ImageChops.difference(base, draw(tmp_path, [*lines(), *gaps])).getbbox() is None
+
+
+def test_a_clock_that_is_set_back_does_not_shorten_the_training():
+    lines = [{"time": time} for time in (0, 10, 20, 30, -3570, -3560, -3550)]
+    assert training_seconds(lines) == 60
+    assert training_seconds([{"time": time} for time in (0, 10, 20, 30, 90_000, 90_010)]) == 40  # another process
+    assert training_seconds(lines[:1]) == 0

@@ -169,6 +169,15 @@ def test_a_longer_run_after_a_rate_of_zero_gets_a_command(tmp_path, schedule):
     assert "rate of zero" not in str(shorter.value)
 
 
+def test_other_settings_of_jax_are_reported(workdir, capsys):
+    (workdir.path / "checkpoints" / "1").mkdir(parents=True)
+    for before, now, warned in (({}, {}, False), (None, {"a": "1"}, False), ({}, {"a": "1"}, True), ({"a": "1"}, {}, True)):
+        workdir.write_record(dataclasses.replace(RECORD, environment=Environment(settings=before)))
+        workdir.check_same_conditions(RECORD.data, now)
+        output = capsys.readouterr().out
+        assert ("a=1" in output and "jax's default settings" in output) == warned == bool(output)
+
+
 def test_run_started_from_other_parameters_is_another_run(workdir):
     trained(workdir)
     with pytest.raises(UsageError, match="--restore: None recorded, /elsewhere/39"):
@@ -199,7 +208,7 @@ def test_clear_deletes_what_a_run_wrote_and_nothing_else(workdir, tmp_path):
     for name in ("checkpoints", "tensorboard", "features"):
         (workdir.path / name / "deep").mkdir(parents=True)
     (workdir.path / "figures").symlink_to(kept)
-    for name in ("result.json", "test_ranks.npy", "statistics.npz", "metrics.jsonl", "report.md", "notes.txt"):
+    for name in {*CONTENTS, "notes.txt"} - {"checkpoints", "tensorboard", "features", "figures"}:
         (workdir.path / name).write_text("{}")
     assert {path.name for path in workdir.path.iterdir()} >= set(CONTENTS)
     workdir.clear()
