@@ -208,7 +208,7 @@ def trained_with(checkpoint: Path) -> Statistics | None:
     found, record = statistics.restore(workdir.path / STATISTICS), None
     with contextlib.suppress(RunError):  # a damaged record does not keep a checkpoint from being read
         record = workdir.record() if found is None else None
-    if record is None or record.restored_from is None:
+    if record is None or record.restored_from is None or not record.has_statistics:
         return found
     if not Path(record.restored_from).is_dir():
         raise RunError(

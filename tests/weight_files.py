@@ -19,7 +19,7 @@ def written(folder, kind):
             np.savez(path, **NAMED)
         case ".safetensors":
             save_file(NAMED, path)
-        case ".pt" | ".pth":
+        case ".pt" | ".pth" | ".pth.tar":
             torch = pytest.importorskip("torch")
             torch.save({name: torch.from_numpy(tensor) for name, tensor in NAMED.items()}, path)
         case ".caffemodel":

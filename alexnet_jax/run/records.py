@@ -61,6 +61,7 @@ class RunRecord:
     restored_from: str | None = None  # the step folder or weights file with the first parameters; None: random ones
     restore_skip: tuple[str, ...] = ()  # layers that were initialized at random all the same
     origin_checksum: int | None = None  # of the parameters in `restored_from`, which may move; None in older records
+    has_statistics: bool = True  # whether statistics.npz was written; not for weights without them
 
     def differences(
         self, experiment: Experiment, restored_from: str | None, restore_skip: tuple[str, ...]
@@ -183,10 +184,9 @@ def _version(library: str) -> str | None:
 
 def _processor() -> str | None:
     """Return the processor's name, from /proc/cpuinfo where possible: platform.processor() is empty on many Linux systems."""
-    try:
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or None
 

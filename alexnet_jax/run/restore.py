@@ -81,14 +81,15 @@ def _restore(step_folder: Path, item: str, record: dict[str, Any] | None, expect
 
 def _compare(saved: Leaves, expected: Leaves, skip: tuple[str, ...], path: Path) -> None:
     saved = {name: leaf for name, leaf in saved.items() if name.split("/")[0] not in skip}
-    for name in (*expected, *saved):
-        there, here = saved.get(name), expected.get(name)
-        if there != here:
-            raise UsageError(
-                f"The checkpoint {path} does not fit this network and optimizer: {name} is {_describe(there)} in the "
-                f"checkpoint and {_describe(here)} in the network. Give the options the checkpoint was trained with, or "
-                "another checkpoint."
-            )
+    differing = [name for name in dict.fromkeys((*expected, *saved)) if saved.get(name) != expected.get(name)]
+    if differing:
+        name, layers = differing[0], {name.split("/")[0] for name in differing}
+        skipping = f" A new run can leave that layer out: --restore_skip={layers.pop()}." if len(layers) == 1 else ""
+        raise UsageError(
+            f"The checkpoint {path} does not fit this network and optimizer: {name} is {_describe(saved.get(name))} in the "
+            f"checkpoint and {_describe(expected.get(name))} in the network. Give the options the checkpoint was trained with, "
+            f"or another checkpoint.{skipping}"
+        )
 
 
 def _describe(leaf: tuple[str, tuple[int, ...]] | None) -> str:

@@ -40,6 +40,8 @@ def import_weights(request: Request) -> None:
     found = read_network(_path(request), request.experiment.network, requested, request.exchange.channels)
     stats = _statistics(request, found.statistics)
     _save(request, found.parameters, stats)
+    if found.unwrapped:
+        print(f"Unwrapped: {', '.join(found.unwrapped)}")
     print(_summary(request, found.table, requested.classes, stats, bgr=found.bgr))
 
 
@@ -51,6 +53,7 @@ class TrainedNetwork:
     parameters: layouts.HostParameters
     statistics: Statistics | None  # None: neither the file nor its program states them
     bgr: bool  # the input channels of conv1 were BGR in the file
+    unwrapped: tuple[str, ...] = ()  # see `WeightFile`
 
 
 def read_network(
@@ -70,7 +73,7 @@ def read_network(
     bgr = channels == "bgr" or (channels == "file" and file.channels == "bgr")
     if bgr:
         parameters = layouts.flip_channels(table, parameters)
-    return TrainedNetwork(table, parameters, stats or inputs.statistics_of(table.name), bgr)
+    return TrainedNetwork(table, parameters, stats or inputs.statistics_of(table.name), bgr, file.unwrapped)
 
 
 def export_weights(request: Request) -> None:
@@ -143,12 +146,13 @@ def _save(request: Request, parameters: layouts.HostParameters, stats: Statistic
     with workdir.locked():
         if request.overwrite:
             workdir.clear()
-        elif existing := sorted(p.name for p in workdir.path.iterdir() if p.name != ".lock"):
+        elif existing := sorted(p.name for p in workdir.path.iterdir() if not p.name.startswith(".")):
             raise UsageError(
                 f"--workdir={workdir.path} already contains {', '.join(existing[:5])}. Choose another folder or use --overwrite."
             )
         data = DataIdentity(f"weights of {path.name}", _digest(path))
-        workdir.write_record(RunRecord(request.experiment, data, current_environment(), str(path)))
+        record = RunRecord(request.experiment, data, current_environment(), str(path), has_statistics=stats is not None)
+        workdir.write_record(record)
         if stats is not None:
             statistics.save(stats, workdir.path / STATISTICS)
         with contextlib.closing(Checkpoints(workdir.path / "checkpoints")) as checkpoints:

@@ -4,7 +4,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ class WeightFile:
     tensors: Tensors  # float32
     channels: Literal["rgb", "bgr"] = "rgb"  # order of the input channels of conv1
     order: tuple[str, ...] = ()  # names of all layers of a .caffemodel, also those without weights
+    unwrapped: tuple[str, ...] = ()  # keys and prefixes around the weights that were removed, the outermost first
     network: Mapping[str, Any] = field(default_factory=dict)  # of an exported file: its options
 
 
@@ -35,12 +36,13 @@ def read(path: Path) -> WeightFile:
 
     Raises UsageError if the file is missing, damaged, of another kind or without weights, or has values that are not finite.
     """
-    if path.suffix not in READERS:
+    ending = next((ending for ending in READERS if path.name.endswith(ending)), None)
+    if ending is None:
         raise UsageError(f"--weights={path}: expected a file ending in {', '.join(READERS)}.")
     if not path.is_file():
         raise UsageError(f"--weights={path}: no such file.")
     try:
-        found = READERS[path.suffix](path)
+        found = _without_prefixes(READERS[ending](path))
     except UsageError:
         raise
     except Exception as problem:  # zipfile, json, protobuf and torch have no common error
@@ -90,12 +92,39 @@ def _torch(path: Path) -> WeightFile:
         raise ValueError(
             "it is no dictionary of tensors as returned by state_dict(); other objects are not loaded"
         ) from problem
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):  # a training checkpoint
-        found = found["state_dict"]
+    keys = []
+    while isinstance(found, dict) and (key := next((key for key in WRAPPERS if isinstance(found.get(key), dict)), None)):
+        keys.append(key)
+        found = found[key]
     if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
-        raise ValueError("it is no dictionary of tensors as returned by state_dict()")
-    plain = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
-    return WeightFile(_float32({name.replace("module.", ""): tensor.numpy() for name, tensor in plain.items()}))
+        listed = f" Its keys are {', '.join(map(str, list(found)[:8]))}." if isinstance(found, dict) else ""
+        raise ValueError(f"it is no dictionary of tensors as returned by state_dict().{listed}")
+    plain = {name: tensor.detach() for name, tensor in found.items()}  # nn.Parameter has no numpy()
+    plain = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in plain.items()}
+    return WeightFile(_float32({name: tensor.numpy() for name, tensor in plain.items()}), unwrapped=tuple(keys))
+
+
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params")
+"""Keys of training checkpoints under which the weights are, also one in another."""
+
+MODULES = ("_orig_mod", "module")
+"""Parts of names that torch.compile and DataParallel add, at the beginning or in the middle."""
+
+PREFIXES = ("model.", "network.", "net.")
+"""Prefixes of all names in modules that contain the network."""
+
+
+def _without_prefixes(file: WeightFile) -> WeightFile:
+    """Remove the parts of names that come from modules around the network, in any nesting."""
+    parts = [part for name in file.tensors for part in name.split(".")]
+    removed = [*file.unwrapped, *(f"{module}." for module in MODULES if module in parts)]
+    tensors = {
+        ".".join(part for part in name.split(".") if part not in MODULES): tensor for name, tensor in file.tensors.items()
+    }
+    while tensors and (common := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)):
+        tensors = {name.removeprefix(common): tensor for name, tensor in tensors.items()}
+        removed.append(common)
+    return replace(file, tensors=tensors, unwrapped=tuple(removed))
 
 
 def _caffemodel(path: Path) -> WeightFile:
@@ -112,6 +141,7 @@ READERS: dict[str, Callable[[Path], WeightFile]] = {
     ".safetensors": _safetensors,
     ".pt": _torch,
     ".pth": _torch,
+    ".pth.tar": _torch,
     ".caffemodel": _caffemodel,
 }
 """{file extension: reader}"""

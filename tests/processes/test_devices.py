@@ -56,7 +56,7 @@ def test_only_settings_that_are_not_the_default_are_recorded():
 
 
 @pytest.mark.parametrize("platform", ["cuda", "gpuu"])
-def test_platforms_that_do_not_exist_are_refused_with_those_that_do(platform):
+def test_platforms_that_do_not_exist_are_refused(platform):
     program = "try:\n    check_platforms()\nexcept UsageError as problem:\n    print(problem)\nelse:\n    print('found')"
     message = started(program, JAX_PLATFORMS=platform, JAX_NUM_CPU_DEVICES="2")
     if message == "found":

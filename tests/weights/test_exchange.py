@@ -248,7 +248,7 @@ def test_another_number_of_classes_is_for_fine_tuning(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "20 classes" in shown and "--restore_skip=fc8" in shown and "--mode=eval" not in shown
     assert exported("torchvision_alexnet", tmp_path / "run", tmp_path / "out.safetensors") == 2
-    assert "fc8" in capsys.readouterr().err
+    assert "A new run can leave that layer out: --restore_skip=fc8." in capsys.readouterr().err
 
 
 def test_another_order_of_layers_is_another_network(tmp_path, capsys):

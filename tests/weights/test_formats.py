@@ -74,6 +74,36 @@ def test_a_training_checkpoint_of_data_parallel_torch(tmp_path):
     assert list(found.tensors) == ["features.0.weight", "features.3.weight", "classifier.1.bias"]
 
 
+PREFIXES = ["", "module.", "_orig_mod.", "model.", "_orig_mod.module.", "module.model.", "model._orig_mod.net."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes_of_all_names_are_removed_and_reported(prefix, tmp_path):
+    path = tmp_path / "alexnet.safetensors"
+    save_file({f"{prefix}{name}": np.ones(2, np.float32) for name in ("conv1.weight", "fc8.bias")}, path)
+    found = formats.read(path)
+    assert sorted(found.tensors) == ["conv1.weight", "fc8.bias"]
+    assert set(found.unwrapped) == {f"{part}." for part in prefix.split(".") if part}
+
+
+def test_a_prefix_that_not_all_names_have_stays(tmp_path):
+    save_file({"model.a": np.ones(2, np.float32), "b": np.ones(2, np.float32)}, tmp_path / "w.safetensors")
+    assert sorted(formats.read(tmp_path / "w.safetensors").tensors) == ["b", "model.a"]
+
+
+@pytest.mark.parametrize("name", ["best.pth", "model_best.pth.tar", "last.pt"])
+@pytest.mark.parametrize("keys", [(), ("model",), ("state_dict",), ("model_state_dict",), ("state_dict", "model")])
+def test_wrapped_parameters_of_torch_are_unwrapped(keys, name, tmp_path):
+    torch = pytest.importorskip("torch")
+    found = {"module.conv1.weight": torch.nn.Parameter(torch.ones(2))}
+    for key in reversed(keys):
+        found = {"epoch": 3, key: found}
+    torch.save(found, tmp_path / name)
+    read = formats.read(tmp_path / name)
+    assert read.unwrapped == (*keys, "module.") and list(read.tensors) == ["conv1.weight"]
+    np.testing.assert_array_equal(read.tensors["conv1.weight"], np.ones(2, np.float32))
+
+
 @pytest.mark.parametrize("kind", [".pth", ".safetensors"])
 def test_16_bit_floats_are_read_exactly(tmp_path, kind):
     path, numbers = tmp_path / f"half{kind}", np.array([1.5, -2.25, 3e-3])
@@ -184,7 +214,7 @@ def test_missing_file_and_unknown_extension(tmp_path):
     with pytest.raises(UsageError, match="nowhere.npz: no such file"):
         formats.read(tmp_path / "nowhere.npz")
     with pytest.raises(
-        UsageError, match=r"weights.h5: expected a file ending in .npz, .safetensors, .pt, .pth, .caffemodel"
+        UsageError, match=r"weights.h5: expected a file ending in .npz, .safetensors, .pt, .pth, .pth.tar, .caffemodel"
     ):
         formats.read(tmp_path / "weights.h5")
 
