@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -133,6 +134,56 @@ def _killed(kind: Kind, run: Path, chance: random.Random, seconds: float, cache:
 def _wait(happened: Callable[[], bool], process: subprocess.Popen) -> None:
     while not happened() and process.poll() is None:
         time.sleep(0.001)
+
+
+# --- what a kill and a save cost ------------------------------------------------------------------------------------
+
+
+def resume_seconds(folder: Path, cache: Path, repeats: int = 5) -> list[float]:
+    """Return the seconds from a kill to the first new step, with the same command started at once."""
+    run, found = folder / "resumed", []
+    arguments = [*DIGITS, f"--workdir={run}", f"--train.epochs={4 * (repeats + 1)}", "--train.save_every=5"]
+    process = _start(arguments, cache)
+    _wait(lambda: _latest_line(run) >= 20, process)
+    for _ in range(repeats):
+        process.kill()
+        process.wait()
+        start, before = time.monotonic(), _latest_line(run)
+        process = _start(arguments, cache)
+        _wait(lambda before=before: _latest_line(run) > before, process)
+        found.append(time.monotonic() - start)
+        _wait(lambda before=before: _latest_line(run) >= before + 20, process)
+    process.kill()
+    process.wait()
+    return found
+
+
+def _latest_line(run: Path) -> int:
+    """Return the step of the last complete line of a run's metrics, 0 if there is none."""
+    time.sleep(0.02)
+    path = run / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def saving_share(folder: Path, cache: Path, repeats: int = 3) -> tuple[float, float]:
+    """Return (fraction of the training time, seconds for each save) that saving every five steps adds to one save an epoch.
+
+    The network is that of the other trainings; the trainings with and without take turns, and the medians are compared.
+    """
+    seconds: dict[int, list[float]] = {0: [], 5: []}
+    for number in range(repeats):
+        for every, found in seconds.items():
+            run = folder / f"saving{every}-{number}"
+            _to_the_end([*DIGITS, f"--workdir={run}", "--train.epochs=4", f"--train.save_every={every}"], cache)
+            found.append(json.loads((run / "result.json").read_text())["seconds"])
+    usual, often = (statistics.median(found) for found in seconds.values())
+    saves = 4 * (STEPS_PER_EPOCH // 5)
+    return (often - usual) / often, (often - usual) / saves
+
+
+STEPS_PER_EPOCH = 39
+"""Of the digits in batches of 32."""
 
 
 # --- what is killed --------------------------------------------------------------------------------------------------
@@ -284,6 +335,8 @@ def main(options: Options) -> bool:
         cache, pictures = folder / "programs", folder / "pictures"
         cache.mkdir()
         _write_pictures(pictures)
+        _to_the_end([*DIGITS, f"--workdir={folder / 'compiled'}", "--train.epochs=1"], cache)
+        resumed, (share, each) = resume_seconds(folder, cache), saving_share(folder, cache)
         reports = []
         for kind in kinds(pictures):
             kills = round(kind.share * options.kills)
@@ -292,6 +345,11 @@ def main(options: Options) -> bool:
         _to_the_end([*DIGITS, f"--workdir={run}", "--train.epochs=1"], cache)
         outcomes = flip_bits(run / "checkpoints" / "39", options.flips, chance, folder)
     print(_table(reports, outcomes))
+    print(
+        f"\nFrom a kill to the first new step: median {statistics.median(resumed):.1f} s of {len(resumed)} restarts "
+        f"({min(resumed):.1f} to {max(resumed):.1f} s). Saving every 5 steps took {share:.1%} of the training time, "
+        f"{each:.3f} s for each save."
+    )
     wrong = outcomes["silently wrong"] + outcomes["mistaken for another network"]
     return not wrong and not any(report.unequal for report in reports)
 
