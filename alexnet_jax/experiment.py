@@ -136,7 +136,7 @@ class Optim:
     """drops: multiply the rate by drop_factor at each epoch in drops. plateau: multiply it by drop_factor, at most three times,
     when `patience` validations in a row did not improve on the best (section 5). original: as the author of net 145 lowered it
     by hand, by ten at epochs 25, 51 and 79, in conv1 again by ten at 67 and to zero at 72. linear, cosine: from the peak to
-    zero at the last step."""
+    zero, which is reached one step after the last."""
     warmup: float = 0.0
     """Epochs over which the rate first rises from zero to its peak."""
     drops: tuple[float, ...] = ()

@@ -2,8 +2,8 @@
 
 python launch.py --exp=alexnet_digits
 
-The network has an eighth of the paper's width. The table, the split and the update rule are those of alexnet_cifar. The
-images are not mirrored, because a mirrored digit is a different digit or none.
+The network has an eighth of the paper's maps, and 128 units in fc6 and fc7. The table, the split and the update rule
+are those of alexnet_cifar. The images are not mirrored, because a mirrored digit is a different digit or none.
 """
 
 from alexnet_jax.experiment import DIGITS, Experiment, Network, Optim, Train

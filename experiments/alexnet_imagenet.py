@@ -4,7 +4,7 @@ python launch.py --exp=alexnet_imagenet --mode=prepare     # once: 256x256 JPEGs
 python launch.py --exp=alexnet_imagenet
 
 Published result with ten views: top-1 / top-5 error 40.7 % / 18.2 % on the 50,000 validation images, which are the test
-set here. It has not been trained to the end with this program yet. Cost: 5.5e15 operations per epoch, 5.0e17 in total.
+set here. It has not been trained to the end with this program yet. Cost: 5.3e15 operations per epoch, 4.7e17 in total.
 
 The training uses crops of 224 pixels, mirrors, the colour noise of the original program, the per-pixel mean on the
 scale 0..255 and initial weights N(0, 0.01). The rate is divided by ten when the error on 10,000 held-out images has not

@@ -1,4 +1,4 @@
-"""All stages of alexnet_imagenet on a few images, at an eighth of its width: minutes on two CPU cores.
+"""All stages of alexnet_imagenet on a few images, with an eighth of its maps: minutes on two CPU cores.
 
 python launch.py --exp=alexnet_imagenet_debug
 

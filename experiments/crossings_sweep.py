@@ -28,7 +28,7 @@ SWEEP = Sweep(
             "conv4_for_conv3",
             {"network.crossings": "conv4_for_conv3"},
             "the columns communicate at conv4 instead of conv3",
-            '"worse" (nets 132 and 133 against 120 and 131, stopped early)',
+            '"worse than 131" (nets 132 and 133, whose bases are 120 and 131; stopped early)',
         ),
     ),
 )

@@ -17,7 +17,7 @@ SWEEP = Sweep(
             "lenet5",
             {"network": Network("lenet5", columns=1)},
             "LeNet-5 adapted to 32x32x3 images",
-            "the tutorial had about 60 % accuracy with it after 200 iterations, and more with AlexNet",
+            "the tutorial had about 60 % accuracy with it after 200 iterations",
         ),
         Arm(
             "simple_cnn", {"network": Network("simple_cnn", columns=1)}, "two convolutions, two fully connected layers"

@@ -253,6 +253,15 @@ def parameter_count(table: Table) -> int:
     return sum(shape.parameters for shape in shapes(table))
 
 
+def training_operations(table: Table) -> int:
+    """Return the number of multiplications and additions of one image in a training step.
+
+    The backward pass takes twice the operations of the forward pass; in the first layer as many, since images need no gradient.
+    """
+    first, *_ = shapes(table)
+    return 3 * operation_count(table) - first.operations
+
+
 def operation_count(table: Table) -> int:
     """Return the number of multiplications and additions in the forward pass of one image."""
     return sum(shape.operations for shape in shapes(table))

@@ -12,13 +12,13 @@ from alexnet_jax.data.registry import class_count, image_counts
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.formatting import estimated_duration
 from alexnet_jax.network import networks
-from alexnet_jax.network.table import operation_count
+from alexnet_jax.network.table import training_operations
 from alexnet_jax.sweeps import trials
 from alexnet_jax.sweeps.plan import Trial
 
 SHARE = (0.2, 1.0)
-"""Fraction of a matrix product's speed that a training reaches on a CPU, for narrow and for wide networks (measured: 0.3 at an
-eighth of the paper's width, 0.85 at half of it)."""
+"""Fraction of a matrix product's speed that a training reaches on a CPU, for narrow and for wide networks (measured: 0.3 with
+--network.width=0.125, 0.85 with 0.5)."""
 
 START = 20.0
 """Seconds of a trial outside its steps: data, compilation, evaluations."""
@@ -48,11 +48,11 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
 
 
 def _operations(experiment: Experiment) -> float:
-    """Return the operations of a whole training; a backward pass costs two forward passes."""
+    """Return the operations of a whole training."""
     table = networks.build(experiment.network, class_count(experiment.data))
     counts = image_counts(experiment.data)
     images = counts.train - (counts.validation or held_out(counts.train, experiment.data.validation))
-    return 3.0 * operation_count(table) * images * experiment.train.epochs
+    return float(training_operations(table)) * images * experiment.train.epochs
 
 
 def _trials(number: int) -> str:

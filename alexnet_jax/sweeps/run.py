@@ -136,7 +136,16 @@ def _describe_base(plan: Plan, shipped: Experiment) -> str:
     usual = flatten(shipped)
     changed = {k: v for k, v in flatten(plan.base).items() if v != usual[k] and k not in MAY_DIFFER}
     listed = ", ".join(f"`{name}={value}` (instead of {usual[name]})" for name, value in changed.items())
-    return f"the experiment `{shipped.name}`" + (f" with {listed}" if listed else " as its file defines it")
+    named = f"the experiment `{shipped.name}`" + (f" with {listed}" if listed else " as its file defines it")
+    return f"{named}. It trains with {_regularization(plan.base)}"
+
+
+def _regularization(experiment: Experiment) -> str:
+    """Return what regularizes a training, so that a report's words about it come from the plan."""
+    network, data = experiment.network, experiment.data
+    dropout = f"dropout {network.dropout:g}" if network.dropout else "no dropout"
+    crops = "random crops" if data.crop or data.crop_padding else "no crops"
+    return f"{dropout}, {crops}, {'' if data.mirror else 'no '}mirror images and weight decay {experiment.optim.weight_decay:g}"
 
 
 def _one_data_set(records: list[RunRecord]) -> str | None:

@@ -3,11 +3,13 @@
 import itertools
 import math
 import warnings
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from alexnet_jax.errors import RunError
+from alexnet_jax.sweeps.analysis import inference
 from alexnet_jax.sweeps.analysis.comparison import Cell, compare, paired
 from alexnet_jax.sweeps.analysis.inference import is_exact
 from alexnet_jax.sweeps.plan import reach, seeds_needed, smallest_p
@@ -68,8 +70,23 @@ def test_mean_spread_and_t_interval_by_formula():
     products = [(a - sum(ARM) / 5) * (b - sum(BASE) / 5) for a, b in zip(ARM, BASE, strict=True)]
     sd_base = math.sqrt(sum((b - sum(BASE) / 5) ** 2 for b in BASE) / 4)
     assert found.correlation == pytest.approx(sum(products) / 4 / found.std / sd_base)
-    # From the noncentral t distribution: a paired t test of five pairs has power 0.8 at 1.682 standard deviations.
-    assert found.detectable == pytest.approx(1.682 * sd, rel=1e-3)
+    assert found.detectable is None  # five pairs cannot reach p < 0.05
+
+
+@pytest.mark.parametrize(("pairs", "family"), [(6, 1), (7, 2), (7, 3), (8, 4)])
+def test_the_detectable_difference_by_formula(pairs, family):
+    """With these numbers the test finds a difference exactly if all pairs have the same sign."""
+    smallest, next_one = 2 / 2**pairs, 4 / 2**pairs
+    assert smallest * family < 0.05 <= next_one * family
+    one_sign = NormalDist().inv_cdf(0.8 ** (1 / pairs))
+    assert inference.effect_size(pairs, family) == pytest.approx(one_sign, rel=0.02)
+
+
+def test_the_detectable_difference_approaches_that_of_a_t_test():
+    enumerated, t_test = inference.effect_size(13, 1), 0.8467  # of 13 pairs, from the noncentral t distribution
+    assert enumerated == pytest.approx(t_test, rel=0.05)
+    assert inference.effect_size(14, 1) < enumerated < inference.effect_size(13, 3) < inference.effect_size(12, 3)
+    assert inference.effect_size(5, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -211,7 +228,8 @@ def test_too_few_pairs_give_no_interval_and_no_verdict(errors):
 def test_equal_differences_take_the_limit():
     # In binary, 8.1 - 7.9 and 16.1 - 15.9 are not quite 0.2.
     found = one((7.9, 12.2, 15.9), (8.1, 12.4, 16.1))
-    assert found.interval == pytest.approx((0.2, 0.2)) and found.detectable == pytest.approx(0, abs=1e-9)
+    assert found.interval == pytest.approx((0.2, 0.2)) and found.detectable is None
+    assert one([12.0] * 6, [13.0] * 6).detectable == pytest.approx(0, abs=1e-9)
     assert (found.p, found.equivalence_p, found.verdict) == (0.25, 0, "equivalent")
     assert one((7.9, 12.2, 15.9), (8.1, 12.4, 16.1), margin=0.1).verdict == "undecided"
     same = one((12.0, 12.0, 12.0), (12.0, 12.0, 12.0))

@@ -200,7 +200,9 @@ def test_cost_table(text):
     reached = {name: row["epochs to 25 % training error"] for name, row in rows.items()}
     assert reached["paper"] == "4.00 (6 of 6 reached it)"
     assert reached["no_lrn"] == "6.00 (3 of 6 reached it), 1.50 x base"
-    assert rows["no_lrn"]["detectable difference"] == f"{COMPARISONS['no_lrn'].detectable:.2f}"
+    for name, one in COMPARISONS.items():
+        expected = "–" if one.detectable is None else f"{one.detectable:.2f}"
+        assert rows[name]["detectable difference"] == expected
     assert rows["no_lrn"]["correlation with base"] == f"{COMPARISONS['no_lrn'].correlation:.2f}"
 
 
@@ -238,8 +240,9 @@ def test_arms_csv_has_the_comparisons_with_every_digit(folder):
     assert float(lines["paper"]["mean"]) == pytest.approx(12 + 2.5 / 6) and lines["paper"]["verdict"] == ""
 
 
-def said(verdict, difference, interval=None, effect=None, pairs=8, cells=(), detectable=0.9, family=1):
-    one = Comparison("x", tuple(range(pairs)), 12.0, 0.1, difference, interval, detectable=detectable, verdict=verdict)
+def said(verdict, difference, interval=None, effect=None, pairs=8, cells=(), detectable=0.9, family=1, p_holm=None):
+    numbers = {"detectable": detectable, "verdict": verdict, "p_holm": p_holm}
+    one = Comparison("x", tuple(range(pairs)), 12.0, 0.1, difference, interval, **numbers)
     return words(one, ArmFacts("x", {}, "", effect=effect), cells, family)
 
 
@@ -247,7 +250,7 @@ def test_verdicts_in_words():
     assert said("worse", 1.2, (0.4, 2.0), 1.4) == "x: worse by 1.20 points [0.40, 2.00]; published 1.4 worse."
     assert said("better", -1.2, (-2.0, -0.4), -0.3) == "x: better by 1.20 points [0.40, 2.00]; published 0.3 better."
     assert said("equivalent", 0.1, (0.0, 0.2), 0.0) == "x: equivalent: +0.10 points [0.00, 0.20]; published 0."
-    power = "the smallest difference that a t test detects is about 0.90 points (power 80 %)"
+    power = "the smallest difference that this test detects is about 0.90 points (power 80 %)"
     assert said("undecided", -0.1, (-0.9, 0.7)) == f"x: undecided: -0.10 points [-0.90, 0.70]; {power}."
     assert "; 5 pairs of seeds cannot reach p < 0.05." in said("undecided", 1.0, (0.9, 1.1), pairs=5)
     assert "cannot reach p < 0.05 over 9 arms, unless arms" in said("undecided", 1.0, (0.9, 1.1), family=9)
@@ -257,6 +260,24 @@ def test_verdicts_in_words():
     assert said("worse", 1.2, (0.4, 2.0), cells=lost).endswith(
         " 1 of 3 trials diverged and are excluded, which favours the arm."
     )
+
+
+def test_a_verdict_that_its_interval_contradicts_is_explained():
+    includes, leaves_out = "the t interval includes 0, but the sign-flip test decides", "the t interval leaves out 0, but the "
+    assert includes in said("worse", 0.76, (-0.001, 1.53)) and includes not in said("worse", 0.76, (0.1, 1.53))
+    assert f"{leaves_out}corrected sign-flip test decides (p = 0.0625)" in said("undecided", 0.8, (0.12, 1.47), p_holm=0.0625)
+    assert leaves_out not in said("undecided", 0.8, (-0.12, 1.47), p_holm=0.0625)
+
+
+def test_an_equivalent_arm_has_the_interval_that_decides_it(tmp_path, no_pictures):
+    wide = changed(tmp_path, margin=4.0)
+    every = compare(STUDY.by_arm(), STUDY.base_arm, STUDY.family(), STUDY.control, 4.0)
+    found = [one for one in every if one.verdict == "equivalent"]
+    assert found
+    for one in found:
+        low, high = one.equivalence_interval
+        assert one.interval[0] < low < high < one.interval[1] and -4 < low < high < 4
+    assert "uncorrected)" in wide and "the 90 % interval that decides it" in wide
 
 
 def test_control_that_differs_is_a_warning(tmp_path, text, no_pictures):

@@ -84,8 +84,11 @@ class Comparison:
     """95 % bootstrap interval of `difference` over test images: its variation over images for the same trained networks."""
     equivalence_p: float | None = None
     """p of two one-sided t tests that the difference lies within the margin."""
+    equivalence_interval: tuple[float, float] | None = None
+    """90 % t interval of `difference`: it is within the margin exactly if the two one-sided tests give p < 0.05."""
     detectable: float | None = None
-    """The difference that a paired t test with this number of pairs and this spread detects with power 0.8."""
+    """The difference that the verdict (sign-flip test, corrected over the arms) detects with power 0.8 for this number of pairs
+    and this spread. None if it can detect none."""
     verdict: Verdict = "undecided"
 
 
@@ -103,7 +106,10 @@ def compare(
     pairs = {arm: paired(cells.get(base, ()), cells.get(arm, ()), by_position=arm == control) for arm in others}
     tests = {arm: inference.sign_flip(differences(found)) if len(found) > 1 else None for arm, found in pairs.items()}
     holm = inference.holm({arm: tests[arm] for arm in family})
-    return [_comparison(arm, cells.get(arm, ()), pairs[arm], margin, tests[arm], holm.get(arm)) for arm in others]
+    sizes = {arm: len(family) if arm in family else 1 for arm in others}
+    return [
+        _comparison(arm, cells.get(arm, ()), pairs[arm], margin, tests[arm], holm.get(arm), sizes[arm]) for arm in others
+    ]
 
 
 def paired(base: Sequence[Cell], arm: Sequence[Cell], by_position: bool = False) -> list[tuple[Cell, Cell]]:
@@ -142,7 +148,13 @@ def _seed(cell: Cell) -> int:
 
 
 def _comparison(
-    arm: str, cells: Sequence[Cell], pairs: list[tuple[Cell, Cell]], margin: float, p: float | None, holm: float | None
+    arm: str,
+    cells: Sequence[Cell],
+    pairs: list[tuple[Cell, Cell]],
+    margin: float,
+    p: float | None,
+    holm: float | None,
+    family: int,
 ) -> Comparison:
     found = differences(pairs)
     difference, deviation = spread(found)
@@ -161,7 +173,8 @@ def _comparison(
         correlation=_correlation(pairs),
         image_interval=_image_interval(pairs),
         equivalence_p=equivalence_p,
-        detectable=deviation * inference.effect_size(len(pairs)),
+        equivalence_interval=inference.interval(found, 1 - 2 * ALPHA),
+        detectable=None if (effect := inference.effect_size(len(pairs), family)) is None else deviation * effect,
         verdict=verdict,
     )
 

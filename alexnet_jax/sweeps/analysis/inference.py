@@ -1,11 +1,12 @@
 """The tests and intervals of a comparison, on arrays of differences; thin wrappers of scipy and statsmodels."""
 
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
 
-from alexnet_jax.sweeps.plan import ALPHA
+from alexnet_jax.sweeps.plan import ALPHA, smallest_p
 
 CONFIDENCE, POWER = 0.95, 0.8
 """Confidence of the intervals, and the power at which a difference counts as detectable."""
@@ -44,13 +45,13 @@ def holm(tests: dict[str, float | None]) -> dict[str, float | None]:
     return {arm: None if tests[arm] is None else p for arm, p in zip(tests, corrected, strict=True)}
 
 
-def interval(found: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % t interval of the mean of differences [pairs]."""
+def interval(found: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the t interval of the mean of differences [pairs]."""
     from scipy import stats
 
     if np.ptp(found) == 0:  # the limit of a small spread, for which scipy would divide by zero
         return float(found[0]), float(found[0])
-    limits = stats.ttest_1samp(found, 0).confidence_interval(CONFIDENCE)
+    limits = stats.ttest_1samp(found, 0).confidence_interval(confidence)
     return float(limits.low), float(limits.high)
 
 
@@ -63,12 +64,38 @@ def equivalence(found: np.ndarray, margin: float) -> float:
     return float(DescrStatsW(found).ttost_mean(-margin, margin)[0])
 
 
-@functools.cache
-def effect_size(pairs: int) -> float:
-    """Return the difference that a t test detects with power POWER, in standard deviations of the differences."""
-    from statsmodels.stats.power import TTestPower
+SIMULATED = 2_000
+"""Number of simulated sweeps from which the power of the sign-flip test is computed; its standard error is 0.009 at 0.8."""
 
-    return float(TTestPower().solve_power(nobs=pairs, alpha=ALPHA, power=POWER, alternative="two-sided"))
+
+@functools.cache
+def effect_size(pairs: int, family: int) -> float | None:
+    """Return the difference that the sign-flip test detects with power POWER, in standard deviations of the differences.
+
+    It must reach ALPHA / `family`, as Holm's correction demands of the smallest of that many p. Computed from normal
+    differences; where the signs are not enumerated, from the t test, which then agrees. None if no difference can be detected.
+    """
+    if smallest_p(pairs, family) >= ALPHA:
+        return None
+    if not is_exact(pairs):
+        from statsmodels.stats.power import TTestPower
+
+        return float(TTestPower().solve_power(nobs=pairs, alpha=ALPHA / family, power=POWER, alternative="two-sided"))
+    lower, upper = 0.0, 20.0
+    while upper - lower > 1e-3:
+        middle = (lower + upper) / 2
+        lower, upper = (middle, upper) if power(middle, pairs, family) < POWER else (lower, middle)
+    return upper
+
+
+def power(effect: float, pairs: int, family: int) -> float:
+    """Return the probability that the sign-flip test detects an effect, given in standard deviations of the differences."""
+    noise = np.random.default_rng(0).standard_normal((SIMULATED, pairs))
+    rest = np.array(list(itertools.product((1.0, -1.0), repeat=pairs - 1))).reshape(-1, pairs - 1)
+    signs = np.concatenate([np.ones((len(rest), 1)), rest], axis=1)  # the other half of all flips has equal means
+    means = np.abs((noise + effect) @ signs.T)
+    p = np.mean(means >= means[:, :1] - 1e-9, axis=1)  # the first row of signs changes nothing
+    return float(np.mean(p * family < ALPHA))
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float | None:

@@ -54,9 +54,10 @@ def dots(cells: Mapping[str, Sequence[Cell]], base: str, control: str | None, pa
 def forest(
     comparisons: Sequence[Comparison], margin: float, effects: Mapping[str, float | None], path: Path, title: str
 ) -> None:
-    """Write a PNG with a row per comparison: the mean paired difference, its 95 % interval and the published difference.
+    """Write a PNG with a row per comparison: the mean paired difference, its interval and the published difference.
 
-    `margin` (points) is drawn as a band, `effects` (points by arm; None where unknown) as open diamonds.
+    The bar is the 95 % interval; for an equivalent arm the 90 % interval, which decides that verdict, with the rest of the
+    95 % interval thin. `margin` (points) is drawn as a band, `effects` (points by arm; None where unknown) as open diamonds.
     """
     figure, axes = _rows(title, [f"{found.arm} (n = {len(found.seeds)})" for found in comparisons])
     axes.axvspan(-margin, margin, color=BAND, alpha=0.6, linewidth=0, zorder=0)
@@ -71,7 +72,10 @@ def forest(
             axes.plot(effect, row, "D", color=PUBLISHED, markerfacecolor="none", markersize=8, zorder=4)
         if found.difference is not None:
             low, high = found.interval or (found.difference, found.difference)
-            axes.plot([low, high], [row, row], color=color, linewidth=2, solid_capstyle="butt")
+            inner = found.equivalence_interval if found.verdict == "equivalent" else None
+            axes.plot([low, high], [row, row], color=color, linewidth=0.8 if inner else 2, solid_capstyle="butt")
+            if inner:
+                axes.plot(inner, [row, row], color=color, linewidth=3, solid_capstyle="butt")
             axes.plot(found.difference, row, "o", color=color, markersize=6)
             ends += [low, high]
     if 0 < 30 * margin < max(map(abs, ends), default=0):

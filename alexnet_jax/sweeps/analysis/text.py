@@ -11,7 +11,7 @@ from alexnet_jax.sweeps.analysis.inference import FLIPS, POWER, is_exact
 from alexnet_jax.sweeps.plan import ALPHA, reach, smallest_p
 
 PICTURES = {
-    "forest": "Differences from the base with 95 % intervals",
+    "forest": "Differences from the base with 95 % intervals; thick for equivalent arms: the 90 % interval that decides it",
     "dots": "Test error of every seed",
     "curves": "Validation error against epoch",
 }
@@ -102,7 +102,7 @@ def _result_row(arm: ArmFacts, cells: list[Cell], one: Comparison | None) -> lis
 
 
 def _verdict(one: Comparison) -> str:
-    return f"equivalent (p = {one.equivalence_p:.2g})" if one.verdict == "equivalent" else one.verdict
+    return f"equivalent (p = {one.equivalence_p:.2g}, uncorrected)" if one.verdict == "equivalent" else one.verdict
 
 
 def words(one: Comparison, arm: ArmFacts, cells: Sequence[Cell], family: int) -> str:
@@ -123,13 +123,27 @@ def words(one: Comparison, arm: ArmFacts, cells: Sequence[Cell], family: int) ->
         parts.append(f"{some} cannot reach p < {ALPHA}{unless}")
     elif one.verdict == "undecided":
         detectable = f"{_number(one.detectable)} points"
-        parts.append(f"the smallest difference that a t test detects is about {detectable} (power {100 * POWER:g} %)")
+        parts.append(f"the smallest difference that this test detects is about {detectable} (power {100 * POWER:g} %)")
+    parts += _disagreement(one)
     if arm.effect is not None:
         side = " worse" if arm.effect > 0 else " better" if arm.effect < 0 else ""
         parts.append(f"published {abs(arm.effect):g}{side}")
     diverged = sum(cell.status == "diverged" for cell in cells)
     lost = f" {diverged} of {len(cells)} trials diverged and are excluded, which favours the arm." if diverged else ""
     return f"{one.arm}: {'; '.join(parts)}.{lost}"
+
+
+def _disagreement(one: Comparison) -> list[str]:
+    """Explain a verdict that the 95 % interval seems to contradict."""
+    if one.interval is None:
+        return []
+    includes_zero = one.interval[0] <= 0 <= one.interval[1]
+    if one.verdict in ("better", "worse") and includes_zero:
+        return ["the t interval includes 0, but the sign-flip test decides, which assumes no normal distribution"]
+    if one.verdict == "undecided" and not includes_zero:
+        p = one.p if one.p_holm is None else one.p_holm
+        return [] if p is None else [f"the t interval leaves out 0, but the corrected sign-flip test decides (p = {p:.3g})"]
+    return []
 
 
 def _turned(one: Comparison) -> Span:
@@ -185,9 +199,9 @@ def _reading(study: Study) -> str:
         "every epoch; the correlation column shows how much of their variation they share. The interval of the difference "
         "describes its variation over seeds, the one over test images its variation over images for the same trained "
         "networks; neither contains the other. Two one-sided tests decide whether the 90 % interval lies within the margin, so "
-        "an arm can be equivalent although its 95 % interval leaves the margin slightly. Undecided does not mean equal: the "
-        "detectable difference is the one "
-        f"that a paired t test of these seeds detects with power {100 * POWER:g} % at level {ALPHA}, before any correction. "
+        "an arm can be equivalent although its 95 % interval leaves the margin slightly; this test is not corrected over arms. "
+        "Undecided does not mean equal: the detectable difference is the one that the sign-flip test, corrected over the arms, "
+        f"detects with power {100 * POWER:g} % for this number of seeds and this spread. "
         "Diverged and failed trials have no test error; they are listed, counted in (n of planned), and excluded from all "
         "differences. Training time is that of the steps at their median speed, without compilation, evaluations and "
         "checkpoints. Published differences come from other data, networks or schedules unless their source states otherwise."
@@ -195,7 +209,8 @@ def _reading(study: Study) -> str:
     if study.control is not None:
         text += (
             " The seeds of the control differ from those of the base: pairs are formed by position, and no correlation is "
-            "expected."
+            "expected. Sweeps with the same base and folder share their trials, so that the control in their reports is one "
+            "check, not several."
         )
     return text
 
