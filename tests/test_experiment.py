@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import typing
 
 import pytest
 
+from alexnet_jax.data.registry import DATA_SETS
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import (
     DIGITS,
     MAY_DIFFER,
+    Data,
     Experiment,
     MeshOptions,
     Network,
@@ -92,3 +95,7 @@ def test_epochs_may_not_shrink():
 def test_all_differing_fields_are_named_with_both_values():
     other = dataclasses.replace(changed("train", seed=5), network=Network(width=0.5))
     assert differences(DROPS, other) == {"network.width": (1.0, 0.5), "train.seed": (0, 5)}
+
+
+def test_data_sets_of_the_command_line_are_the_registered_ones():
+    assert set(typing.get_args(typing.get_type_hints(Data)["name"])) == set(DATA_SETS)

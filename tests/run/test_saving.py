@@ -72,14 +72,14 @@ def test_a_save_that_failed_is_told_by_the_next(tmp_path):
 
 
 def test_a_checkpoint_is_on_disk_before_an_older_is_deleted(tmp_path, monkeypatch):
-    synced, kept, original = [], [], checkpoint._sync
+    synced, kept, original = [], [], checkpoint.sync_folder
 
     def sync(folder):
         original(folder)
         kept.append(sorted(step.name for step in step_folders(tmp_path)))
         synced.append(folder.name)
 
-    monkeypatch.setattr(checkpoint, "_sync", sync)
+    monkeypatch.setattr(checkpoint, "sync_folder", sync)
     tree = {"conv1": {"bias": jax.numpy.ones(3)}}
     with closing(Checkpoints(tmp_path, keep=1)) as checkpoints:
         for step in (1, 2):
@@ -96,7 +96,7 @@ def test_every_file_and_folder_is_synced(tmp_path, monkeypatch):
     monkeypatch.setattr(
         os, "fsync", lambda handle: found.add(os.readlink(f"/proc/self/fd/{handle}")) or original(handle)
     )
-    checkpoint._sync(tmp_path / "step")
+    checkpoint.sync_folder(tmp_path / "step")
     paths = (tmp_path, tmp_path / "step", tmp_path / "step" / "item", tmp_path / "step" / "item" / "file")
     assert found == {str(path) for path in paths}
 

@@ -120,7 +120,7 @@ def text(folder):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Skip the figures, which take most of the time, in tests of the text."""
-    monkeypatch.setattr("alexnet_jax.sweeps.analysis.report._draw", lambda *_: None)
+    monkeypatch.setattr("alexnet_jax.sweeps.analysis.report.draw_pictures", lambda *_: None)
 
 
 def changed(folder, **changes):

@@ -27,7 +27,7 @@ def write_report(folder: Path, study: Study) -> Path:
     cells = study.by_arm()
     found = compare(cells, study.base_arm, study.family(), study.control, study.margin)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    _draw(folder / "figures", study, cells, found)
+    draw_pictures(folder / "figures", study, cells, found)
     arms = [_arm_line(study, name, cells[name], found) for name in cells]
     files.write(folder / "arms.csv", _csv(list(arms[0]), arms))
     files.write(
@@ -37,7 +37,8 @@ def write_report(folder: Path, study: Study) -> Path:
     return folder / "report.md"
 
 
-def _draw(folder: Path, study: Study, cells: dict[str, list[Cell]], found: list[Comparison]) -> None:
+def draw_pictures(folder: Path, study: Study, cells: dict[str, list[Cell]], found: list[Comparison]) -> None:
+    """Write the pictures of `text.PICTURES` to a folder."""
     effects = {arm.name: arm.effect for arm in study.arms}
     title = {name: f"{study.name}: {shown[0].lower()}{shown[1:]}" for name, shown in PICTURES.items()}
     plots.forest(found, study.margin, effects, folder / "forest.png", title["forest"])
