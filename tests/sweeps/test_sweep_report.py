@@ -277,7 +277,7 @@ def test_an_equivalent_arm_has_the_interval_that_decides_it(tmp_path, no_picture
     for one in found:
         low, high = one.equivalence_interval
         assert one.interval[0] < low < high < one.interval[1] and -4 < low < high < 4
-    assert "uncorrected)" in wide and "the 90 % interval that decides it" in wide
+    assert "uncorrected)" in wide and "the 90 % interval as a thick bar" in wide
 
 
 def test_control_that_differs_is_a_warning(tmp_path, text, no_pictures):

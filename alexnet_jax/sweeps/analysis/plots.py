@@ -85,7 +85,7 @@ def forest(
         axes.set_title(f"beyond ±{5 * margin:g} points the axis is logarithmic", loc="left", fontsize=9, color=QUIET)
     axes.set_xlabel(
         "points of top-1 error, arm minus base: left better, right worse\n"
-        f"(bar: 95 % t interval over seeds; band: ±{margin:g} points; diamond: published)"
+        f"(bar: 95 % t interval over seeds, thick if equivalent: 90 %; band: ±{margin:g} points; diamond: published)"
     )
     _save(figure, axes, path, bool(comparisons))
 

@@ -11,7 +11,7 @@ from alexnet_jax.sweeps.analysis.inference import FLIPS, POWER, is_exact
 from alexnet_jax.sweeps.plan import ALPHA, reach, smallest_p
 
 PICTURES = {
-    "forest": "Differences from the base with 95 % intervals; thick for equivalent arms: the 90 % interval that decides it",
+    "forest": "Differences from the base with 95 % intervals",
     "dots": "Test error of every seed",
     "curves": "Validation error against epoch",
 }
@@ -199,7 +199,8 @@ def _reading(study: Study) -> str:
         "every epoch; the correlation column shows how much of their variation they share. The interval of the difference "
         "describes its variation over seeds, the one over test images its variation over images for the same trained "
         "networks; neither contains the other. Two one-sided tests decide whether the 90 % interval lies within the margin, so "
-        "an arm can be equivalent although its 95 % interval leaves the margin slightly; this test is not corrected over arms. "
+        "an arm can be equivalent although its 95 % interval leaves the margin slightly; the picture has the 90 % interval as a "
+        "thick bar. This test is not corrected over arms. "
         "Undecided does not mean equal: the detectable difference is the one that the sign-flip test, corrected over the arms, "
         f"detects with power {100 * POWER:g} % for this number of seeds and this spread. "
         "Diverged and failed trials have no test error; they are listed, counted in (n of planned), and excluded from all "
