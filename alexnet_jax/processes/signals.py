@@ -104,8 +104,9 @@ def _watch(reading: socket.socket, left: threading.Event, step: int, patience: f
         while received := reading.recv(1):
             number = received[0]
             if number in (signal.SIGINT, signal.SIGTERM) and not left.wait(patience):
+                begin = "\r\x1b[K" if sys.stderr.isatty() else "\n"  # clears the line of the bar, with the ^C on it
                 print(
-                    f"\nInterrupted by {signal.Signals(number).name} at step {step}, before there was anything new to save. "
+                    f"{begin}Interrupted by {signal.Signals(number).name} at step {step}, before there was anything new to save. "
                     f"{resume_command()}",
                     file=sys.stderr,
                     flush=True,
