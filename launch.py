@@ -12,7 +12,7 @@ from alexnet_jax.errors import FULL, Interrupted, PeerLost, RunError, UsageError
 from alexnet_jax.modes import MODES, SWEEP_MODES, Request
 from alexnet_jax.processes.allocator import keep_memory
 from alexnet_jax.processes.identity import ProcessIdentity, restrict_output
-from alexnet_jax.processes.outcome import INTERRUPTED, Cause, Outcome, leave, resume_command
+from alexnet_jax.processes.outcome import INTERRUPTED, Cause, Outcome, leave, resume_command, without_flags
 from alexnet_jax.processes.start import devices_per_process, start
 from alexnet_jax.sweeps.plan import SweepRequest
 
@@ -46,8 +46,8 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
             request = dataclasses.replace(request, process=process)
             if process is not None:
                 restrict_output(process)
-            for note in request.notes:
-                print(note)
+        for note in request.notes:
+            print(note)
         run(mode, request)
     except (UsageError, RunError) as problem:
         cause = Cause.PEER_LOST if isinstance(problem, PeerLost) else Cause.FAILED
@@ -58,7 +58,7 @@ def outcome(arguments: list[str], process: ProcessIdentity | None = None) -> Out
     except OSError as problem:
         if problem.errno not in (*FULL, errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        return Outcome(1, f"Error: {problem}. {remedy(problem, 'Is the folder writable?')}", Cause.FAILED)
+        return Outcome(1, f"Error: {problem}. {remedy(problem, 'Is it readable and writable?')}", Cause.FAILED)
     except Interrupted as stop:
         return Outcome(stop.exit_status, f"\n{stop}", Cause.SAVED)
     except KeyboardInterrupt:
@@ -73,7 +73,8 @@ def report(arguments: list[str]) -> Outcome:
         stopped = ended.cause in (Cause.SAVED, Cause.INTERRUPTED)
         print(f"{ended.message} {resume_command(arguments)}" if stopped else ended.message, file=sys.stderr)
     failed = ended.cause in (Cause.FAILED, Cause.PEER_LOST) and ended.status != UsageError.exit_status
-    if failed and "--overwrite" in arguments and not any(word.startswith("--mode") for word in arguments):
+    overwrites = without_flags(arguments, "overwrite") != list(arguments)
+    if failed and overwrites and not any(word.startswith("--mode") for word in arguments):
         print("When you repeat this command, omit --overwrite: it would delete what has been saved.", file=sys.stderr)
     return ended
 

@@ -15,7 +15,7 @@ from alexnet_jax.data.pipeline import Feed
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import RunError, UsageError
 from alexnet_jax.evaluate import Evaluator
-from alexnet_jax.experiment import Experiment, differences
+from alexnet_jax.experiment import Data, Experiment, differences
 from alexnet_jax.hybrid import Hybrid
 from alexnet_jax.model import Parameters, abstract
 from alexnet_jax.modes import Request
@@ -25,7 +25,7 @@ from alexnet_jax.network.table import Table, parameter_count
 from alexnet_jax.processes import distributed
 from alexnet_jax.processes.devices import set_up_devices
 from alexnet_jax.run.restore import find_step, restore_parameters
-from alexnet_jax.run.workdir import STATISTICS, Workdir
+from alexnet_jax.run.workdir import IMPORTED, STATISTICS, Workdir
 from alexnet_jax.train import Trainer
 
 
@@ -126,14 +126,14 @@ def assemble(experiment: Experiment, data_set: DataSet, stats: Statistics | None
     return Setup(experiment, table, placement, stats, data_set, training, validation)
 
 
-def report_validation(request: Request, data_set: DataSet) -> None:
+def report_validation(options: Data, given: frozenset[str], data_set: DataSet) -> None:
     """Print how many images are held out if it is not the requested number. Raises UsageError if the user gave that number."""
-    requested, images = request.experiment.data.validation, len(data_set.train)
+    requested, images = options.validation, len(data_set.train)
     if data_set.validation:
-        if "data.validation" in request.given:
+        if "data.validation" in given:
             print(f"--data.validation={requested} has no effect: the data set has {data_set.validation:,} validation images.")
     elif requested >= images:
-        if "data.validation" in request.given:
+        if "data.validation" in given:
             raise UsageError(
                 f"--data.validation={requested}: expected fewer than the {images:,} training images of {data_set.title}."
             )
@@ -208,9 +208,11 @@ def trained_with(checkpoint: Path) -> Statistics | None:
     found, record = statistics.restore(workdir.path / STATISTICS), None
     with contextlib.suppress(RunError):  # a damaged record does not keep a checkpoint from being read
         record = workdir.record() if found is None else None
-    if record is None or record.restored_from is None or not record.has_statistics:
+    if record is None or record.restored_from is None or record.has_statistics is False:
         return found
     if not Path(record.restored_from).is_dir():
+        if Path(record.restored_from).suffix and record.has_statistics is None:  # weights imported by an earlier version
+            return found
         raise RunError(
             f"{workdir.path / STATISTICS} is missing, and it cannot be read again from {record.restored_from}, where this run "
             "started: the numbers that normalize its images are lost. Restore the file from a copy."
@@ -218,7 +220,9 @@ def trained_with(checkpoint: Path) -> Statistics | None:
     return trained_with(Path(record.restored_from))
 
 
-def describe_trained(request: Request, checkpoint: Path, table: Table, data: str | None = None) -> str:
+def describe_trained(
+    request: Request, checkpoint: Path, table: Table, data: str | None = None, fingerprint: str = ""
+) -> str:
     """Return one line: network, parameters, checkpoint and data; and a second one if options differ from those of the run.
 
     Args:
@@ -226,15 +230,21 @@ def describe_trained(request: Request, checkpoint: Path, table: Table, data: str
       checkpoint: The folder of a step, in the folder of a run.
       table: The network.
       data: Title of the data set, if the mode reads one.
+      fingerprint: Fingerprint of the data set.
     """
     options = request.experiment.network
     width = f"width {options.width:g}, " if options.width != 1 else ""
     line = f"Network: {options.name} ({width}{parameter_count(table):,} parameters). Checkpoint: {checkpoint}."
     line += f" Data: {data}." if data else ""
-    recorded = None
-    with contextlib.suppress(RunError):  # a damaged record does not keep a checkpoint from being read
-        recorded = Workdir(checkpoint.parents[1]).experiment()
-    differing = differences(recorded, request.experiment) if recorded else {}
+    record = None
+    with contextlib.suppress(RunError, UsageError):  # a damaged record does not keep a checkpoint from being read
+        record = Workdir(checkpoint.parents[1]).record()
+    if record is None:
+        return line
+    imported = record.data.title.startswith(IMPORTED)
+    if data and fingerprint != record.data.fingerprint and not imported:
+        line += f"\nWarning: this is not the data that the run was trained on, which was {record.data.title}."
+    differing = {} if imported else differences(record.experiment, request.experiment)
     if differing:
         listed = ", ".join(f"--{name}={new} ({old} in the run)" for name, (old, new) in differing.items())
         line += f"\nOptions that differ from those of the run: {listed}."
@@ -253,5 +263,5 @@ def load_trained(request: Request) -> Trained:
     distributed.connect(setup.placement.mesh)
     expected = abstract(setup.table, setup.placement)
     checkpoint, parameters = restore_parameters(request.restore, request.workdir, expected)
-    description = describe_trained(request, checkpoint, setup.table, data_set.title)
+    description = describe_trained(request, checkpoint, setup.table, data_set.title, data_set.fingerprint)
     return Trained(setup, checkpoint, parameters, description)

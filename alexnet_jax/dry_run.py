@@ -49,7 +49,7 @@ def show(request: Request) -> None:
     set_up_devices(experiment)
     origin = check_request(request)
     found, data_set = _data(experiment.data)
-    assembly.report_validation(request, data_set)
+    assembly.report_validation(request.experiment.data, request.given, data_set)
     stats = _statistics(data_set.train.image)
     setup = assembly.assemble_training(experiment, data_set, stats)
     trainer, training, validation = setup.trainer(), setup.training, setup.validation

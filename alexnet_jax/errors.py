@@ -35,6 +35,10 @@ class UsageError(Exception):
     exit_status = 2
 
 
+class NoDeviceError(UsageError):
+    """The devices that were asked for do not exist, for this run and for any other."""
+
+
 class RunError(Exception):
     """A failure of the run (exit status 1): a loss that is not finite, damaged data, a checkpoint that could not be saved."""
 

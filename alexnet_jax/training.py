@@ -91,7 +91,7 @@ def prepare(request: Request) -> Run:
     """Check a request, load its data and assemble its parts. Raises UsageError for whatever is wrong with the request."""
     origin = check_request(request)
     request, data_set = distributed.leader_first(functools.partial(_load_data, request))
-    assembly.report_validation(request, data_set)
+    assembly.report_validation(request.experiment.data, request.given, data_set)
     stats = _known_statistics(request, origin)
     assemble = functools.partial(assembly.assemble_training, request.experiment, data_set, stats, request.restore_skip)
     setup = distributed.leader_first(assemble)

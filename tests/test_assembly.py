@@ -1,5 +1,7 @@
 """Check the split on which an assembled experiment measures statistics, and the steps that have colour noise."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -40,7 +42,10 @@ def test_lost_statistics_are_those_of_the_origin(tmp_path):
         found = trained_with(run)
         assert (found and found.scale) == expected
     weights = RunRecord(Experiment("e"), DataIdentity("d", "0"), Environment(), str(tmp_path / "alexnet.npz"))
-    Workdir(tmp_path / "run").write_record(weights)
+    for known in (None, False):  # of an earlier version, or imported without statistics
+        Workdir(tmp_path / "run").write_record(dataclasses.replace(weights, has_statistics=known))
+        assert trained_with(run) is None
+    Workdir(tmp_path / "run").write_record(dataclasses.replace(weights, has_statistics=True))
     with pytest.raises(RunError, match=r"statistics\.npz is missing, and it cannot be read again from .*alexnet\.npz"):
         trained_with(run)
 

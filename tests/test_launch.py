@@ -108,7 +108,10 @@ def test_find_raises_before_anything_is_imported():
     assert not hasattr(experiments, "alexnet cifar")
 
 
-@pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "The disk is full"), (errno.EACCES, "Is the folder writable?")])
+WRITES = [(errno.ENOSPC, "The disk is full"), (errno.EACCES, "Is it readable and writable?")]
+
+
+@pytest.mark.parametrize(("number", "remedy"), WRITES)
 def test_a_file_that_cannot_be_written_ends_with_a_message(number, remedy, empty_folder, monkeypatch, capsys):
     def fails(*_):
         raise OSError(number, os.strerror(number), "/runs/a/report.md")
@@ -128,6 +131,6 @@ def test_other_errors_of_the_system_are_defects(empty_folder, monkeypatch):
         status("--exp=alexnet_digits")
 
 
-@pytest.mark.parametrize("option", ["workdir", "restore", "data.dir"])
+@pytest.mark.parametrize("option", ["workdir", "restore", "data.prepared"])
 def test_paths_that_are_not_utf8_are_refused_at_the_start(option, refused):
     assert r"caf\udce9' is not valid UTF-8" in refused("--exp=alexnet_digits", f"--{option}=caf\udce9")

@@ -107,6 +107,12 @@ def test_flags_with_a_value(refused):
     assert "--overwrite=perhaps: expected no value" in refused("--exp=alexnet_digits", "--overwrite=perhaps")
 
 
+def test_paths_that_are_long_or_begin_with_a_dash():
+    names = [f"p{number:05d}.png" for number in range(40)]
+    assert normalized([f"--image={','.join(names)}"]) == ["--image", *names]
+    assert normalized(["--image=-a.png"]) == ["--image", "./-a.png"]
+
+
 def test_hyphens_and_spaces_in_place_of_underscores_and_equals():
     assert request("--optim.learning-rate", "0.5").experiment.optim.learning_rate == 0.5
 
@@ -133,7 +139,9 @@ def test_a_warmup_that_was_given_is_an_error(refused):
 
 @pytest.mark.parametrize("option", ["--train.epochs=0.5", "--sweep.epochs=0.5"])
 def test_a_sweep_shortens_its_warmup_too(option):
-    base = request(option, "--data.name=digits", exp="pooling_sweep").plan.base
+    found = request(option, "--data.name=digits", exp="pooling_sweep")
+    base = found.plan.base
+    assert len(found.notes) == 1 and "instead of 5 (--optim.warmup)" in found.notes[0]
     assert base.train.epochs == 0.5 and 0 < base.optim.warmup < 0.5
 
 
@@ -154,6 +162,11 @@ def test_a_sweep_shortens_its_warmup_too(option):
 def test_options_that_work_but_are_probably_not_meant(options, warning):
     assert any(f"Warning: {warning}" in note for note in request(*options).notes)
     assert not request("--mode=eval", *options).notes
+
+
+def test_a_sweeps_command_has_no_flags():
+    found = request("--overwrite=yes", "--dry-run", "--sweep.seeds=6", exp="pooling_sweep")
+    assert found.command == "python launch.py --exp=pooling_sweep --sweep.seeds=6"
 
 
 @pytest.mark.parametrize("name", sorted(set(experiments.FILES)))

@@ -16,6 +16,7 @@ from alexnet_jax.modes import MODES, Exchange, Look, Request, Traffic, readers
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import Conv
 from alexnet_jax.processes.identity import ProcessIdentity, identify
+from alexnet_jax.processes.outcome import without_flags
 from alexnet_jax.sweeps.plan import Plan, Sweep, SweepOptions, SweepRequest, changed, choose, seeds_needed
 
 DIGITS_EPOCHS = 5
@@ -42,15 +43,15 @@ def read(arguments: list[str]) -> tuple[str, Request | SweepRequest]:
             base = _trained(workdir) or base
     line = parse(words, known.exp or "alexnet_cifar", base, workdir)
     experiment = Experiment(base.name, line.network, line.data, line.optim, line.train, line.mesh)
-    experiment, notes = _with_warmup_that_fits(experiment, base, given)
     workdir = line.workdir or workdir
-    _check_encoding([*arguments, str(workdir.absolute())])
+    _check_encoding([line.restore or "", str(line.data.prepared or ""), str(workdir.absolute())])
     mode = "dry_run" if line.dry_run else line.mode
     _check_unread(line)
     if isinstance(found, Sweep):
-        return mode, _sweep_request(found, experiment, shipped, line, workdir, arguments, given)
+        return mode, _sweep_request(found, experiment, base, shipped, line, workdir, arguments, given)
     if line.sweep != SweepOptions():
         raise UsageError(f"--sweep.* is for sweeps; {found.name} is one experiment. --list shows the sweeps.")
+    experiment, notes = _with_warmup_that_fits(experiment, base, given)
     check(experiment)
     process = identify(line.distributed)
     _check_processes(mode, line, process)
@@ -203,6 +204,7 @@ def _base(sweep: Sweep, name: str | None, digits: bool) -> tuple[Experiment, Exp
 def _sweep_request(
     sweep: Sweep,
     base: Experiment,
+    unchanged: Experiment,
     shipped: Experiment,
     line: CommandLine,
     workdir: Path,
@@ -213,8 +215,8 @@ def _sweep_request(
     # All trials must train on the same data, so a data set that disappears half-way is an error.
     base = changed(base, {"data.fallback": "error"})
     if options.epochs is not None:
-        longer, base = base, changed(base, {"train.epochs": options.epochs})
-        base, _ = _with_warmup_that_fits(base, longer, given)
+        base = changed(base, {"train.epochs": options.epochs})
+    base, notes = _with_warmup_that_fits(base, unchanged, given)
     check(base)
     for arm in sweep.arms:
         changed(base, arm.changes)  # a misspelt option is reported in every mode
@@ -232,5 +234,6 @@ def _sweep_request(
             "command several times, and its processes share the trials, or give --sweep.engine=ray."
         )
     plan = Plan(sweep, base, arms, seeds, workdir.absolute())
-    kept = [word for word in arguments if word not in ("--overwrite", "--dry_run")]
-    return SweepRequest(plan, options, shipped, shlex.join(["python", "launch.py", *kept]), line.overwrite)
+    kept = without_flags(arguments, "overwrite", "dry_run")
+    command = shlex.join(["python", "launch.py", *kept])
+    return SweepRequest(plan, options, shipped, command, line.overwrite, given, notes)

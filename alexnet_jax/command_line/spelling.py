@@ -4,6 +4,7 @@ Lists may be separated by commas or spaces (--optim.drops=5,8, --sweep.arms a b)
 - for _.
 """
 
+import os
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,8 +87,9 @@ def _split(values: list[str]) -> list[str]:
 
 
 def _paths(values: list[str]) -> list[str]:
-    """Split paths at commas, except those that exist with their comma."""
-    return [part for value in values for part in ([value] if Path(value).exists() else value.split(","))]
+    """Split paths at commas, except those that exist with their comma. A leading dash would look like an option."""
+    paths = [part for value in values for part in ([value] if os.path.exists(value) else value.split(","))]
+    return [f"./{path}" if path.startswith("-") else path for path in paths]
 
 
 def _check_word(word: str) -> None:

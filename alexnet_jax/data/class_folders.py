@@ -75,7 +75,7 @@ def find(options: Data) -> PictureSet:
         _records(root, splits["test"]),
         fingerprint(_parts(root, ordered)),
         validation=len(held),
-        notes=(*_notes(root, layout, listings), *_copies(root, splits)),
+        notes=lambda: (*_notes(root, layout, listings), *_copies(root, splits)),
     )
 
 
@@ -107,7 +107,8 @@ def _notes(root: Path, layout: folder_layout.Layout, listings: dict[str, Listing
     if loose:
         sentences.append(f"{counted(loose, 'file')} in no folder of a class, such as {loose[0].relative_to(root)}: not used.")
     skipped = [path for listing in listings.values() for path in listing.found.skipped]
-    return [*sentences, *picture_files.describe_skipped(Found((), tuple(skipped), tuple(hidden)), root)]
+    broken = [path for listing in listings.values() for path in listing.found.broken]
+    return [*sentences, *picture_files.describe_skipped(Found((), tuple(skipped), tuple(hidden), tuple(broken)), root)]
 
 
 def _loose(folder: Path) -> list[Path]:
@@ -165,7 +166,7 @@ def _list_pictures(root: Path, folder: Path, names: list[str], *, every_class: b
     unknown = sorted({path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)} - set(names))
     if unknown:
         raise UsageError(f"--data.dir={root}: {folder} has a class {unknown[0]!r} that the training split does not have.")
-    pictures, skipped, hidden = [], [], _hidden(folder)
+    pictures, skipped, hidden, broken = [], [], _hidden(folder), []
     for label, name in enumerate(names):
         found = picture_files.find(folder / name)
         if every_class and not found.pictures:
@@ -176,7 +177,8 @@ def _list_pictures(root: Path, folder: Path, names: list[str], *, every_class: b
         pictures += [Picture(os.fspath(path.relative_to(root)), label) for path in found.pictures]
         skipped += found.skipped
         hidden += found.hidden
-    return Listing(pictures, Found((), tuple(skipped), tuple(hidden)), _loose(folder))
+        broken += found.broken
+    return Listing(pictures, Found((), tuple(skipped), tuple(hidden), tuple(broken)), _loose(folder))
 
 
 def _records(root: Path, split: list[Picture]) -> FolderRecords:

@@ -1,7 +1,7 @@
 """Data sets and their splits: images in memory, or encoded pictures on disk that are decoded when they are needed."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,8 +100,8 @@ class PictureSet:
     fingerprint: str
     validation: int = 0
     """Number of last pictures of `train` that are a validation split of the data set itself; 0: it has none."""
-    notes: tuple[str, ...] = ()
-    """Sentences on what the files are used for and what is skipped, to be printed."""
+    notes: Callable[[], tuple[str, ...]] = tuple
+    """Returns sentences on what the files are used for and what is skipped, for which files may have to be read."""
 
     def decoded(self, side: int) -> DataSet:
         """Return the data set of images uint8 [side, side, 3]; each is decoded whenever it is read."""

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
-NOT_DECODED = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
-"""Formats that Pillow identifies but cannot decode by itself."""
+from alexnet_jax.errors import UsageError
 
-DERIVED = frozenset({"__MACOSX", "__pycache__", "lost+found"})
-"""Folders that other programs make; so are those whose names begin with a character of `HIDDEN`."""
+NOT_DECODED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""Formats that Pillow identifies but cannot decode without another program."""
 
-HIDDEN = (".", "@", "#", "$", "~")
-"""First characters of hidden and derived files and folders, such as .ipynb_checkpoints, @eaDir and #recycle."""
+DERIVED = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "__pycache__", "lost+found"})
+"""Folders that other programs make, besides those whose names begin with a dot, such as .ipynb_checkpoints."""
 
 
 @functools.cache
@@ -27,7 +26,7 @@ def extensions() -> frozenset[str]:
 
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder is hidden, or was derived from others by a program such as Jupyter or a NAS."""
-    return name.startswith(HIDDEN) or name in DERIVED
+    return name.startswith(".") or name in DERIVED
 
 
 @dataclass(frozen=True)
@@ -38,26 +37,36 @@ class Found:
     """Sorted by path."""
     skipped: tuple[Path, ...]
     """Visible files whose extension is not that of a picture, sorted."""
-    hidden: tuple[Path, ...]
+    hidden: tuple[Path, ...] = ()
     """Hidden and derived folders, which were not looked into, sorted."""
+    broken: tuple[Path, ...] = ()
+    """Symbolic links to files that do not exist, sorted."""
 
 
 def find(folder: Path) -> Found:
-    """Find the picture files in a folder and below. Symbolic links are followed, each folder once."""
-    pictures, skipped, hidden = [], [], []
+    """Find the picture files in a folder and below. Symbolic links are followed, each folder once.
+
+    Raises UsageError for a folder that cannot be read.
+    """
+    pictures, skipped, hidden, broken = [], [], [], []
     for where, folders, files in _walk(folder):
         hidden += [where / name for name in folders if is_hidden(name)]
         for name in files:
-            if not is_hidden(name):
-                kept = pictures if os.path.splitext(name)[1].lower() in extensions() else skipped
-                kept.append(where / name)
-    return Found(*(tuple(sorted(paths)) for paths in (pictures, skipped, hidden)))
+            if is_hidden(name):
+                continue
+            known = os.path.splitext(name)[1].lower() in extensions()
+            exists = not os.path.islink(where / name) or os.path.exists(where / name)
+            (broken if not exists else pictures if known else skipped).append(where / name)
+    return Found(*(tuple(sorted(paths)) for paths in (pictures, skipped, hidden, broken)))
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Yield (folder, its folders, its files), without hidden folders and without a folder that was seen before."""
+    def unreadable(problem: OSError) -> None:
+        raise UsageError(f"{problem.filename} cannot be read: {problem.strerror}. Make it readable, or remove it.")
+
     seen = set()
-    for where, folders, files in os.walk(folder, followlinks=True):
+    for where, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(where)
         if real in seen:  # a link to a folder above it
             folders.clear()
@@ -78,6 +87,8 @@ def describe_skipped(found: Found, root: Path) -> list[str]:
         lines.append(f"{counted(found.skipped, 'file')} skipped, not in a format that Pillow reads: {', '.join(each)}.")
     if found.hidden:
         lines.append(f"{counted(found.hidden, 'hidden folder')} skipped, such as {found.hidden[0].relative_to(root)}.")
+    if found.broken:
+        lines.append(f"{counted(found.broken, 'broken link')} skipped, such as {found.broken[0].relative_to(root)}.")
     return lines
 
 

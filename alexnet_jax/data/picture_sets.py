@@ -10,7 +10,7 @@ from alexnet_jax.errors import DataNotFoundError
 from alexnet_jax.experiment import Data
 
 
-def load(options: Data, log: Callable[[str], None] = print) -> DataSet:
+def load(options: Data, log: Callable[[str], None] | None = print) -> DataSet:
     """Return the prepared pictures if they exist, else the original ones, which are decoded from full size in every epoch.
 
     Raises UsageError if --data.prepared names a folder without prepared pictures, RunError if they are damaged, and the
@@ -20,7 +20,7 @@ def load(options: Data, log: Callable[[str], None] = print) -> DataSet:
     if folder is not None:  # the original pictures need not exist any more
         return prepared_sets.read(prepared_sets.requested(folder), options)
     originals = find(options)
-    for sentence in originals.notes:
+    for sentence in originals.notes() if log else ():
         log(sentence)
     prepared = None
     if options.prepared != prepared_sets.NONE:

@@ -72,7 +72,7 @@ def run(request: Request) -> None:
     if options.prepared == prepared_sets.NONE:
         raise UsageError("--mode=prepare --data.prepared=none: expected a folder to write to, or no --data.prepared.")
     originals = picture_sets.find(options)
-    for sentence in originals.notes:
+    for sentence in originals.notes():
         print(sentence)
     folder = prepared_sets.default_folder(options, originals)
     if options.prepared is not None:

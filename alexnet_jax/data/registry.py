@@ -54,8 +54,8 @@ DATA_SETS = {
 """{value of --data.name: data set}"""
 
 
-def load(options: Data, *, log: Callable[[str], None] = print) -> "DataSet":
-    """Load the data set that `options` names. Work that takes long is reported by a line of `log`.
+def load(options: Data, *, log: Callable[[str], None] | None = print) -> "DataSet":
+    """Load the data set that `options` names. Work that takes long is reported by a line of `log`, if it is not None.
 
     Data in memory has been checked; pictures on disk are checked when they are read.
 
@@ -82,6 +82,6 @@ def image_counts(options: Data) -> ImageCounts:
     """Return the number of images of each split. A data set of unknown size is loaded, with the errors of `load`."""
     known = DATA_SETS[options.name].images
     if known is None:
-        data_set = load(options, log=lambda _: None)
+        data_set = load(options, log=None)
         known = ImageCounts(len(data_set.train), len(data_set.test), data_set.validation)
     return known

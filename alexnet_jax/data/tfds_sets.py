@@ -58,7 +58,7 @@ class TfdsSet:
     """{split: number of examples}, from dataset_info.json."""
     fingerprint: str
     notes: tuple[str, ...] = ()
-    """See `PictureSet.notes`."""
+    """The sentences of `PictureSet.notes`."""
 
     def readable_format(self) -> str:
         """Return "array_record" or "tfrecord". Raises RunError for the other formats of tensorflow-datasets."""
@@ -82,7 +82,7 @@ class TfdsSet:
         train, test = self.records(first, *spec.read_splits[2:]), self.records(last)
         counts = f"{len(train) - held:,} + {len(test):,} images" + (f", {held:,} of validation" if held else "")
         title = f"{spec.title} (tfds {spec.name} {self.version}, {counts})"
-        return PictureSet(spec.name, title, self.classes, train, test, self.fingerprint, held, self.notes)
+        return PictureSet(spec.name, title, self.classes, train, test, self.fingerprint, held, lambda: self.notes)
 
 
 def data_folder(spec: TfdsSpec, data_dir: str | None) -> Path:

@@ -47,5 +47,5 @@ def has_accelerator() -> bool:
     """Return whether jax will compute on anything but the CPU, without importing jax."""
     platforms = os.environ.get("JAX_PLATFORMS")
     if platforms:
-        return platforms != "cpu"
+        return platforms.split(",")[0] != "cpu"
     return any(Path(device).exists() and importlib.util.find_spec(module) for device, module in ACCELERATORS.items())

@@ -4,17 +4,16 @@ import contextlib
 import hashlib
 import os
 import platform
-from collections import Counter
 from pathlib import Path
 
 import jax
 
-from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.files import cache_folder
 from alexnet_jax.processes import distributed
 from alexnet_jax.processes.allocator import has_accelerator
 from alexnet_jax.processes.identity import ProcessIdentity
+from alexnet_jax.processes.platforms import check_platforms
 from alexnet_jax.processes.start import devices_per_process
 
 
@@ -38,24 +37,6 @@ def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = Non
     if process is not None:
         distributed.join(process)
     check_platforms()
-
-
-def check_platforms() -> None:
-    """Raise UsageError if JAX_PLATFORMS names a platform that does not exist here; the message names those that do."""
-    chosen: str | None = getattr(jax.config, "jax_platforms")  # noqa: B009 - jax gives it no type
-    if not chosen or chosen == "cpu":
-        return
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as problem:  # the latter where no plugin for the platform is installed
-        reason = str(problem).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "no such device was found"
-        jax.config.update("jax_platforms", None)
-        kinds = Counter(device.device_kind for device in jax.devices())
-        found = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
-        raise UsageError(
-            f"JAX_PLATFORMS={chosen}: {reason}. Without this variable jax finds {found}. Unset it, or install jax for your "
-            "accelerator."
-        ) from problem
 
 
 def _add_flag(flag: str) -> None:

@@ -26,6 +26,7 @@ from orbax.checkpoint import multihost
 
 from alexnet_jax.errors import PeerLost, RunError, UsageError, first_line
 from alexnet_jax.processes.identity import LOCAL, ProcessIdentity
+from alexnet_jax.processes.platforms import check_platforms
 
 START_TIMEOUT = 300
 """Seconds that the processes of a run wait for each other at its start."""
@@ -70,6 +71,7 @@ def join(process: ProcessIdentity, timeout: float = START_TIMEOUT) -> None:
             f"Process {process.index} could not connect to the other processes {where} ({first_line(problem)}). Give the "
             f"address of process 0 explicitly: --distributed=HOST:PORT,N,I. {ALONE}"
         ) from problem
+    check_platforms()  # before jax uses a device
     broadcast(lambda: None)  # the first exchange between all devices, see `connect`
 
 

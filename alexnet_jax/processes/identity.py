@@ -88,6 +88,6 @@ def restrict_output(process: ProcessIdentity) -> None:
     sys.stdout.flush()
     null = os.open(os.devnull, os.O_WRONLY)
     if process.index == 0:
-        sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding)
+        sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors="backslashreplace")
     os.dup2(null, 1)
     os.close(null)

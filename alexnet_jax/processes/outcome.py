@@ -22,7 +22,12 @@ def resume_command(arguments: Sequence[str] | None = None) -> str:
     """
     words = sys.argv[1:] if arguments is None else arguments
     program = ["alexnet-jax"] if Path(sys.argv[0]).stem == "alexnet-jax" else ["python", "launch.py"]
-    return f"This command continues from there: {shlex.join([*program, *(w for w in words if w != '--overwrite')])}"
+    return f"This command continues from there: {shlex.join([*program, *without_flags(words, 'overwrite')])}"
+
+
+def without_flags(arguments: Sequence[str], *flags: str) -> list[str]:
+    """Return the arguments without these flags, in any spelling: --dry_run, --dry-run, --overwrite=yes."""
+    return [word for word in arguments if word.lstrip("-").partition("=")[0].replace("-", "_") not in flags]
 
 
 class Cause(enum.Enum):

@@ -50,7 +50,7 @@ class Progress:
         if self._bar is None:
             self.note("  ".join(fields.values()))
         else:
-            self._bar.set_description_str(fitting(fields, self._columns() - len("100% ")), refresh=False)
+            self._bar.set_description_str(fitting(fields, self._columns() - len("100%# ")), refresh=False)
             self._bar.update(step - self._bar.n)
 
     def note(self, text: str) -> None:

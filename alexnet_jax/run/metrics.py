@@ -184,9 +184,10 @@ class Window:
     def _read(self) -> dict[str, dict[str, list[float]]]:
         try:
             values = json.loads(self._path.read_text())
-            return {name: values[name] for name in sorted(values, key=int)}
-        except (OSError, ValueError, TypeError, AttributeError):  # lost or damaged: only means of one line depend on it
+            numbers = {k: (list(map(float, v["losses"])), list(map(float, v["errors"]))) for k, v in values.items()}
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):  # lost or damaged: one line's means depend on it
             return {}
+        return {name: {"losses": numbers[name][0], "errors": numbers[name][1]} for name in sorted(numbers, key=int)}
 
 
 class _Events:

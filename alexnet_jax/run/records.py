@@ -61,7 +61,7 @@ class RunRecord:
     restored_from: str | None = None  # the step folder or weights file with the first parameters; None: random ones
     restore_skip: tuple[str, ...] = ()  # layers that were initialized at random all the same
     origin_checksum: int | None = None  # of the parameters in `restored_from`, which may move; None in older records
-    has_statistics: bool = True  # whether statistics.npz was written; not for weights without them
+    has_statistics: bool | None = None  # whether weights were imported with their statistics; None where it is not known
 
     def differences(
         self, experiment: Experiment, restored_from: str | None, restore_skip: tuple[str, ...]

@@ -34,6 +34,9 @@ CONTENTS = (
 )
 """Everything that a run writes; `--overwrite` deletes these and nothing else, in this order."""
 
+IMPORTED = "weights of "
+"""Beginning of the title of the data of imported weights, which are identified by their file."""
+
 REMEDY = "Restore it from a copy, or start anew with --overwrite."
 """The last sentence of the messages about damaged records."""
 
@@ -140,7 +143,8 @@ class Workdir:
             raise UsageError(
                 f"{self.path} was trained on {record.data.title} (fingerprint {record.data.fingerprint}), but the data found now "
                 f"is {data.title} ({data.fingerprint}). Give the old data with --data.dir (or with --data.prepared, which is "
-                "`none` for pictures that had not been prepared), another --workdir, or --overwrite to start again."
+                "`none` for pictures that had not been prepared), another --workdir, or --overwrite to start again. If no file "
+                "changed: earlier versions of this program read folders of pictures by other rules."
             )
 
     def _longer(self, experiment: Experiment, differing: dict[str, tuple[Any, Any]]) -> str:

@@ -1,15 +1,16 @@
 """An estimate of the time of trials, from finished trials or else from the speed of a matrix product."""
 
+import functools
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from alexnet_jax.data.order import held_out
-from alexnet_jax.data.registry import class_count, image_counts
-from alexnet_jax.experiment import Experiment
+from alexnet_jax.data.registry import ImageCounts, class_count, image_counts
+from alexnet_jax.experiment import Data, Experiment
 from alexnet_jax.formatting import estimated_duration
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import training_operations
@@ -26,10 +27,11 @@ START = 20.0
 
 def estimate(todo: Sequence[Trial], done: Sequence[Trial]) -> str:
     """Return a sentence: the time of the trials `todo`, one after another, and what the estimate is based on."""
-    work = [_operations(trial.experiment) for trial in todo]
+    counts = functools.cache(image_counts)  # a folder of pictures is listed once
+    work = [_operations(trial.experiment, counts) for trial in todo]
     if not work:
         return "Nothing is left to train."
-    speeds = [_operations(trial.experiment) / seconds for trial, seconds in _timed(done)]
+    speeds = [_operations(trial.experiment, counts) / seconds for trial, seconds in _timed(done)]
     if speeds:
         middle = statistics.median(speeds)
         total = sum(work) / middle
@@ -47,7 +49,7 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
     return [(trial, cell.seconds) for trial, cell in cells if cell.seconds]
 
 
-def _operations(experiment: Experiment) -> float:
+def _operations(experiment: Experiment, image_counts: Callable[[Data], ImageCounts]) -> float:
     """Return the operations of a whole training."""
     table = networks.build(experiment.network, class_count(experiment.data))
     counts = image_counts(experiment.data)

@@ -163,6 +163,8 @@ class SweepRequest:
     shipped: Experiment  # the base as its file defines it, before any option
     command: str
     overwrite: bool = False
+    given: frozenset[str] = frozenset()  # names of the options on the command line
+    notes: tuple[str, ...] = ()  # sentences for the user, printed before the mode runs
 
 
 def choose(sweep: Sweep, names: str) -> tuple[Arm, ...]:

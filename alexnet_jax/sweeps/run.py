@@ -7,7 +7,6 @@ from alexnet_jax.errors import DataNotFoundError, RunError, UsageError
 from alexnet_jax.experiment import MAY_DIFFER, Experiment, flatten
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import operation_count, parameter_count
-from alexnet_jax.processes.devices import check_platforms
 from alexnet_jax.run.records import RunRecord
 from alexnet_jax.run.workdir import Workdir
 from alexnet_jax.sweeps import engines, plan_file, trials
@@ -22,9 +21,7 @@ def run(request: SweepRequest) -> None:
 
     Raises RunError when no trial of the base finished, since then nothing was compared.
     """
-    if request.options.engine == "here":
-        check_platforms()  # otherwise every trial would fail
-    _check_data(request.plan.base)
+    _check_data(request)
     plan_file.write(request)
     planned = list(request.plan.trials())
     if request.options.retry:
@@ -86,12 +83,14 @@ def summarize(request: SweepRequest) -> None:
             print(f"{'':24s} published effect: {facts.published}")
 
 
-def _check_data(base: Experiment) -> None:
+def _check_data(request: SweepRequest) -> None:
     """Raise DataNotFoundError: a sweep never replaces its data set by the digits on its own."""
+    from alexnet_jax.assembly import report_validation
     from alexnet_jax.data import registry
 
+    data = request.plan.base.data
     try:
-        registry.load(base.data)
+        report_validation(data, request.given, registry.load(data))
     except DataNotFoundError as problem:
         raise DataNotFoundError(
             f"{problem}\n\nTo see the sweep at work on the digits that scikit-learn ships: --data.name=digits"

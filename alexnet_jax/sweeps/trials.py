@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax import files
-from alexnet_jax.errors import Busy, Diverged, Interrupted, RunError, UsageError, remedy
+from alexnet_jax.errors import Busy, Diverged, Interrupted, NoDeviceError, RunError, UsageError, remedy
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.modes import Request
 from alexnet_jax.processes import signals
@@ -62,6 +62,9 @@ def run(trial: Trial, shipped: Experiment) -> None:
         with signals.at_forced_exit(lambda: forget(trial)):
             training.train(Request(trial.experiment, shipped, trial.folder))
     except Busy:
+        raise
+    except NoDeviceError:  # every trial would fail
+        forget(trial)
         raise
     except (Interrupted, BrokenPipeError):  # the run was saved, or the reader of its output ended: not a death
         forget(trial)

@@ -9,7 +9,7 @@ from alexnet_jax.experiment import Experiment
 from alexnet_jax.formatting import megabytes, percent, text_table
 from alexnet_jax.modes import Request
 from alexnet_jax.network.table import Table
-from alexnet_jax.processes.devices import check_platforms
+from alexnet_jax.processes.platforms import check_platforms
 from alexnet_jax.traffic import traced
 from alexnet_jax.traffic.moves import Move, sent
 from alexnet_jax.traffic.predicted import Partition, held, moves, work

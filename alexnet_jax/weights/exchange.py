@@ -21,11 +21,11 @@ from alexnet_jax.model import abstract
 from alexnet_jax.modes import Request
 from alexnet_jax.network import networks
 from alexnet_jax.network.table import LRN, Pool, Table, parameter_count
-from alexnet_jax.processes.devices import check_platforms
+from alexnet_jax.processes.platforms import check_platforms
 from alexnet_jax.run.checkpoint import Checkpoints
 from alexnet_jax.run.records import DataIdentity, RunRecord, current_environment
 from alexnet_jax.run.restore import restore_parameters
-from alexnet_jax.run.workdir import STATISTICS, Workdir
+from alexnet_jax.run.workdir import IMPORTED, STATISTICS, Workdir
 from alexnet_jax.weights import formats, inputs, layouts
 from alexnet_jax.weights.formats import WeightFile
 
@@ -150,7 +150,7 @@ def _save(request: Request, parameters: layouts.HostParameters, stats: Statistic
             raise UsageError(
                 f"--workdir={workdir.path} already contains {', '.join(existing[:5])}. Choose another folder or use --overwrite."
             )
-        data = DataIdentity(f"weights of {path.name}", _digest(path))
+        data = DataIdentity(f"{IMPORTED}{path.name}", _digest(path))
         record = RunRecord(request.experiment, data, current_environment(), str(path), has_statistics=stats is not None)
         workdir.write_record(record)
         if stats is not None:

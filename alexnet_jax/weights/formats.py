@@ -121,6 +121,8 @@ def _without_prefixes(file: WeightFile) -> WeightFile:
     tensors = {
         ".".join(part for part in name.split(".") if part not in MODULES): tensor for name, tensor in file.tensors.items()
     }
+    if len(tensors) < len(file.tensors):
+        raise ValueError(f"names are equal without {' and '.join(removed)}, so two networks may be in it")
     while tensors and (common := next((p for p in PREFIXES if all(name.startswith(p) for name in tensors)), None)):
         tensors = {name.removeprefix(common): tensor for name, tensor in tensors.items()}
         removed.append(common)

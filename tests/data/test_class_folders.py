@@ -128,11 +128,37 @@ def test_hidden_and_derived_folders_hold_no_pictures(name, tmp_path):
 
 def test_pictures_are_known_by_pillows_own_registry(tmp_path):
     names = ["a.jfif", "b.JPE", "c.webp", "d.tga", "e.ico", "f.qoi", "g.Jp2"]
-    for name in [*names, "h.pdf", "i.h5", "j.mpg", "k"]:
+    for name in [*names, "h.pdf", "i.h5", "j.mpg", "k", "l.eps", "m.wmf"]:
         (tmp_path / name).write_bytes(b"")
     found = picture_files.find(tmp_path)
     assert [path.name for path in found.pictures] == names
-    assert [path.name for path in found.skipped] == ["h.pdf", "i.h5", "j.mpg", "k"]
+    assert [path.name for path in found.skipped] == ["h.pdf", "i.h5", "j.mpg", "k", "l.eps", "m.wmf"]
+
+
+@pytest.mark.parametrize("name", ["#1.png", "@1.png", "~x.png", "$5.png"])
+def test_odd_names_are_pictures_and_classes(name, tmp_path):
+    write(tmp_path / "$5 notes", 0, 2, ("inner",))
+    write(tmp_path / "#hashtag", 5, 2, ("inner",))
+    (tmp_path / "#hashtag" / name).write_bytes(photograph(9))
+    data, notes = load(tmp_path)
+    assert data.classes == ("#hashtag", "$5 notes") and "5 pictures" in notes[0]
+
+
+def test_broken_links_are_reported(tmp_path):
+    write_folder(tmp_path)
+    before = load(tmp_path)[0].fingerprint
+    (tmp_path / "train" / "cat" / "broken.png").symlink_to(tmp_path / "nowhere")
+    data, notes = load(tmp_path)
+    assert data.fingerprint == before and "1 broken link skipped, such as train/cat/broken.png." in notes
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    def walk(folder, onerror, **_):
+        onerror(PermissionError(13, "Permission denied", f"{folder}/secret"))
+
+    monkeypatch.setattr(picture_files.os, "walk", walk)
+    with pytest.raises(UsageError, match="secret cannot be read: Permission denied"):
+        picture_files.find(tmp_path)
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):

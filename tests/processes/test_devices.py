@@ -42,7 +42,7 @@ def test_the_option_controls_the_cache(monkeypatch):
 def started(program, **variables):
     """Return the standard output of a program of Python in a new process."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA"))}
-    command = [sys.executable, "-c", f"from alexnet_jax.processes.devices import *\n{program}"]
+    command = [sys.executable, "-c", f"from alexnet_jax.errors import *\nfrom alexnet_jax.processes.devices import *\n{program}"]
     done = subprocess.run(command, env=kept | variables, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -66,7 +66,7 @@ def ends(*found):
 
 
 def test_the_command_that_resumes_has_no_overwrite(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["launch.py", "--exp=a b", "--overwrite"])
+    monkeypatch.setattr(sys, "argv", ["launch.py", "--exp=a b", "--overwrite=yes", "--overwrite"])
     assert resume_command() == "This command continues from there: python launch.py '--exp=a b'"
     monkeypatch.setattr(sys, "argv", ["/usr/bin/alexnet-jax"])
     assert resume_command(["--overwrite", "--exp=a"]).endswith(": alexnet-jax --exp=a")

@@ -126,7 +126,7 @@ def test_means_after_a_resume_cover_the_steps_before_it(tmp_path):
         assert [line["mean_loss"] for line in read_metrics(folder / "metrics.jsonl")] == expected
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{", '{"a": 1}'])
+@pytest.mark.parametrize("content", [None, "", "[]", "[5]", "{", '{"a": 1}', '{"6": 3}', '{"6": {"losses": null}}'])
 def test_a_lost_window_changes_one_mean_only(tmp_path, content):
     with metrics(tmp_path) as written:
         train(written, 1, 6)

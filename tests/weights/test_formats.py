@@ -86,6 +86,13 @@ def test_prefixes_of_all_names_are_removed_and_reported(prefix, tmp_path):
     assert set(found.unwrapped) == {f"{part}." for part in prefix.split(".") if part}
 
 
+def test_two_networks_in_one_file_are_an_error(tmp_path):
+    tensors = {"module.conv1.weight": np.ones(2, np.float32), "conv1.weight": np.zeros(2, np.float32)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(UsageError, match="names are equal without module"):
+        formats.read(tmp_path / "w.safetensors")
+
+
 def test_a_prefix_that_not_all_names_have_stays(tmp_path):
     save_file({"model.a": np.ones(2, np.float32), "b": np.ones(2, np.float32)}, tmp_path / "w.safetensors")
     assert sorted(formats.read(tmp_path / "w.safetensors").tensors) == ["b", "model.a"]
