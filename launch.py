@@ -1,10 +1,18 @@
 """Run one experiment or sweep: python launch.py --exp=NAME [--mode=MODE] [--section.field=value ...]; --list prints the names."""
 
+# Ctrl-C is handled before the imports below, which take a second.
+import os
+import signal
+import sys
+
+from alexnet_jax.processes.outcome import exit_at_once
+
+if __name__ == "__main__" or os.path.basename(sys.argv[0]) == "alexnet-jax":
+    signal.signal(signal.SIGINT, exit_at_once)
+
 import dataclasses
 import errno
 import logging
-import os
-import sys
 
 import experiments
 from alexnet_jax.command_line import read

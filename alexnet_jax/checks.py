@@ -96,7 +96,7 @@ def _check_mesh(m: MeshOptions, n: Network, t: Train) -> None:
     expected = f"a multiple of the {data} data-parallel devices of --mesh.data={data}"
     require("train.batch", t.batch, t.batch % data == 0, expected)
     fits = m.column is None or n.columns % m.column == 0
-    require("mesh.column", m.column, fits, f"a divisor of network.columns={n.columns}")
+    require("mesh.column", m.column, fits, f"1{f' or {n.columns}' if n.columns > 1 else ''}, the columns of the network")
     hybrid = m.placement == "hybrid"
     one = "columns, unless network.columns=1 (network.kernels=merged is the network of One weird trick)"
     require("mesh.placement", m.placement, not hybrid or n.columns == 1, one)

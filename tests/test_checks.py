@@ -42,7 +42,7 @@ OUT_OF_RANGE = [
     ("train.seed", str(2**32), "below 2**32"),
     ("mesh.data", "0", "1 or more"),
     ("mesh.column", "0", "1 or more"),
-    ("mesh.column", "3", "divisor of network.columns=2"),
+    ("mesh.column", "3", "1 or 2, the columns"),
 ]
 
 

@@ -68,7 +68,7 @@ def test_wrong_type_or_choice(refused, option, value, expected):
         ("neighbours", ("--split=train",), "--split=train: expected only with --mode=features, not neighbours"),
         ("gradcheck", ("--out=here",), "--out=here: expected only with --mode=kernels, predict, neighbours, features"),
         ("features", ("--split=train", "--image=a.png"), "--split=train: expected without --image"),
-        ("features", ("--split=tests",), "invalid choice 'tests'"),
+        ("features", ("--split=tests",), "--split=tests: expected one of train, validation, test"),
         ("predict", ("--image=nowhere.png",), "--image=nowhere.png: no such file or folder"),
         ("predict", ("--image=.",), "--image=.: no pictures in this folder"),
     ],

@@ -74,6 +74,20 @@ def test_a_word_without_its_option(word, option, refused):
     assert f"{word!r} stands alone: expected {option}." in refused("--exp=alexnet_digits", word)
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("mode=pretict", "--mode=pretict: expected one of train, eval, "),
+        ("mode=pretict", "Did you mean --mode=predict?"),
+        ("network.pooling=overlaping", "Did you mean --network.pooling=overlapping?"),
+        ("network.columns=3", "--network.columns=3: expected one of 1, 2."),
+        ("split=non", "--split=non: expected one of train, validation, test, None."),
+    ],
+)
+def test_a_misspelt_value_gets_a_suggestion(written, message, refused):
+    assert message in refused("--exp=alexnet_digits", f"--{written}")
+
+
 # --- lists and booleans ----------------------------------------------------------------------------------------------
 
 

@@ -4,11 +4,12 @@ Lists may be separated by commas or spaces (--optim.drops=5,8, --sweep.arms a b)
 - for _.
 """
 
+import difflib
 import os
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import experiments
 from alexnet_jax.command_line.options import NAMED, OPTIONS
@@ -78,8 +79,19 @@ def _written(option: str, values: list[str]) -> list[str]:
         return [f"--{option}={','.join(_split(values))}"]
     if _is_list(option):
         return [f"--{option}", *(_paths(values) if Path in typing.get_args(hint) else _split(values))]
-    value = values[0]
+    value, words = values[0], _words(hint)
+    if words and value not in words:
+        close = difflib.get_close_matches(value, words, 1)
+        meant = f" Did you mean --{option}={close[0]}?" if close else ""
+        raise UsageError(f"--{option}={value}: expected one of {', '.join(words)}.{meant}")
     return [f"--{option}={BOOLEANS.get(value.lower(), value) if hint is bool else value}"]
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    """Return the words that an option takes; none if it takes other values."""
+    literals = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is Literal]
+    words = tuple(str(word) for one in literals for word in typing.get_args(one))
+    return (*words, "None") if words and type(None) in typing.get_args(hint) else words
 
 
 def _split(values: list[str]) -> list[str]:

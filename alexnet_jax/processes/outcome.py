@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from alexnet_jax.errors import RunError
@@ -28,6 +29,15 @@ def resume_command(arguments: Sequence[str] | None = None) -> str:
 def without_flags(arguments: Sequence[str], *flags: str) -> list[str]:
     """Return the arguments without these flags, in any spelling: --dry_run, --dry-run, --overwrite=yes."""
     return [word for word in arguments if word.lstrip("-").partition("=")[0].replace("-", "_") not in flags]
+
+
+def exit_at_once(number: int, _: FrameType | None) -> NoReturn:
+    """Handle a signal by ending the process with a message. What was saved survives this, as it survives `kill -9`.
+
+    An exception would be lost where it is raised in a callback of a library: jax has some, and the training would go on.
+    """
+    os.write(2, f"\n{INTERRUPTED} {resume_command()}\n".encode(errors="backslashreplace"))
+    os._exit(128 + number)
 
 
 class Cause(enum.Enum):

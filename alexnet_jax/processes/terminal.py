@@ -13,6 +13,9 @@ UNKNOWN_SIZE = (100, 24)
 ROOM = 4
 """Columns that the bar leaves free for the ^C of a user; otherwise the terminal breaks the line, and the bar remains on it."""
 
+SILENCE = 10.0
+"""Seconds without a result after which a log says that the first step is being compiled."""
+
 AT_ONCE = 0.05
 """Seconds: results that arrive closer together were fetched together."""
 
@@ -30,8 +33,8 @@ class Progress:
         self._anchor: tuple[int, float] | None = None  # the step, and the time, from which the time left is extrapolated
         self._started = threading.Event()
         self._bar = self._new_bar(first_step) if stream.isatty() else None
-        if self._bar is not None:
-            threading.Thread(target=self._show_compilation, daemon=True, name="compilation").start()
+        show = self._announce_compilation if self._bar is None else self._show_compilation
+        threading.Thread(target=show, daemon=True, name="compilation").start()
 
     def train(self, step: int, *, loss: float, rate: float, speed: float | None, due: bool) -> None:
         """Show the result of a step: on a bar always, as a line if it is `due`."""
@@ -81,6 +84,11 @@ class Progress:
 
     def _columns(self) -> int:
         return _terminal_size(self._stream)[0] - ROOM
+
+    def _announce_compilation(self) -> None:
+        """Print one line if the first result takes long."""
+        if not self._started.wait(SILENCE):
+            self.note("Compiling the first step. Later starts reuse the compiled program (--train.compile_cache).")
 
     def _show_compilation(self) -> None:
         """Show the seconds until the first result, most of which the compiler takes."""

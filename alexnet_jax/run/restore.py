@@ -196,8 +196,8 @@ def _choose(folder: Path, wanted: str, restore: str) -> Path:
     }
     step = choices[wanted]() if wanted in choices else int(wanted)
     if step not in steps:
-        listed = ", ".join(map(str, steps)) or "none"
-        raise UsageError(f"--restore={restore}: no such checkpoint in {folder}; its steps are {listed}.")
+        listed = f"its steps are {', '.join(map(str, steps))}" if steps else "it has none. Expected the folder of a run"
+        raise UsageError(f"--restore={restore}: no such checkpoint in {folder}; {listed}.")
     return folder.absolute() / str(step)
 
 

@@ -150,7 +150,7 @@ class Workdir:
     def _longer(self, experiment: Experiment, differing: dict[str, tuple[Any, Any]]) -> str:
         """Return how to train longer if that is all that was requested, under a schedule that ends at zero."""
         epochs, requested = differing.get("train.epochs", (0, 0))
-        if list(differing) != ["train.epochs"] or requested < epochs:
+        if "train.epochs" not in differing or not {*differing} <= {"train.epochs", "optim.warmup"} or requested < epochs:
             return ""
         return (
             f"\nThe schedule {experiment.optim.schedule} ends at a rate of zero after {epochs:g} epochs. To train further from "

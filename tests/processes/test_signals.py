@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from running import ROOT
@@ -69,3 +70,14 @@ def test_the_handlers_before_are_restored():
     with Signals(), Signals():
         pass
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.7, 1.5, 2.5])
+def test_an_interrupt_during_the_imports_ends_with_a_message(delay, tmp_path):
+    command = [sys.executable, "launch.py", "--exp=alexnet_digits", f"--workdir={tmp_path / 'run'}", "--overwrite"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert errors.rstrip().endswith(f"python launch.py --exp=alexnet_digits --workdir={tmp_path / 'run'}")

@@ -33,7 +33,7 @@ def test_summary_of_a_sweep_shows_its_question_and_arms(name, capsys):
         ),
         (("--sweep.base=alexnet_cifer",), "Did you mean --exp=alexnet_cifar?"),
         (("--sweep.base=lrn_sweep",), "lrn_sweep is a sweep; expected an experiment, such as alexnet_cifar"),
-        (("--sweep.engine=slurm",), "invalid choice 'slurm'"),
+        (("--sweep.engine=slurm",), "--sweep.engine=slurm: expected one of here, ray"),
         (("--sweep.address=auto",), "expected only with --sweep.engine=ray"),
         (("--mode=eval",), "--mode=eval is not for sweeps"),
         (("--restore=best",), "a sweep's trials are runs of their own"),
