@@ -110,7 +110,7 @@ class Columns(Placement):
 
     def forward(self, table: Table, parameters: Parameters, images: jax.Array, masks: Masks | None = None) -> jax.Array:
         """Return logits [classes, batch]; an activation is [own columns, maps, height, width, batch] between crossings."""
-        h, shared = images, True  # shared: one input that every column sees, rather than one per column
+        h, shared = images, True  # shared: h is one input that all columns read, not one for each
         for spec in table.layers:
             with jax.named_scope(spec.name):
                 if spec.crossing == "gather":
@@ -153,7 +153,7 @@ def bordered(h: jax.Array, reach: int) -> jax.Array:
 def for_each_share(parameter: jax.Array) -> jax.Array:
     """Cast a parameter for use on a share of the batch; the transpose sums the gradients of all shares.
 
-    Without it jax all-reduces every Winograd-transformed kernel separately, nearly twice as many numbers.
+    Without it jax all-reduces the gradients of Winograd's transformed kernels, which have nearly twice as many numbers.
     """
     return lax.pcast(parameter, DATA, to="varying")
 
@@ -164,7 +164,7 @@ def for_each_column(shared: jax.Array) -> jax.Array:
 
 
 def mean_over_data(x: jax.Array) -> jax.Array:
-    """Mean over the shares of the batch. It must stand INSIDE the differentiated function, or gradients come out wrong."""
+    """Return the mean over the shares of the batch. Differentiate this mean: gradients of the local ones would be summed."""
     return lax.pmean(x, DATA)
 
 
@@ -174,7 +174,7 @@ def own_columns(
     """Compute one layer on this device's columns: [own columns, out, ..., batch], or [out, batch] after a sum over columns.
 
     h: [in, ..., batch] if shared, else [own columns, in, ..., batch]. Kernels are cast to its type, bfloat16 or wider;
-    biases and sums have at least 32 bits, since the gradient of a bias is a sum over all pixels of all images.
+    biases and sums have at least 32 bits: the gradient of a bias is a sum over all pixels of all images, too long for 16.
     """
     kernel, bias = for_each_share(parameters["kernel"]).astype(h.dtype), for_each_share(parameters["bias"])
     sums = layers.widened(layers.linear_columns(spec, h, kernel, shared))

@@ -83,7 +83,7 @@ class Data:
     """imagenet2012, folder: processes that read and decode pictures; 0: threads of this process. Default: 0 on CPUs, half of
     the cores elsewhere."""
     fallback: Literal["digits", "error"] = "digits"
-    """When the data set can neither be found nor downloaded. digits: a plain first training continues on the digits. error:
+    """When the data set can neither be found nor downloaded. digits: a new training continues on the digits. error:
     stop."""
     validation: int = 5000
     """Number of training images held out for validation, the same ones in every run; one in ten where there are too few for the

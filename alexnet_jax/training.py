@@ -118,7 +118,7 @@ def check_request(request: Request) -> str | None:
 
 
 def _load_data(request: Request) -> tuple[Request, DataSet]:
-    """Load the data of a request. A plain first training whose data cannot be found becomes one on the digits."""
+    """Load the data of a request. A new training whose data cannot be found becomes one on the digits."""
     experiment = request.experiment
     try:
         return request, registry.load(experiment.data)
@@ -149,14 +149,14 @@ def _known_statistics(request: Request, origin: str | None) -> Statistics | None
             f"normalize its images are lost. Restore {STATISTICS} from a copy, or start anew with --overwrite."
         )
     found = None if origin is None else assembly.trained_with(Path(origin))  # a kill may leave a record without statistics
-    return found and dataclasses.replace(found, colour=None)  # the other run may have read colour noise differently
+    return found and dataclasses.replace(found, colour=None)  # the colour noise of the other run may have had another option
 
 
 # --- begin and restore -----------------------------------------------------------------------------------------------
 
 
 def begin(run: Run, lock: contextlib.ExitStack) -> bool:
-    """Lock the run folder until `lock` is closed and return True; print the result of a finished run and return False."""
+    """Lock the run folder until the exit stack `lock` closes; return False after printing the result of a finished run."""
     workdir = run.workdir
     lock.enter_context(workdir.locked())
     if run.request.overwrite:
@@ -173,7 +173,7 @@ def begin(run: Run, lock: contextlib.ExitStack) -> bool:
 def restore(run: Run) -> State:
     """Return the state of the newest sound checkpoint; of a new run the parameters of its origin, or initial ones."""
     expected = run.trainer.abstract_state()
-    anew = distributed.broadcast(lambda: run.request.overwrite)  # the leader's; a process without it would wait for ever
+    anew = distributed.broadcast(lambda: run.request.overwrite)  # as the leader decides: all processes must take one branch
     found = None if anew else restore_latest(run.checkpoints, expected.parameters, expected.optimizer)
     if found is not None:
         step, parameters, optimizer = found
