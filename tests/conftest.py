@@ -89,6 +89,15 @@ def pytest_configure(config):
             os.environ["XLA_FLAGS"] = f"{flags} {faster}".strip()
 
 
+SLOW = ("test_old_run", "test_resume", "test_sweep_run", "test_commands", "test_start", "test_python", "test_hybrid", "test_damage")
+"""Files with a few tests of up to a minute each."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slow files, so that the two processes of pytest-xdist end at the same time."""
+    items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
 def pytest_sessionfinish(session, exitstatus):
     session.config.stash[STATUS] = int(exitstatus)
 

@@ -95,6 +95,7 @@ def test_a_run_needs_its_source_only_to_begin(learned, twenty_steps, tmp_path, c
     assert "statistics.npz is missing" in capsys.readouterr().err
 
 
+@pytest.mark.evidence
 def test_a_source_may_be_trained_further(learned, tmp_path):
     source, run = Path(shutil.copytree(learned, tmp_path / "source")), tmp_path / "run"
     assert train(run, restore=source, train__epochs=epochs(2)) == 0

@@ -95,6 +95,7 @@ def test_saves_between_epochs_change_nothing(twenty_steps, tmp_path, compile_cac
     assert numbers(tmp_path / "run") == numbers(twenty_steps)
 
 
+@pytest.mark.evidence
 def test_more_epochs_continue_a_finished_run(learned, tmp_path, compile_cache):
     run, end = tmp_path / "run", STEPS_PER_EPOCH
     assert train(run, train__epochs=epochs(20)) == 0
@@ -154,8 +155,8 @@ SIGNALS = ((signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 8))
 """Each signal, the exit status after it, and the step after which it is sent."""
 
 
-@pytest.mark.parametrize("signals", [SIGNALS[:1], pytest.param(SIGNALS, marks=pytest.mark.evidence)], ids=["one", "all"])
-def test_signals_and_kills_in_a_separate_process(signals, learned, tmp_path, compile_cache):
+@pytest.mark.evidence
+def test_signals_and_kills_in_a_separate_process(learned, tmp_path, compile_cache):
     """`python -m benchmarks.faults` is the long version, with kills at random moments."""
     run, log = tmp_path / "run", tmp_path / "log"
     arguments = command(run, train__epochs=3, train__save_every=5)
@@ -163,7 +164,7 @@ def test_signals_and_kills_in_a_separate_process(signals, learned, tmp_path, com
     def trained(step):
         return lambda: (run / "metrics.jsonl").exists() and any(line["step"] >= step for line in numbers(run))
 
-    for number, code, step in signals:
+    for number, code, step in SIGNALS:
         process = start(arguments, compile_cache, log, "-X", "importtime")
         wait_for(trained(step), process, log)
         process.send_signal(number)
@@ -176,8 +177,7 @@ def test_signals_and_kills_in_a_separate_process(signals, learned, tmp_path, com
         assert f"saved at step {steps(run)[-1]}." in said[0]
 
     saves = (run / "checkpoints").glob  # a folder of this name exists while a checkpoint is written
-    moments = (lambda: any(saves("*.orbax-checkpoint-tmp")), trained(steps(run)[-1] + 7))
-    for moment in moments[: len(signals)]:
+    for moment in (lambda: any(saves("*.orbax-checkpoint-tmp")), trained(steps(run)[-1] + 7)):
         process = start(arguments, compile_cache, log)
         wait_for(moment, process, log)
         process.kill()

@@ -61,6 +61,7 @@ def test_the_rate_falls_when_the_validation_error_does_not(undisturbed):
     assert len(set(expected)) > 1, "no plateau was met: choose another rate for this test"
 
 
+@pytest.mark.evidence
 def test_stopped_within_an_epoch_it_ends_with_the_same_bits(undisturbed, root, tmp_path, monkeypatch):
     original = Metrics.train
 

@@ -27,6 +27,7 @@ def test_worker_processes_prepare_a_folder(tmp_path, capfd):
     assert "prepared at 40x40" in registry.load(Data("folder", dir=str(root), side=SIDE)).title
 
 
+@pytest.mark.evidence
 def test_killed_it_leaves_no_process_and_goes_on(tmp_path):
     """Kill the started process with SIGKILL as soon as its workers run."""
     root, small = write_folder(tmp_path / "data", train=400), tmp_path / "small"

@@ -113,7 +113,7 @@ def test_wrong_step_is_answered_with_the_steps_there_are(learned):
 def test_wrong_path_is_told(tmp_path):
     with pytest.raises(UsageError, match="--restore=.*nowhere.*no checkpoint folder"):
         find_step(str(tmp_path / "nowhere"), tmp_path)
-    with pytest.raises(UsageError, match="its steps are none"):
+    with pytest.raises(UsageError, match="it has none. Expected the folder of a run"):
         find_step(str(tmp_path), tmp_path)
 
 
