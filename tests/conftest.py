@@ -89,7 +89,10 @@ def pytest_configure(config):
             os.environ["XLA_FLAGS"] = f"{flags} {faster}".strip()
 
 
-SLOW = ("test_old_run", "test_resume", "test_sweep_run", "test_commands", "test_start", "test_python", "test_hybrid", "test_damage")
+SLOW = (
+    *("test_old_run", "test_resume", "test_sweep_run", "test_commands"),
+    *("test_start", "test_python", "test_hybrid", "test_damage"),
+)
 """Files with a few tests of up to a minute each."""
 
 
