@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_jax.data import folder_layout, picture_files, tfds_sets
 from alexnet_jax.data.copies import shared_pictures
 from alexnet_jax.data.dataset import PictureSet, fingerprint
-from alexnet_jax.data.picture_files import Found, counted, is_hidden
+from alexnet_jax.data.picture_files import Found, counted, is_hidden, subfolders
 from alexnet_jax.data.records import FolderRecords
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Data
@@ -139,7 +139,7 @@ def class_names(options: Data) -> list[str]:
     if (root / "dataset_info.json").exists():
         return list(tfds_sets.read_any_set(root).classes)
     where = folder_layout.read(root).train
-    names = sorted(path.name for path in where.iterdir() if path.is_dir() and not is_hidden(path.name))
+    names = [path.name for path in subfolders(where)]
     if len(names) < 2:
         raise UsageError(
             f"--data.dir={options.dir}: {len(names)} subfolders in {where}; expected at least two, one for each class, with "
@@ -163,7 +163,7 @@ def _root(options: Data) -> Path:
 
 def _list_pictures(root: Path, folder: Path, names: list[str], *, every_class: bool = False) -> Listing:
     """Return every picture, class by class. Raises UsageError for an unknown class, with `every_class` also for an empty one."""
-    unknown = sorted({path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)} - set(names))
+    unknown = sorted({path.name for path in subfolders(folder)} - set(names))
     if unknown:
         raise UsageError(f"--data.dir={root}: {folder} has a class {unknown[0]!r} that the training split does not have.")
     pictures, skipped, hidden, broken = [], [], _hidden(folder), []

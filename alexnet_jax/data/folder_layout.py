@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet_jax.data.picture_files import is_hidden
+from alexnet_jax.data.picture_files import subfolders
 from alexnet_jax.errors import UsageError
 
 SPLIT_NAMES = {
@@ -43,7 +43,7 @@ def split_of(name: str) -> str | None:
 
 def read(root: Path) -> Layout:
     """Return the layout of a folder. Raises UsageError when it can be understood in two ways."""
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    folders = subfolders(root)
     splits: dict[str, Path] = {}
     for folder in folders:
         split = split_of(folder.name)
@@ -62,7 +62,7 @@ def read(root: Path) -> Layout:
             f"--data.dir={root}: expected train/ next to {_listed(splits)}. If that is a class, rename it."
         )
     for split, folder in splits.items():
-        if not _folders(folder):
+        if not subfolders(folder):
             raise UsageError(
                 f"--data.dir={root}: {folder.name}/ stands for the {split} split, but it contains no folder for each class."
                 + (" If it is a class, rename it." if others else "")
@@ -75,11 +75,7 @@ def read(root: Path) -> Layout:
 
 def _is_class(splits: dict[str, Path], others: list[Path]) -> bool:
     """Return whether `train` is a class next to other classes, such as bus and car."""
-    return list(splits) == ["train"] and bool(others) and not _folders(splits["train"])
-
-
-def _folders(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
+    return list(splits) == ["train"] and bool(others) and not subfolders(splits["train"])
 
 
 def _listed(splits: dict[str, Path]) -> str:

@@ -29,6 +29,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in DERIVED
 
 
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder that are not hidden, sorted."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
 @dataclass(frozen=True)
 class Found:
     """The files below a folder."""

@@ -131,7 +131,7 @@ def _journal(folder: Path, wanted: Preparation) -> dict[str, int]:
     """
     path, header = folder / JOURNAL, json.dumps(wanted.to_json())
     if not path.exists():
-        others = [one.name for one in folder.iterdir() if not one.name.startswith(".")]
+        others = Workdir(folder).contents()
         if others:
             raise UsageError(
                 f"{folder} holds {', '.join(sorted(others)[:5])}; nothing was changed. Choose an empty --data.prepared."

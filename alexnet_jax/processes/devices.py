@@ -35,8 +35,9 @@ def set_up_devices(experiment: Experiment, process: ProcessIdentity | None = Non
     if experiment.train.deterministic:
         _add_flag("--xla_gpu_deterministic_ops=true")
     if process is not None:
-        distributed.join(process)
-    check_platforms()
+        distributed.join(process)  # which checks the platforms before its first exchange
+    else:
+        check_platforms()
 
 
 def _add_flag(flag: str) -> None:

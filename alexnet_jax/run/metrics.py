@@ -173,21 +173,20 @@ class Window:
         """Save the numbers of a checkpoint's window."""
         if self._writes:
             kept = {name: value for name, value in self._read().items() if int(name) < step}
-            latest = dict(list(kept.items())[1 - KEPT :])
-            files.write_json(self._path, latest | {str(step): {"losses": losses, "errors": errors}})
+            latest = dict(list(kept.items())[1 - KEPT :]) | {str(step): (losses, errors)}
+            files.write_json(self._path, {name: {"losses": x, "errors": y} for name, (x, y) in latest.items()})
 
     def restore(self, step: int) -> tuple[list[float], list[float]]:
         """Return (losses, errors) of a checkpoint's window; empty lists if they were not saved."""
-        found = self._read().get(str(step), {})
-        return list(found.get("losses", [])), list(found.get("errors", []))
+        return self._read().get(str(step), ([], []))
 
-    def _read(self) -> dict[str, dict[str, list[float]]]:
+    def _read(self) -> dict[str, tuple[list[float], list[float]]]:
         try:
             values = json.loads(self._path.read_text())
-            numbers = {k: (list(map(float, v["losses"])), list(map(float, v["errors"]))) for k, v in values.items()}
+            found = {k: (list(map(float, v["losses"])), list(map(float, v["errors"]))) for k, v in values.items()}
+            return dict(sorted(found.items(), key=lambda item: int(item[0])))
         except (OSError, ValueError, TypeError, AttributeError, KeyError):  # lost or damaged: one line's means depend on it
             return {}
-        return {name: {"losses": numbers[name][0], "errors": numbers[name][1]} for name in sorted(numbers, key=int)}
 
 
 class _Events:

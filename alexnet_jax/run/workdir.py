@@ -108,7 +108,7 @@ class Workdir:
         existing = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise UsageError(f"{self._option}={self.path}: {existing} is not a writable folder. Choose another.")
-        contents = self._contents()
+        contents = self.contents()
         if overwrite and RECORD in contents:  # damaged or not
             return
         record = self.record()
@@ -162,7 +162,7 @@ class Workdir:
         """Return whether the folder has a checkpoint, damaged or not. Without one its run would start at step 0 again."""
         return any((self.path / "checkpoints").glob("[0-9]*"))
 
-    def _contents(self) -> list[str]:
+    def contents(self) -> list[str]:
         """Return the visible files. Hidden ones are the lock, temporary files that a kill left, and those of other programs."""
         return [p.name for p in self.path.iterdir() if not p.name.startswith(".")] if self.path.is_dir() else []
 

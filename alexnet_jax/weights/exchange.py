@@ -146,7 +146,7 @@ def _save(request: Request, parameters: layouts.HostParameters, stats: Statistic
     with workdir.locked():
         if request.overwrite:
             workdir.clear()
-        elif existing := sorted(p.name for p in workdir.path.iterdir() if not p.name.startswith(".")):
+        elif existing := sorted(workdir.contents()):
             raise UsageError(
                 f"--workdir={workdir.path} already contains {', '.join(existing[:5])}. Choose another folder or use --overwrite."
             )
