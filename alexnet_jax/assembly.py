@@ -169,7 +169,7 @@ def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> Non
         found, expected = ("x".join(map(str, shape)) for shape in (seen, table.image))
         raise UsageError(
             f"{data_set.title} with --data.crop={crop} gives images of {found}, but {table.name} expects {expected}. "
-            "Change --data.name, --data.crop or --network.name."
+            "Change --data.name, --data.crop or --network.side."
         )
 
 

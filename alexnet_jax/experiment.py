@@ -61,6 +61,9 @@ class Network:
     """A layer to remove (section 7). Its pooling moves to the layer before it, its crossing to the layer after it."""
     biases: Literal["init", "ones", "zeros"] = "init"
     """Initial biases. init: as `init` defines them. ones: ones in conv2, conv4, conv5, fc6 and fc7. zeros: zeros."""
+    side: int = 0
+    """Side of the square images that the network is built for, in pixels; 0: that of its table, 224 or 32 (24 for
+    cuda_convnet_13pct and _11pct). Equal to data.crop where images are cropped."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.experiment import Experiment
 from alexnet_jax.model import dropout_masks, initialize
 from alexnet_jax.network import layers
-from alexnet_jax.network.table import LRN, Conv, LayerShape, MapNorm, MaxPool, shapes
+from alexnet_jax.network.table import LRN, AvgPool, LayerShape, MapNorm, MaxPool, shapes
 from alexnet_jax.train import State, Trainer
 from benchmarks import plain
 from benchmarks.shares import shares
-from benchmarks.sizes import Job
+from benchmarks.sizes import COPIED, Job, product_rows
 
 IMAGES = 1024
 """Number of random images on the device, from which each step takes its batch."""
@@ -116,9 +116,9 @@ def parts(job: Job) -> dict[str, Callable[[], Any]]:
         for part in shape.spec.after:
             if isinstance(part, LRN | MapNorm):
                 found[f"{shape.spec.name} LRN"] = _part(job, size, lambda x, part=part: layers.lrn(x, part))
-            elif isinstance(part, MaxPool):
-                found[f"{shape.spec.name} pool"] = _part(job, size, lambda x, part=part: layers.max_pool(x, part))
-                size = shape.outputs
+            elif isinstance(part, MaxPool | AvgPool):
+                found[f"{shape.spec.name} pool"] = _part(job, size, lambda x, part=part: layers.apply_part(part, x, None))
+                size = (size[0], *shape.outputs[1:])
         shared = shape.spec.crossing == "sum"
     return found
 
@@ -127,13 +127,8 @@ def _linear(job: Job, shape: LayerShape, shared: bool) -> Callable[[], Any]:
     """Return a function that computes a convolution or matrix product and its gradients, except that of the images."""
     spec, number = shape.spec, shape.kernel[0]
 
-    def one(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return layers.conv(x, kernel, spec.stride, spec.padding) if isinstance(spec, Conv) else layers.dense(x, kernel)
-
     def run(kernel: jax.Array, x: jax.Array) -> jax.Array:
-        if shared:  # as in columns.py: one layer with the kernels of both columns
-            return one(x, kernel.reshape(-1, *kernel.shape[2:]))
-        sums = jnp.stack([one(x[column], kernel[column]) for column in range(number)])
+        sums = layers.linear_columns(spec, x, kernel, shared)
         return sums.sum(0) if spec.crossing == "sum" else sums
 
     kernel = jnp.asarray(_normal(shape.kernel), job.precision)
@@ -163,15 +158,11 @@ def _normal(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-PRODUCT = 2048
-"""Rows of the square matrices whose product measures the peak rate of a CPU; four times as many on an accelerator."""
-
-
 class Product:
     """The product of two square matrices."""
 
     def __init__(self, job: Job):
-        self.rows = PRODUCT if jax.default_backend() == "cpu" else 4 * PRODUCT
+        self.rows = product_rows(jax.default_backend())
         self.a, self.b = (jnp.asarray(_normal((self.rows, self.rows)), job.precision) for _ in range(2))
         self.run = jax.jit(jnp.matmul)
 
@@ -183,3 +174,15 @@ class Product:
     def __call__(self) -> Any:
         """Dispatch the product and return it without waiting."""
         return self.run(self.a, self.b)
+
+
+class Copy:
+    """A pass over an array that does not fit into a CPU's caches: the speed of its memory."""
+
+    def __init__(self) -> None:
+        self.x = jnp.zeros(COPIED // 4, jnp.float32)
+        self.run = jax.jit(lambda x: x + 1)
+
+    def __call__(self) -> Any:
+        """Dispatch the pass and return its result without waiting."""
+        return self.run(self.x)

@@ -8,7 +8,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alexnet_jax.network.table import LRN, Conv, Dropout, Layer, LayerShape, MaxPool, ReLU, Table, shapes
+from alexnet_jax.network.table import (
+    LRN,
+    AvgPool,
+    Conv,
+    Dropout,
+    Layer,
+    LayerShape,
+    MapNorm,
+    MaxPool,
+    ReLU,
+    Table,
+    shapes,
+)
 
 
 class Network(nn.Module):
@@ -31,9 +43,11 @@ class Network(nn.Module):
 
 
 def linear(shape: LayerShape, shared: bool, *, bias: bool = True) -> list[nn.Module]:
-    """Return the convolution or matrix of a layer. Raises ValueError for a dense layer without a crossing."""
+    """Return the convolution or matrix of a layer. Raises ValueError for a dense layer of two columns without a crossing."""
     spec: Layer = shape.spec
     columns, out, inputs = shape.kernel[:3]
+    if isinstance(spec, Conv) and spec.local:
+        return [Local(shape, bias=bias)]
     if isinstance(spec, Conv):
         groups = columns if spec.crossing is None and not shared else 1
         before, behind = spec.padding
@@ -41,8 +55,8 @@ def linear(shape: LayerShape, shared: bool, *, bias: bool = True) -> list[nn.Mod
         padding = before if before == behind else 0
         maps = (inputs * groups, columns * out)
         return [*pad, nn.Conv2d(*maps, spec.kernel, spec.stride, padding, groups=groups, bias=bias)]
-    if spec.crossing is None:
-        raise ValueError(f"{spec.name}: a dense layer without a crossing")
+    if spec.crossing is None and columns > 1 and not shared:
+        raise ValueError(f"{spec.name}: a dense layer of two columns without a crossing")
     summed = spec.crossing == "sum"
     units = (inputs * columns, out) if summed else (inputs, columns * out)
     return [nn.Flatten(), nn.Linear(*units, bias=bias)]
@@ -55,6 +69,10 @@ def after(part: Any, columns: int) -> nn.Module:
             return nn.ReLU(inplace=True)
         case MaxPool():
             return nn.MaxPool2d(part.window, part.stride, ceil_mode=True)
+        case AvgPool():
+            return nn.AvgPool2d(part.window, part.stride, ceil_mode=True, count_include_pad=False)
+        case MapNorm():
+            return WithinMaps(part)
         case LRN(across=False):
             return ColumnLRN(part, columns)
         case Dropout():
@@ -80,16 +98,51 @@ class ColumnLRN(nn.Module):
         return torch.cat([one(part) for part in x.chunk(self.columns, 1)], 1)
 
 
+class WithinMaps(nn.Module):
+    """Normalization within each map, by the sum of squares in a window."""
+
+    def __init__(self, part: MapNorm):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalize x [batch, maps, height, width]."""
+        size, part = self.part.size, self.part
+        squares = functional.avg_pool2d(x * x, size, 1, size // 2, divisor_override=1)
+        return x * (part.k + part.alpha * squares) ** -part.beta
+
+
+class Local(nn.Module):
+    """A convolution with unshared weights, for which PyTorch has no module: unfold and a product per output pixel."""
+
+    def __init__(self, shape: LayerShape, *, bias: bool):
+        super().__init__()
+        spec: Conv = shape.spec  # type: ignore[assignment]
+        self.spec, self.convolved = spec, shape.convolved
+        out, inputs, k, _, height, width = shape.kernel[1:]
+        self.weight = nn.Parameter(0.04 * torch.randn(height * width, out, inputs * k * k))
+        self.bias = nn.Parameter(torch.zeros(shape.convolved)) if bias else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve x [batch, maps, height, width], padded equally on all sides."""
+        patches = functional.unfold(x, self.spec.kernel, padding=self.spec.padding[0], stride=self.spec.stride)
+        sums = torch.bmm(self.weight, patches.permute(2, 1, 0))  # [pixels, out, batch]
+        sums = sums.permute(2, 1, 0).reshape(len(x), *self.convolved)
+        return sums if self.bias is None else sums + self.bias
+
+
 def load(network: Network, table: Table, parameters: dict) -> None:
     """Copy NumPy parameters {layer: {'kernel', 'bias'}} into a network."""
     with torch.no_grad():
         for spec, layer in zip(table.layers, network.layers, strict=True):
-            module = next(m for m in layer if isinstance(m, nn.Conv2d | nn.Linear))
+            module = next(m for m in layer if isinstance(m, nn.Conv2d | nn.Linear | Local))
             kernel = torch.tensor(parameters[spec.name]["kernel"])
             if spec.crossing == "sum":
                 kernel = kernel.transpose(0, 1)
+            if isinstance(module, Local):
+                kernel = kernel[0].permute(4, 5, 0, 1, 2, 3)
             module.weight.copy_(kernel.reshape(module.weight.shape))
-            module.bias.copy_(torch.tensor(parameters[spec.name]["bias"]).reshape(-1))
+            module.bias.copy_(torch.tensor(parameters[spec.name]["bias"]).reshape(module.bias.shape))
 
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -146,13 +199,19 @@ def parts(table: Table, batch: int, precision: str, *, channels_last: bool) -> d
         found[spec.name] = time(module, inputs, images=spec is table.layers[0])
         size = (batch, columns * shape.convolved[0], *shape.convolved[1:])
         for part in spec.after:
-            if isinstance(part, LRN):
+            if isinstance(part, LRN | MapNorm):
                 found[f"{spec.name} LRN"] = time(after(part, columns), size)
-            elif isinstance(part, MaxPool):
+            elif isinstance(part, MaxPool | AvgPool):
                 found[f"{spec.name} pool"] = time(after(part, columns), size)
                 size = (*size[:2], *shape.outputs[1:])
         shared = spec.crossing == "sum"
     return found
+
+
+def product(rows: int, precision: str) -> Callable[[], Any]:
+    """Return a function that multiplies two square matrices."""
+    a, b = (torch.randn(rows, rows, device=DEVICE, dtype=getattr(torch, precision)) for _ in range(2))
+    return lambda: a @ b
 
 
 def _with_gradients(

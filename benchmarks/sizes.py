@@ -1,19 +1,48 @@
-"""The measured networks, by the names of their experiments, and their batch sizes."""
+"""The measured networks, most of them by the names of their experiments, and their batch sizes."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import experiments
-from alexnet_jax.data.registry import class_count
-from alexnet_jax.experiment import Experiment
-from alexnet_jax.network import networks
+from alexnet_jax.assembly import build_table
+from alexnet_jax.experiment import Experiment, Network
 from alexnet_jax.network.table import Table, shapes
 
-BATCHES = {
-    "alexnet_cifar": {"cpu": (128,), "gpu": (128, 512)},
-    "alexnet_cifar_full": {"cpu": (128,), "gpu": (128, 512)},
-    "alexnet_imagenet": {"cpu": (32,), "gpu": (128, 512)},
-}
-"""{experiment: {device: batch sizes}}."""
+Size = Literal[
+    "alexnet_cifar",
+    "alexnet_cifar_quarter",
+    "alexnet_cifar_eighth",
+    "alexnet_cifar_full",
+    "alexnet_imagenet",
+    "lenet5_cifar",
+    "simple_cnn_cifar",
+    "cuda_convnet_26pct",
+    "cuda_convnet_18pct",
+    "cuda_convnet_13pct",
+    "cuda_convnet_11pct",
+]
+
+SIZES: tuple[Size, ...] = get_args(Size)
+
+NARROWER = {"alexnet_cifar_quarter": 0.25, "alexnet_cifar_eighth": 0.125}
+"""alexnet_cifar at other widths, those of the sweeps in RESULTS.md: {size: width}."""
+
+
+COPIED = 2**28
+"""Bytes of the array whose copy measures the speed of memory."""
+
+
+def product_rows(backend: str) -> int:
+    """Return the rows of the square matrices whose product measures the peak rate of a device."""
+    return 2048 if backend == "cpu" else 8192
+
+
+def batches(size: str, kind: str) -> tuple[int, ...]:
+    """Return the batch sizes to measure on a kind of device."""
+    if kind == "gpu":
+        return (128, 512)
+    return (32,) if size == "alexnet_imagenet" else (128,)
 
 
 @dataclass(frozen=True)
@@ -26,13 +55,18 @@ class Job:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment with its default options."""
-        return experiments.experiment(self.size)
+        """The experiment with its default options; a narrower alexnet_cifar has fully connected layers in proportion."""
+        width = NARROWER.get(self.size)
+        if width is None:
+            return experiments.experiment(self.size)
+        base = experiments.experiment("alexnet_cifar")
+        narrow: Network = dataclasses.replace(base.network, width=width, fc_units=int(2048 * width))
+        return dataclasses.replace(base, network=narrow)
 
     @property
     def table(self) -> Table:
         """The table of layers."""
-        return networks.build(self.experiment.network, class_count(self.experiment.data))
+        return build_table(self.experiment)
 
     @property
     def operations(self) -> int:

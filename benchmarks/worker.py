@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.processes.allocator import keep_memory
-from benchmarks.sizes import Job
+from benchmarks.sizes import Job, product_rows
 
 Timed = dict[str, Callable[[], Any]]
 """{name: function that dispatches a computation and returns its result}."""
@@ -33,7 +33,7 @@ def ours(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
         "ours_columns_on_two": lambda: {"step": ours.TrainingStep(job, column=2)},
         "ours_batch_on_two": lambda: {"step": ours.TrainingStep(job, data=2)},
         "plain": lambda: {"step": ours.PlainStep(job)},
-        "product": lambda: {"step": ours.Product(job)},
+        "product": lambda: {"step": ours.Product(job), "copy": ours.Copy()},
         "parts": lambda: ours.parts(job),
     }
     return make[program](), ours.wait, jax.devices()[0].device_kind
@@ -43,6 +43,9 @@ def pytorch(job: Job, program: str) -> tuple[Timed, Callable[[Any], None], str]:
     """Return the same for a PyTorch program."""
     from benchmarks import pytorch
 
+    if program == "pytorch_product":
+        rows = product_rows(pytorch.DEVICE.type)
+        return {"step": pytorch.product(rows, job.precision)}, pytorch.wait, pytorch.DEVICE_NAME
     last = program not in ("pytorch", "pytorch_parts")  # torch.compile gets the layout that is usually faster
     if "parts" in program:
         return pytorch.parts(job.table, job.batch, job.precision, channels_last=last), pytorch.wait, pytorch.DEVICE_NAME

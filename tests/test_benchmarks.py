@@ -13,7 +13,7 @@ from running import ROOT
 
 from alexnet_jax.network import layers
 from alexnet_jax.network.table import shapes
-from benchmarks import plain, rivals, shares, sizes, start, step
+from benchmarks import machine, plain, rivals, shares, sizes, start, step
 from benchmarks.sizes import Job
 
 SMALL = "alexnet_digits"  # no size of the command line, but quick to compile
@@ -24,24 +24,31 @@ def test_operations_of_a_training_step():
     assert job.operations == pytest.approx(188e9, rel=0.02)  # once forward, twice backward
 
 
-@pytest.mark.parametrize("size", sizes.BATCHES)
+@pytest.mark.parametrize("size", sizes.SIZES)
 def test_every_size_is_an_experiment(size):
     job = Job(size, 2)
     assert job.table.classes == (1000 if size == "alexnet_imagenet" else 10)
-    assert job.experiment.name == size
+    assert size.startswith(job.experiment.name)
+    assert sizes.batches(size, "cpu") and sizes.batches(size, "gpu")
+
+
+def test_narrower_sizes_have_the_widths_of_the_published_sweeps():
+    assert (Job("alexnet_cifar_eighth", 2).experiment.network.width) == 0.125
+    assert (Job("alexnet_cifar_eighth", 2).experiment.network.fc_units) == 256
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_the_pytorch_network_equals_the_plain_one(narrow, channels_last):
+@pytest.mark.parametrize("size", [None, *(size for size in sizes.SIZES if not size.startswith("alexnet"))])
+def test_the_pytorch_network_equals_the_plain_one(narrow, size, channels_last):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed (requirements-bench.txt)")
     from benchmarks import pytorch
 
-    table = narrow(image=(32, 32, 3))
+    table = Job(size, 2).table if size else narrow(image=(32, 32, 3))
     parameters = random_parameters(shapes(table), dtype=np.float32)
     images, _ = random_examples(table, 3, dtype=np.float32)
     network = pytorch.Network(table).eval()
     halved = {name: dict(leaves) for name, leaves in parameters.items()}
-    for name in ("fc7", "fc8"):  # torch scales units in training, the paper at test time
+    for name in () if size else ("fc7", "fc8"):  # torch scales units in training, the paper at test time
         halved[name]["kernel"] = parameters[name]["kernel"] * np.float32(0.5)
     pytorch.load(network, table, halved)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -55,8 +62,10 @@ def test_a_run_measures_a_program_and_writes_its_row(tmp_path, capsys, monkeypat
     monkeypatch.setattr(step, "backend", lambda: "cpu")
     file = tmp_path / "rows.json"
     step.main(step.Options(SMALL, 16, ("ours",), rounds=2, json=file))
-    rows = json.loads(file.read_text())
-    (row,) = rows
+    report = json.loads(file.read_text())
+    (row,) = report["rows"]
+    assert report["machine"]["cores"] >= 1 and report["machine"]["processor"]
+    assert row["speeds"]["product"] > 0.1 and row["speeds"]["copy"] > 0.1
     assert (row["size"], row["batch"], row["precision"], row["program"]) == (SMALL, 16, "float32", "ours")
     assert row["images_per_s"] == pytest.approx(16_000 / row["median_ms"])
     assert 100 < row["peak_rss_mb"] < 2048
@@ -81,18 +90,38 @@ def test_a_program_that_ends_between_requests_is_reported():
             programs["product"].time("step")
 
 
-def test_parts_have_the_names_and_gradients_of_pytorchs():
+@pytest.mark.parametrize("size", [SMALL, "cuda_convnet_18pct", "cuda_convnet_11pct"])
+def test_parts_have_the_names_and_gradients_of_pytorchs(size):
     pytest.importorskip("torch", reason="PyTorch is not installed (requirements-bench.txt)")
     from benchmarks import ours, pytorch
 
-    job = Job(SMALL, 2)
+    job = Job(size, 2)
     mine, theirs = ours.parts(job), pytorch.parts(job.table, 2, "float32", channels_last=False)
     assert list(mine) == list(theirs)
-    assert {"conv1", "conv1 LRN", "conv1 pool", "conv5 pool", "fc8"} <= set(mine)
+    assert {"conv1", "conv1 LRN", "conv1 pool"} <= set(mine)
     for name in mine:
         _, gradients = mine[name]()
         sizes_ = sorted(gradient.size for gradient in gradients)
         assert sizes_ == sorted(gradient.numel() for gradient in theirs[name]()), name
+
+
+def test_figures_of_a_busy_machine_are_not_settled():
+    quiet = machine.Machine(processor="", cores=2, vectors="avx2", caches={}, load=0.1)
+    assert machine.disturbance(quiet, 100, 95) is None
+    assert "product ran at 100 GFLOP/s at the start and at 80" in machine.disturbance(quiet, 100, 80)
+    assert "load average was 0.90 per core" in machine.disturbance(quiet | {"load": 0.9}, 100, 100)
+
+
+def test_the_machine_is_described():
+    found = machine.describe()
+    assert found["processor"] and found["cores"] >= 1 and found["load"] >= 0
+
+
+def test_parts_are_added_up_by_kind():
+    found = {"conv1": {"parts": 1.0, "x": 2.0}, "conv1 LRN": {"parts": 3.0}, "conv2": {"parts": 5.0}, "fc6": {"parts": 7.0}}
+    total = step.sums(found)
+    assert total["all convs"] == {"parts": 6, "x": 2}
+    assert total["all LRN"] == {"parts": 3} and total["all fc"] == {"parts": 7}
 
 
 def test_shares_of_scopes_add_up_to_one():

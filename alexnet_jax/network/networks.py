@@ -3,6 +3,8 @@
 Read `ALEXNET` first. `build` turns the `Network` record of the command line into the table of any network.
 """
 
+import dataclasses
+
 from alexnet_jax.checks import check_width
 from alexnet_jax.errors import UsageError
 from alexnet_jax.experiment import Network
@@ -45,7 +47,7 @@ MERGED_MAPS = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 384, "conv5": 2
 ALEXNETS = ("alexnet", "alexnet_cifar")
 """Networks that every option of `Network` applies to."""
 FIXED = BASELINES | FOREIGN
-"""Networks that no option changes: {name: function from a number of classes to a table}."""
+"""Networks that no option but `side` changes: {name: function from a number of classes to a table}."""
 
 
 def build(network: Network, classes: int) -> Table:
@@ -60,6 +62,8 @@ def build(network: Network, classes: int) -> Table:
         table = ablate(_alexnet(network, classes), network)
     else:
         raise UsageError(f"--network.name={network.name}: expected one of {', '.join((*ALEXNETS, *FIXED))}.")
+    if network.side:
+        table = dataclasses.replace(table, image=(network.side, network.side, table.image[-1]))
     try:
         list(shapes(table))
     except ValueError as problem:
