@@ -122,7 +122,7 @@ class Trainer:
         images = augment.normalize(jax.lax.with_sharding_constraint(batch, batch_first), self.stats)
         epochs = options.data.colour_epochs
         recolour = True if epochs is None else step < round(epochs * self.steps_per_epoch)
-        images = augment.augment(images, key, options.data, self.stats, recolour)
+        images = augment.augment(images, key, options.data, self.stats, recolour, self.placement.replicas)
         return images.transpose(3, 1, 2, 0).astype(options.train.precision)
 
     def step(self) -> Callable[[State, OnDevice, np.ndarray | None, np.uint32], tuple[State, StepResult]]:

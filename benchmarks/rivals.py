@@ -17,6 +17,9 @@ from benchmarks.sizes import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 
+TURN = 300
+"""Milliseconds of a turn: short computations are repeated, dispatched one after another as in a training."""
+
 REST = 0.1
 """Seconds of rest before each turn of a program, in which the threads of the previous program become idle."""
 
@@ -116,12 +119,12 @@ def started(programs: list[str], job: Job) -> Iterator[dict[str, Rival]]:
             rival.end()
 
 
-def alternate(rivals: dict[str, Rival], name: str, rounds: int, times: int = 1) -> dict[str, Times]:
+def alternate(rivals: dict[str, Rival], name: str, rounds: int) -> dict[str, Times]:
     """Return {program: times}. The programs take turns in every round, so that a slow moment affects all of them."""
     found: dict[str, list[float]] = {program: [] for program in rivals}
     for _ in range(rounds):
         for program, rival in rivals.items():
             time.sleep(REST)
-            rival.time(name)  # refills the caches after the other programs
-            found[program].append(rival.time(name, times))
+            once = rival.time(name)  # refills the caches after the other programs
+            found[program].append(rival.time(name, max(1, round(TURN / once))))
     return {program: Times(ms) for program, ms in found.items()}

@@ -25,8 +25,6 @@ Program = Literal[
 ]
 REFERENCES = ["product", "pytorch_product"]
 PARTS = ["parts", "pytorch_parts", "pytorch_parts_channels_last"]
-TIMES = {"cpu": 1, "gpu": 20}
-"""Steps per measurement: a single step on a GPU would measure the latency of its dispatch."""
 NO_TORCH = "PyTorch is not installed. To compare with it: pip install -r requirements-bench.txt -c constraints.txt"
 
 
@@ -142,7 +140,7 @@ def measure_step(job: Job, options: Options, kind: str, machine: Machine) -> lis
     with started([*wanted, *references(kind)], job) as rivals:
         yardsticks = {name: rivals.pop(name) for name in references(kind) if name in rivals}
         before = gigaflops(yardsticks["product"])
-        times = alternate(rivals, "step", options.rounds, TIMES[kind])
+        times = alternate(rivals, "step", options.rounds)
         memory = {program: rival.memory() for program, rival in rivals.items()}
         shares = rivals["ours"].shares() if "ours" in rivals else {}
         speeds = measure_speeds(yardsticks, before, machine)
@@ -216,7 +214,7 @@ def measure_parts(job: Job, options: Options, kind: str, machine: Machine) -> li
         before = gigaflops(yardsticks["product"])
         print(f"  {'part':12s} {'ours':>7s} {'pytorch':>8s} {'channels_last':>14s} {'speed-up':>8s}")
         for name in rivals["parts"].names:
-            times = alternate(rivals, name, options.rounds, 2 * TIMES[kind])
+            times = alternate(rivals, name, options.rounds)
             found[name] = {program: time.median for program, time in times.items()}
             _print_part(name, found[name])
         speeds = measure_speeds(yardsticks, before, machine)

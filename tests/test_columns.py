@@ -18,7 +18,7 @@ from alexnet_jax import columns, train
 from alexnet_jax.columns import Columns
 from alexnet_jax.errors import UsageError
 from alexnet_jax.model import dropout_masks, initialize, loss_and_gradients
-from alexnet_jax.network import layers, networks
+from alexnet_jax.network import convolution, layers, networks
 from alexnet_jax.network.foreign import FOREIGN
 from alexnet_jax.network.table import Dense, ReLU, shapes
 from alexnet_jax.traffic import traced
@@ -54,7 +54,7 @@ def fast_forms(monkeypatch):
         chosen.append("winograd" if same and x[0] > 4 else "im2col")
         return chosen[-1]
 
-    monkeypatch.setattr(layers, "convolution_form", form)
+    monkeypatch.setattr(convolution, "convolution_form", form)
     return chosen
 
 

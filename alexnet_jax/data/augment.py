@@ -1,5 +1,6 @@
 """Operations on images on the device: normalization, random crops, mirrors, colour noise, and the views of a test image."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,12 @@ COLOUR = 0.1
 
 
 def augment(
-    images: jax.Array, key: jax.Array, options: Data, stats: Statistics, recolour: jax.Array | bool = True
+    images: jax.Array,
+    key: jax.Array,
+    options: Data,
+    stats: Statistics,
+    recolour: jax.Array | bool = True,
+    shares: int = 1,
 ) -> jax.Array:
     """Return normalized training images padded, cropped, mirrored and with colour noise.
 
@@ -31,6 +37,7 @@ def augment(
       options: The options crop, crop_padding, mirror and colour.
       stats: The statistics of the training split.
       recolour: False, or a traced bool [], in epochs without colour noise.
+      shares: Number of equal parts into which the batch is divided over devices.
 
     Returns:
       float [batch, crop, crop, 3].
@@ -41,7 +48,7 @@ def augment(
     if free:
         corners = jax.random.randint(crop_key, (len(images), 2), 0, free + 1)
         padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        images = jax.vmap(lambda image, corner: _crop(image, corner, side))(padded, corners)
+        images = _crops(padded, corners, side, shares)
     if options.mirror:
         mirrored = jax.random.bernoulli(mirror_key, 0.5, (len(images), 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
@@ -52,6 +59,22 @@ def augment(
         if options.colour == "original":  # the original program's compensation for the variance that the noise adds
             images = images / (1 + strength)
     return images
+
+
+def _crops(images: jax.Array, corners: jax.Array, side: int, shares: int) -> jax.Array:
+    """Return the crop of each image, [batch, side, side, channels], at its corner, int [batch, 2].
+
+    On a CPU a loop over the images takes half the time of a gather, and XLA does not repeat it in the operations that follow.
+    The loop is over the images of one share of the batch, so that no device needs the images of another.
+    """
+    crop = functools.partial(_crop, side=side)
+
+    def loop(images: jax.Array, corners: jax.Array) -> jax.Array:
+        divided = [x.reshape(shares, -1, *x.shape[1:]) for x in (images, corners)]
+        cut = jax.vmap(lambda images, corners: jax.lax.map(lambda each: crop(*each), (images, corners)))(*divided)
+        return cut.reshape(-1, *cut.shape[2:])
+
+    return jax.lax.platform_dependent(images, corners, cpu=loop, default=jax.vmap(crop))
 
 
 def _crop(image: jax.Array, corner: jax.Array, side: int) -> jax.Array:

@@ -1,22 +1,19 @@
 """The computation of each kind of layer and part on one device; nothing here depends on meshes or shardings.
 
 Activations are [maps, height, width, batch], kernels [out, in, kh, kw], the layout of the original program. Docstrings define
-what is computed; `convolution_form` chooses how, and custom gradients follow their layer.
+what is computed, and custom gradients follow their layer. Convolutions are in convolution.py.
 """
 
 import functools
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from alexnet_jax.network import table
+from alexnet_jax.network.convolution import conv, local
 from alexnet_jax.network.table import LRN, AvgPool, Conv, Dropout, Layer, MapNorm, MaxPool, Pool, pooled
-from alexnet_jax.network.winograd import winograd
-
-CHWN = ("CHWN", "OIHW", "CHWN")
 
 
 def linear_columns(spec: Layer, x: jax.Array, kernel: jax.Array, shared: bool) -> jax.Array:
@@ -55,64 +52,6 @@ def apply_part(part: table.Part, x: jax.Array, mask: jax.Array | None) -> jax.Ar
             return tanh(x)
         case _:
             return relu(x)
-
-
-def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> jax.Array:
-    """Cross-correlate x [in, height, width, batch] with kernel [out, in, k, k]; padding (before, after) on both axes."""
-    bits = jnp.finfo(x.dtype).bits
-    form = convolution_form(jax.default_backend(), x.shape, kernel.shape, stride, padding, bits)
-    if form == "winograd":
-        return winograd(x, kernel)
-    if form == "im2col":
-        return im2col(x, kernel, stride, padding)
-    return lax.conv_general_dilated(x, kernel, (stride, stride), [padding, padding], dimension_numbers=CHWN)
-
-
-def convolution_form(
-    backend: str, x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: tuple[int, int], bits: int = 32
-) -> Literal["lax", "im2col", "winograd"]:
-    """Return the fastest form of a convolution with the shapes x [in, height, width, batch] and kernel [out, in, k, k].
-
-    On accelerators always lax, since cuDNN chooses among the forms itself. On a CPU, XLA's forward convolution is as fast as a
-    matrix product, but its gradients are far slower. im2col is cheap for the three channels of an image. Elsewhere Winograd
-    takes a third to a tenth of the time of lax at every width that is trained. Few maps use lax, which compiles faster, and so
-    do 16-bit types, because the Winograd transforms would lose most of the eight bits of bfloat16.
-    """
-    out_maps, in_maps, size, _ = kernel
-    if backend != "cpu":
-        return "lax"
-    if in_maps <= 4:
-        return "im2col"
-    same = stride == 1 and size in (3, 5) and padding == (size // 2, size // 2) and min(x[1:3]) > 1
-    # Multiplications per tap and image; conv2 and conv5 of alexnet_digits are just above this number.
-    worth_compiling = in_maps * out_maps * x[1] * x[2] >= 24_000
-    return "winograd" if same and worth_compiling and bits >= 32 else "lax"
-
-
-def im2col(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """Compute `conv` as one matrix product: kernel [out, k*k*in] times patches [k*k*in, height*width*batch]."""
-    patches = _patches(x, kernel.shape[-1], stride, padding)
-    flat = kernel.transpose(0, 2, 3, 1).reshape(len(kernel), -1)
-    return (flat @ patches.reshape(flat.shape[1], -1)).reshape(len(kernel), *patches.shape[1:])
-
-
-def local(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """Convolve with unshared weights (the original program's "local" layers), as one matrix product per output pixel.
-
-    x [in, height, width, batch], kernel [out, in, k, k, output height, output width] -> [out, height, width, batch].
-    """
-    patches = _patches(x, kernel.shape[2], stride, padding)
-    flat = kernel.transpose(0, 2, 3, 1, 4, 5).reshape(len(kernel), -1, *kernel.shape[4:])
-    return jnp.einsum("okhw,khwb->ohwb", flat, patches)
-
-
-def _patches(x: jax.Array, size: int, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """Return the inputs of each output pixel: [k*k*in, height, width, batch], in the order kernel row, kernel column, map."""
-    x = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
-    height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
-    rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
-    across = jnp.concatenate([x[:, :, j : j + columns : stride] for j in range(size)])
-    return jnp.concatenate([across[:, i : i + rows : stride] for i in range(size)])
 
 
 @jax.custom_vjp

@@ -110,7 +110,7 @@ def _backward(saved: tuple[jax.Array, list[jax.Array]], dy: jax.Array) -> tuple[
     dy = jnp.pad(dy, ((0, 0), (0, -height % OUTPUTS), (0, 0), (0, 0)))
     rows = combine(_transpose(at), [dy[:, i::OUTPUTS] for i in range(OUTPUTS)])
     products = [row.reshape(out_maps, -1) for row in rows]
-    kernels = jnp.stack([d @ p.T for d, p in zip(products, patches, strict=True)])
+    kernels = jnp.stack([weight_gradient(d, p) for d, p in zip(products, patches, strict=True)])
     dkernel = _times(_transpose(g), kernels).reshape(k, out_maps, k, in_maps).transpose(1, 3, 0, 2)
     # The barrier forces the transpose into memory: XLA multiplies by an implicit transpose at half the speed.
     turned = lax.optimization_barrier(_transformed_kernels(kernel).transpose(0, 2, 1))
@@ -120,6 +120,17 @@ def _backward(saved: tuple[jax.Array, list[jax.Array]], dy: jax.Array) -> tuple[
 
 
 winograd.defvjp(_forward, _backward)
+
+
+def weight_gradient(g: jax.Array, inputs: jax.Array) -> jax.Array:
+    """Return g [out, pixels] @ inputs [in, pixels]^T: [out, in].
+
+    XLA transposes the second matrix of such a product, so the smaller of the two has to be the second; the barrier keeps XLA
+    from exchanging them again.
+    """
+    if len(inputs) <= len(g):
+        return g @ inputs.T
+    return lax.optimization_barrier(inputs @ g.T).T
 
 
 def _transformed_kernels(kernel: jax.Array) -> jax.Array:

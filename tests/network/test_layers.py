@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec as P
 from alexnet_jax import columns
 from alexnet_jax.columns import Columns
 from alexnet_jax.model import dropout_masks
-from alexnet_jax.network import layers, networks
-from alexnet_jax.network.layers import convolution_form
+from alexnet_jax.network import convolution, layers, networks
+from alexnet_jax.network.convolution import convolution_form
 from alexnet_jax.network.table import LRN, AvgPool, Conv, Dropout, MapNorm, MaxPool, Table, pooled, shapes
 from alexnet_jax.network.winograd import winograd
 
@@ -84,7 +84,7 @@ def test_each_form_of_convolution_matches_its_definition(shape, form, monkeypatc
     g = normal(*conv_numpy(x, kernel, stride, padding).shape, seed=2)
     expected, (expected_dx, expected_dk) = conv_numpy(x, kernel, stride, padding, g)
 
-    monkeypatch.setattr(layers, "convolution_form", lambda *_: form)
+    monkeypatch.setattr(convolution, "convolution_form", lambda *_: form)
     y, (dx, dk) = value_and_pullback(lambda x, k: layers.conv(x, k, stride, padding), g, x, kernel)
     np.testing.assert_allclose(y, expected, atol=1e-11)
     np.testing.assert_allclose(dx, expected_dx, atol=1e-11)
@@ -93,7 +93,7 @@ def test_each_form_of_convolution_matches_its_definition(shape, form, monkeypatc
 
 def products(form, monkeypatch):
     """Return the numbers of matrix products and convolutions that compute a 3x3 convolution."""
-    monkeypatch.setattr(layers, "convolution_form", lambda *_: form)
+    monkeypatch.setattr(convolution, "convolution_form", lambda *_: form)
     text = str(jax.make_jaxpr(lambda x, k: layers.conv(x, k, 1, (1, 1)))(normal(8, 4, 4, 2), normal(8, 8, 3, 3)))
     return text.count("dot_general["), text.count("conv_general_dilated[")
 
@@ -121,16 +121,25 @@ def test_cpu_uses_im2col_for_images_and_winograd_when_wide():
         assert chosen(table, "cpu") == {"conv1": "im2col", **wide}
 
 
-def test_cpu_uses_lax_for_narrow_strided_or_padded_layers():
+def test_cpu_uses_im2col_for_narrow_strided_or_padded_layers():
     x, kernel = (64, 8, 8, 128), (64, 64, 3, 3)
     assert convolution_form("cpu", x, kernel, 1, (1, 1)) == "winograd"
-    assert convolution_form("cpu", x, kernel, 2, (1, 1)) == "lax"
-    assert convolution_form("cpu", x, kernel, 1, (0, 0)) == "lax"
-    assert convolution_form("cpu", x, kernel, 1, (0, 2)) == "lax"
-    assert convolution_form("cpu", (8, 8, 8, 128), (8, 8, 3, 3), 1, (1, 1)) == "lax"
+    assert convolution_form("cpu", x, kernel, 2, (1, 1)) == "im2col"
+    assert convolution_form("cpu", x, kernel, 1, (0, 0)) == "im2col"
+    assert convolution_form("cpu", x, kernel, 1, (0, 2)) == "im2col"
+    assert convolution_form("cpu", (8, 8, 8, 128), (8, 8, 3, 3), 1, (1, 1)) == "im2col"
     assert convolution_form("cpu", x, kernel, 1, (1, 1), bits=64) == "winograd"
-    assert convolution_form("cpu", x, kernel, 1, (1, 1), bits=16) == "lax"
-    assert convolution_form("cpu", x, (64, 64, 7, 7), 1, (3, 3)) == "lax"
+    assert convolution_form("cpu", x, (64, 64, 7, 7), 1, (3, 3)) == "im2col"
+
+
+def test_cpu_uses_winograd_for_images_with_few_kernels():
+    assert convolution_form("cpu", (3, 32, 32, 128), (12, 3, 5, 5), 1, (2, 2)) == "winograd"
+    assert convolution_form("cpu", (3, 32, 32, 128), (24, 3, 5, 5), 1, (2, 2)) == "im2col"
+
+
+def test_cpu_uses_lax_for_16_bits_except_on_images():
+    assert convolution_form("cpu", (64, 8, 8, 128), (64, 64, 3, 3), 1, (1, 1), bits=16) == "lax"
+    assert convolution_form("cpu", (3, 32, 32, 128), (12, 3, 5, 5), 1, (2, 2), bits=16) == "im2col"
 
 
 @pytest.mark.parametrize("backend", ["gpu", "tpu"])
