@@ -56,9 +56,11 @@ class Setup:
         steps = order.steps_per_epoch(len(self.training), self.experiment.train.batch)
         return Trainer(self.experiment, self.table, self.placement, self.stats, steps)
 
-    def evaluator(self) -> Evaluator:
-        """Return an evaluator that sees images as training does."""
-        return Evaluator(self.table, self.placement, self.stats, self.experiment.data, self.experiment.train)
+    def evaluator(self, *, central: bool = False) -> Evaluator:
+        """Return an evaluator that sees images as training does; central: only the central view, whatever data.views says."""
+        data = self.experiment.data
+        data = replace(data, views=1) if central else data
+        return Evaluator(self.table, self.placement, self.stats, data, self.experiment.train)
 
 
 def build_table(experiment: Experiment) -> Table:

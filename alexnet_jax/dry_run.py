@@ -219,7 +219,7 @@ def duration(measured: Measured, trainer: Trainer, done: int, validation: int, t
     views = trainer.experiment.data.views
     left = trainer.total_steps - done
     epochs = math.ceil(options.epochs * left / trainer.total_steps)
-    evaluated = (epochs * validation + test) * views * EVALUATION / options.batch
+    evaluated = (epochs * validation + test * views) * EVALUATION / options.batch
     total = left * step + evaluated * measured.step
     read = f", {measured.reading:.3g} s to read its pictures" if measured.reading else ""
     return (

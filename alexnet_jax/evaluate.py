@@ -54,7 +54,7 @@ class Evaluator:
         self.batch = -(-train.eval_batch // replicas) * replicas  # rounded up; scores do not depend on it
         batch_first = placement.sharding(columns.BATCH_FIRST)
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=placement.compiler_options)
         def see(parameters: Parameters, examples: OnDevice, indices: jax.Array | None, corner: View) -> jax.Array:
             images = jax.lax.with_sharding_constraint(examples.take(indices).images, batch_first)
             seen = cut_view(normalize(images, stats).astype(train.precision), corner, data)

@@ -103,8 +103,8 @@ class Data:
     crop: int = 0
     """Side of the random crop of each image, after any padding; 0: the side of the image."""
     views: Literal[1, 9, 10] = 1
-    """Number of views of a test image whose softmax outputs are averaged. 1: the centre. 9: a grid of 3x3. 10: the corners, the
-    centre, and their mirror images."""
+    """Number of views of a test image whose softmax outputs are averaged; validations use the centre alone. 1: the centre. 9: a
+    grid of 3x3. 10: the corners, the centre, and their mirror images."""
     colour: Literal["none", "paper", "original"] = "none"
     """Noise along the principal components of the colours (section 4.1), drawn once for each use of an image. original: a tenth
     of each component's standard deviation, after which the image is divided by 1.1. paper: a tenth of each eigenvalue, as the

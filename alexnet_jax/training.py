@@ -132,7 +132,8 @@ def _load_data(request: Request) -> tuple[Request, DataSet]:
     # The folder follows the name unless --workdir chose it.
     folder = request.workdir
     folder = folder.with_name(name) if folder.name == experiment.name else folder
-    experiment = dataclasses.replace(experiment, name=name, data=DIGITS)
+    network = dataclasses.replace(experiment.network, side=0)  # the digits are not cropped
+    experiment = dataclasses.replace(experiment, name=name, network=network, data=DIGITS)
     request = dataclasses.replace(request, experiment=experiment, workdir=folder)
     check_request(request)
     return request, registry.load(DIGITS)
@@ -209,7 +210,8 @@ def fit(run: Run, state: State) -> tuple[int, Scores]:
         print(_opening(run, first))
         with _metrics(run, first) as metrics:
             training, validation, test = (setup.feed(split) for split in ("train", "validation", "test"))
-            loop = Loop(trainer, training, validation, evaluator, metrics, checkpoints)
+            central = setup.evaluator(central=True)  # all views would make a validation as long as an epoch of training
+            loop = Loop(trainer, training, validation, central, metrics, checkpoints)
             # A run that was interrupted at the end of an epoch saved without validating.
             unvalidated = distributed.broadcast(lambda: checkpoints.unvalidated(first))
             state = loop.run(state, validate=unvalidated)

@@ -21,7 +21,7 @@ TANH = Arm(
 SWEEP = Sweep(
     name="activation_sweep",
     question="How many epochs does ReLU save on the way to 25 % training error, and what is the test error then?",
-    common={"network.dropout": 0.0, "data.crop_padding": 0, "data.mirror": False},
+    common={"network.dropout": 0.0, "network.side": 0, "data.crop": 0, "data.views": 1, "data.mirror": False},
     arms=(
         TANH,
         Arm("tanh_rate_06", TANH.changes | {"optim.learning_rate": 0.06}, "tanh at a peak rate of 0.06"),

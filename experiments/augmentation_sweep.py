@@ -10,7 +10,9 @@ The base uses random crops and mirrors.
 from alexnet_jax.sweeps.plan import Arm, Sweep
 from experiments._published import published
 
-NO_CROPS, NO_MIRRORS = {"data.crop_padding": 0}, {"data.mirror": False}
+WHOLE = {"network.side": 0, "data.crop": 0, "data.views": 1}
+"""Whole images of 32x32 pixels, in training and in the test."""
+NO_MIRRORS = {"data.mirror": False}
 
 SWEEP = Sweep(
     name="augmentation_sweep",
@@ -18,11 +20,11 @@ SWEEP = Sweep(
     arms=(
         Arm(
             "no_augmentation",
-            NO_CROPS | NO_MIRRORS,
-            "the images as they are",
+            WHOLE | NO_MIRRORS,
+            "the images as they are; one view of each test image",
             "substantial overfitting without crops and mirrors (section 4.1; no figure)",
         ),
-        Arm("mirrors_only", NO_CROPS, "mirrors, no crops"),
+        Arm("mirrors_only", WHOLE, "mirrors, no crops; one view of each test image"),
         Arm("crops_only", NO_MIRRORS, "crops, no mirrors"),
         Arm(
             "colour",

@@ -2,7 +2,7 @@
 
 python launch.py --exp=lenet5_cifar
 
-The network is adapted to 32x32x3 images (baselines.py). Data, update rule, schedule and epochs are those of
+The network is adapted to 28x28x3 cuts of the images (baselines.py). Data, update rule, schedule and epochs are those of
 alexnet_cifar, for a fair comparison; `--exp=seed_comparison` repeats it with several seeds.
 """
 
@@ -12,5 +12,5 @@ from alexnet_jax.experiment import Experiment, Network
 from experiments import alexnet_cifar
 
 EXPERIMENT: Experiment = dataclasses.replace(
-    alexnet_cifar.EXPERIMENT, name="lenet5_cifar", network=Network("lenet5", columns=1)
+    alexnet_cifar.EXPERIMENT, name="lenet5_cifar", network=Network("lenet5", columns=1, side=28)
 )

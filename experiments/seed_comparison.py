@@ -15,12 +15,12 @@ SWEEP = Sweep(
     arms=(
         Arm(
             "lenet5",
-            {"network": Network("lenet5", columns=1)},
-            "LeNet-5 adapted to 32x32x3 images",
+            {"network": Network("lenet5", columns=1, side=28)},
+            "LeNet-5 adapted to 28x28x3 cuts of the images",
             "the tutorial had about 60 % accuracy with it after 200 iterations",
         ),
         Arm(
-            "simple_cnn", {"network": Network("simple_cnn", columns=1)}, "two convolutions, two fully connected layers"
+            "simple_cnn", {"network": Network("simple_cnn", columns=1, side=28)}, "two convolutions, two fully connected layers"
         ),
     ),
 )

@@ -39,6 +39,16 @@ class Placement(abc.ABC):
         """Return the sharding of an array with this spec."""
         return NamedSharding(self.mesh, spec)
 
+    @property
+    def compiler_options(self) -> dict[str, int] | None:
+        """Options of XLA for the programs that run the network.
+
+        On a CPU, LLVM's third level of optimization takes twice the time of the second to compile a training step, and the
+        step is not faster.
+        """
+        on_cpus = isinstance(self.mesh, Mesh) and self.mesh.devices.flat[0].platform == "cpu"
+        return {"xla_backend_optimization_level": 2} if on_cpus else None
+
     def per_device(self, function: Callable, in_specs: Any, out_specs: Any) -> Callable:
         """Return a function that runs `function` once per device, on its shards; all communication in it is explicit."""
         return jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs)
