@@ -15,7 +15,7 @@ SWEEP = Sweep(
         Arm(
             "non_overlapping",
             {"network.pooling": "non_overlapping"},
-            "2x2 windows instead of 3x3; at 224x224 conv2 and conv5 are padded as in net 147, at 32x32 all sizes stay",
+            "2x2 windows instead of 3x3; conv5 is not padded, as in net 147, so that fc6 keeps its inputs",
             *published("non_overlapping"),
         ),
     ),

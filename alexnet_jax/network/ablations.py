@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 from alexnet_jax.experiment import Network
-from alexnet_jax.network.table import LRN, Dense, Layer, MapNorm, MaxPool, Part, Pool, ReLU, Table, Tanh
+from alexnet_jax.network.table import LRN, Dense, Layer, MapNorm, MaxPool, Part, Pool, ReLU, Table, Tanh, shapes
 
 ONES = frozenset({"conv2", "conv4", "conv5", "fc6", "fc7"})
 """Layers whose biases start at 1, so that their ReLUs receive positive inputs in early training (section 5)."""
@@ -54,13 +54,16 @@ def ablate(table: Table, network: Network) -> Table:
 def non_overlapping(table: Table) -> Table:
     """Pool in 2x2 windows every two pixels (section 3.4).
 
-    At 224x224 conv2 is padded by 1 and conv5 not at all, as in net 147, so that fc6 keeps its inputs: 55, 28, 26, 13, 11, 6.
-    At 32x32 the sizes are those of overlapping pooling.
+    conv2 and conv5 are padded by one pixel less where they would otherwise have more outputs than with overlapping pooling, so
+    that fc6 keeps its inputs. At 224x224 both are, as in net 147: 55, 28, 26, 13, 11, 6. At 28x28 conv5 is, at 32x32 neither.
     """
-    table = _each_part(table, lambda part: MaxPool(2, 2) if isinstance(part, MaxPool) else part)
-    if table.image[0] == 32:
-        return table
-    return replaced(table, conv2={"padding": (1, 1)}, conv5={"padding": (0, 0)})
+    changed = _each_part(table, lambda part: MaxPool(2, 2) if isinstance(part, MaxPool) else part)
+    outputs = lambda table: {shape.spec.name: shape.outputs for shape in shapes(table)}  # noqa: E731
+    for name in ("conv2", "conv5"):
+        if outputs(changed)[name] != outputs(table)[name]:
+            before, behind = next(spec.padding for spec in table.layers if spec.name == name)
+            changed = replaced(changed, **{name: {"padding": (before - 1, behind - 1)}})
+    return changed
 
 
 def each_lrn(table: Table, lrn: LRN) -> Table:

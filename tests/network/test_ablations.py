@@ -49,6 +49,13 @@ def test_at_32x32_both_poolings_give_the_same_sizes():
     assert [spec.padding for spec in overlapping.layers[:5]] == [spec.padding for spec in apart.layers[:5]]
 
 
+def test_at_28x28_fc6_keeps_its_inputs_without_overlap():
+    overlapping, apart = (networks.build(Network(pooling=name, side=28), 10) for name in ("overlapping", "non_overlapping"))
+    assert sizes(overlapping)["conv5"] == (7, 3) and sizes(apart)["conv5"] == (5, 3)
+    assert {name: size for name, size in sizes(overlapping).items() if name != "conv5"}.items() <= sizes(apart).items()
+    assert parameter_count(overlapping) == parameter_count(apart)
+
+
 @pytest.mark.parametrize("order", networks.ORDERS)
 def test_no_normalization_of_either_kind(order):
     assert not normalizations(build(order=order, lrn="none"))
