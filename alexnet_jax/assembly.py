@@ -65,7 +65,7 @@ class Setup:
 
 def build_table(experiment: Experiment) -> Table:
     """Return the table of layers of an experiment. Raises UsageError when its options do not fit together."""
-    return networks.build(experiment.network, registry.class_count(experiment.data))
+    return networks.build(experiment.network, registry.class_count(experiment.data), experiment.data.crop)
 
 
 def make_placement(experiment: Experiment) -> Placement:
@@ -144,7 +144,7 @@ def report_validation(options: Data, given: frozenset[str], data_set: DataSet) -
 
 
 def _fitting_table(experiment: Experiment, data_set: DataSet, placement: Placement) -> Table:
-    table = networks.build(experiment.network, len(data_set.classes))
+    table = networks.build(experiment.network, len(data_set.classes), experiment.data.crop)
     placement.check_fits(table)
     _check_image(experiment, data_set, table)
     return table
@@ -171,7 +171,7 @@ def _check_image(experiment: Experiment, data_set: DataSet, table: Table) -> Non
         found, expected = ("x".join(map(str, shape)) for shape in (seen, table.image))
         raise UsageError(
             f"{data_set.title} with --data.crop={crop} gives images of {found}, but {table.name} expects {expected}. "
-            "Change --data.name, --data.crop or --network.side."
+            "Change --data.name, --data.crop or --network.name."
         )
 
 

@@ -28,7 +28,6 @@ def check_width(network: Network) -> None:
 
 def _check_network(n: Network) -> None:
     check_width(n)
-    require("network.side", n.side, n.side >= 0, "0 (the side of the network's own images) or more pixels")
     if not n.name.startswith("alexnet"):
         _check_fixed(n)
         return
@@ -42,8 +41,8 @@ def _check_network(n: Network) -> None:
 
 
 def _check_fixed(n: Network) -> None:
-    """Refuse every option that would change nothing, because the table of the network is fixed."""
-    fixed = Network(n.name, side=n.side, columns=2 if n.name == "caffe_alexnet" else 1)
+    """Refuse every option of a network whose table is fixed, since it would change nothing."""
+    fixed = Network(n.name, columns=2 if n.name == "caffe_alexnet" else 1)
     for field in dataclasses.fields(n):
         value, only = getattr(n, field.name), getattr(fixed, field.name)
         require(f"network.{field.name}", value, value == only, f"{only} for {n.name}, whose table is fixed")

@@ -19,6 +19,7 @@ from alexnet_jax.experiment import Data, Train
 from alexnet_jax.model import Parameters, cross_entropy, logits
 from alexnet_jax.network.placement import Placement
 from alexnet_jax.network.table import Table
+from alexnet_jax.processes.allocator import return_free_memory
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Evaluator:
 
         Raise Diverged when the mean loss is not finite, Stopped before a batch when `stop()` is true.
         """
+        return_free_memory()  # compilation and training steps leave several hundred MiB, in pieces too small for an evaluation
         losses, ranks = [], []
         with contextlib.closing(split.evaluation(self.batch)) as batches:
             for examples, indices, counted in batches:
@@ -93,6 +95,7 @@ class Evaluator:
                 loss, found = jax.device_get(self._judge(seen, examples, indices))
                 losses.append(loss[counted])
                 ranks.append(found[counted])
+        return_free_memory()
         all_ranks = np.concatenate(ranks)
         loss = math.fsum(np.concatenate(losses)) / len(all_ranks)
         if not math.isfinite(loss):

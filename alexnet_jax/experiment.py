@@ -61,9 +61,6 @@ class Network:
     """A layer to remove (section 7). Its pooling moves to the layer before it, its crossing to the layer after it."""
     biases: Literal["init", "ones", "zeros"] = "init"
     """Initial biases. init: as `init` defines them. ones: ones in conv2, conv4, conv5, fc6 and fc7. zeros: zeros."""
-    side: int = 0
-    """Side of the square images that the network is built for, in pixels; 0: that of its table, 224 or 32 (24 for
-    cuda_convnet_13pct and _11pct). Equal to data.crop where images are cropped."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,8 @@ class Data:
     scale: Literal["none", "std"] = "none"
     """none: keep the scale 0..255. std: divide by the standard deviation of the training split (one number)."""
     crop: int = 0
-    """Side of the random crop of each image, after any padding; 0: the side of the image."""
+    """Side of the random crop of each image, after any padding, for which the network is then built; 0: no crop but that of the
+    padding."""
     views: Literal[1, 9, 10] = 1
     """Number of views of a test image whose softmax outputs are averaged; validations use the centre alone. 1: the centre. 9: a
     grid of 3x3. 10: the corners, the centre, and their mirror images."""

@@ -132,8 +132,7 @@ def _load_data(request: Request) -> tuple[Request, DataSet]:
     # The folder follows the name unless --workdir chose it.
     folder = request.workdir
     folder = folder.with_name(name) if folder.name == experiment.name else folder
-    network = dataclasses.replace(experiment.network, side=0)  # the digits are not cropped
-    experiment = dataclasses.replace(experiment, name=name, network=network, data=DIGITS)
+    experiment = dataclasses.replace(experiment, name=name, data=DIGITS)
     request = dataclasses.replace(request, experiment=experiment, workdir=folder)
     check_request(request)
     return request, registry.load(DIGITS)

@@ -15,7 +15,7 @@ from alexnet_jax.experiment import Data, Experiment, Network, Optim, Train
 
 EXPERIMENT = Experiment(
     name="alexnet_cifar",
-    network=Network("alexnet_cifar", width=0.5, fc_units=1024, init="he", side=28),
+    network=Network("alexnet_cifar", width=0.5, fc_units=1024, init="he"),
     data=Data("cifar10", scale="std", crop_padding=0, crop=28, views=10),
     optim=Optim(learning_rate=0.05, schedule="linear", warmup=0.5),
     train=Train(epochs=15, batch=64),

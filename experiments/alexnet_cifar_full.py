@@ -15,7 +15,7 @@ from experiments import alexnet_cifar
 EXPERIMENT: Experiment = dataclasses.replace(
     alexnet_cifar.EXPERIMENT,
     name="alexnet_cifar_full",
-    network=Network("alexnet_cifar", width=1.0, fc_units=4096, init="he", side=28),
+    network=Network("alexnet_cifar", width=1.0, fc_units=4096, init="he"),
     optim=dataclasses.replace(alexnet_cifar.EXPERIMENT.optim, learning_rate=0.04),
     train=Train(epochs=60, batch=128),
 )

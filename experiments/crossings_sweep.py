@@ -2,7 +2,7 @@
 
 python launch.py --exp=crossings_sweep
 
-35 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 16 hours. RESULTS.md has the results of a smaller sweep.
+35 trainings as long as alexnet_cifar's; --dry_run estimates the hours. RESULTS.md has the results of a smaller sweep.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

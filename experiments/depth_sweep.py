@@ -2,7 +2,7 @@
 
 python launch.py --exp=depth_sweep
 
-48 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 22 hours.
+48 trainings as long as alexnet_cifar's; --dry_run estimates the hours.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

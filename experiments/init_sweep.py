@@ -2,7 +2,7 @@
 
 python launch.py --exp=init_sweep
 
-48 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 22 hours.
+48 trainings as long as alexnet_cifar's; --dry_run estimates the hours.
 
 N(0, 0.01) suits the paper's width. In narrow networks the activations shrink from layer to layer, and some networks may
 never start to learn.

@@ -2,7 +2,7 @@
 
 python launch.py --exp=lrn_sweep
 
-56 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 26 hours. RESULTS.md has results of smaller sweeps.
+56 trainings as long as alexnet_cifar's; --dry_run estimates the hours. RESULTS.md has results of smaller sweeps.
 
 For images scaled to a standard deviation of one, LRN's sum is small compared with k = 2, so that LRN is nearly a
 constant factor. The arm pixel_scale applies LRN at the scale for which it was designed, that of images of 0..255.

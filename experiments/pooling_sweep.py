@@ -2,7 +2,7 @@
 
 python launch.py --exp=pooling_sweep
 
-18 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 8 hours. RESULTS.md has results of smaller sweeps.
+18 trainings as long as alexnet_cifar's; --dry_run estimates the hours. RESULTS.md has results of smaller sweeps.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

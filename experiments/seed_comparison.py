@@ -2,7 +2,7 @@
 
 python launch.py --exp=seed_comparison
 
-14 trainings as long as alexnet_cifar's, 28 minutes on two cores, and 14 short ones: about 8 hours. Data, update rule,
+14 trainings as long as alexnet_cifar's and 14 short ones; --dry_run estimates the hours. Data, update rule,
 schedule, epochs and order of examples are equal; the sizes of the networks differ.
 """
 
@@ -15,12 +15,12 @@ SWEEP = Sweep(
     arms=(
         Arm(
             "lenet5",
-            {"network": Network("lenet5", columns=1, side=28)},
+            {"network": Network("lenet5", columns=1)},
             "LeNet-5 adapted to 28x28x3 cuts of the images",
             "the tutorial had about 60 % accuracy with it after 200 iterations",
         ),
         Arm(
-            "simple_cnn", {"network": Network("simple_cnn", columns=1, side=28)}, "two convolutions, two fully connected layers"
+            "simple_cnn", {"network": Network("simple_cnn", columns=1)}, "two convolutions, two fully connected layers"
         ),
     ),
 )

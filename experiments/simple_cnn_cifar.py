@@ -12,5 +12,5 @@ from alexnet_jax.experiment import Experiment, Network
 from experiments import alexnet_cifar
 
 EXPERIMENT: Experiment = dataclasses.replace(
-    alexnet_cifar.EXPERIMENT, name="simple_cnn_cifar", network=Network("simple_cnn", columns=1, side=28)
+    alexnet_cifar.EXPERIMENT, name="simple_cnn_cifar", network=Network("simple_cnn", columns=1)
 )

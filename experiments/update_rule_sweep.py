@@ -2,7 +2,7 @@
 
 python launch.py --exp=update_rule_sweep
 
-28 trainings as long as alexnet_cifar's, 28 minutes on two cores: about 13 hours.
+28 trainings as long as alexnet_cifar's; --dry_run estimates the hours.
 """
 
 from alexnet_jax.sweeps.plan import Arm, Sweep

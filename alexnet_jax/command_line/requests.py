@@ -104,7 +104,7 @@ def _warnings(experiment: Experiment) -> list[str]:
             f"Warning: the drop of the learning rate at epoch {early[0]:g} takes effect only after the warm-up of "
             f"{optim.warmup:g} epochs."
         )
-    table = networks.build(experiment.network, 10)
+    table = networks.build(experiment.network, 10, experiment.data.crop)
     thin = [spec.name for spec in table.layers if isinstance(spec, Conv) and spec.maps == table.columns]
     if thin:
         width = experiment.network.width

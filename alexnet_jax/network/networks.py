@@ -47,11 +47,11 @@ MERGED_MAPS = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 384, "conv5": 2
 ALEXNETS = ("alexnet", "alexnet_cifar")
 """Networks that every option of `Network` applies to."""
 FIXED = BASELINES | FOREIGN
-"""Networks that no option but `side` changes: {name: function from a number of classes to a table}."""
+"""Networks that no option changes: {name: function from a number of classes to a table}."""
 
 
-def build(network: Network, classes: int) -> Table:
-    """Return the table that a record describes, with `classes` outputs.
+def build(network: Network, classes: int, side: int = 0) -> Table:
+    """Return the table that a record describes, with `classes` outputs, for square images of `side` pixels; 0: its usual ones.
 
     Raise UsageError for an unknown name, or numbers that do not fit together.
     """
@@ -59,15 +59,17 @@ def build(network: Network, classes: int) -> Table:
     if network.name in FIXED:
         table = FIXED[network.name](classes)
     elif network.name in ALEXNETS:
-        table = ablate(_alexnet(network, classes), network)
+        table = _alexnet(network, classes)
     else:
         raise UsageError(f"--network.name={network.name}: expected one of {', '.join((*ALEXNETS, *FIXED))}.")
-    if network.side:
-        table = dataclasses.replace(table, image=(network.side, network.side, table.image[-1]))
+    if side:
+        table = dataclasses.replace(table, image=(side, side, table.image[-1]))
     try:
+        table = ablate(table, network) if network.name in ALEXNETS else table
         list(shapes(table))
     except ValueError as problem:
-        raise UsageError(f"The network {table.name} cannot be built: {problem}. Change --network.*.") from problem
+        change = f"--data.crop={side} or --network.*" if side else "--network.*"
+        raise UsageError(f"The network {table.name} cannot be built: {problem}. Change {change}.") from problem
     return table
 
 

@@ -43,6 +43,12 @@ def keeps_memory() -> bool:
     return _tuned
 
 
+def return_free_memory() -> None:
+    """Return memory that is free now to the kernel, if this process otherwise keeps it."""
+    if _tuned:
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def has_accelerator() -> bool:
     """Return whether jax will compute on anything but the CPU, without importing jax."""
     platforms = os.environ.get("JAX_PLATFORMS")

@@ -51,7 +51,7 @@ def _timed(done: Sequence[Trial]) -> list[tuple[Trial, float]]:
 
 def _operations(experiment: Experiment, image_counts: Callable[[Data], ImageCounts]) -> float:
     """Return the operations of a whole training."""
-    table = networks.build(experiment.network, class_count(experiment.data))
+    table = networks.build(experiment.network, class_count(experiment.data), experiment.data.crop)
     counts = image_counts(experiment.data)
     images = counts.train - (counts.validation or held_out(counts.train, experiment.data.validation))
     return float(training_operations(table)) * images * experiment.train.epochs

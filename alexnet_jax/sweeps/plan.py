@@ -132,7 +132,7 @@ class Plan:
             try:
                 experiment = changed(self.base, arm.changes | {"train.seed": self.seeds_of(arm.name)[-1]})
                 check(experiment)
-                networks.build(experiment.network, class_count(experiment.data))
+                networks.build(experiment.network, class_count(experiment.data), experiment.data.crop)
             except UsageError as problem:
                 found[arm.name] = str(problem)
                 continue

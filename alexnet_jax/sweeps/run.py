@@ -162,7 +162,8 @@ def _facts(plan: Plan, arm: Arm) -> ArmFacts:
     trial = plan.trial(arm, plan.seeds_of(arm.name)[0])
     if trial.problem:
         return ArmFacts(**vars(arm))
-    table = networks.build(trial.experiment.network, class_count(trial.experiment.data))
+    data = trial.experiment.data
+    table = networks.build(trial.experiment.network, class_count(data), data.crop)
     usual = flatten(plan.base) | {"train.seed": trial.seed}
     changes = {k: v for k, v in flatten(trial.experiment).items() if v != usual[k]}
     return ArmFacts(

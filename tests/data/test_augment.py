@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from alexnet_jax import columns
 from alexnet_jax.columns import Columns
-from alexnet_jax.data.augment import augment, cut_view, list_views, normalize
+from alexnet_jax.data.augment import augment, crops, cut_view, gathered, list_views, normalize
 from alexnet_jax.data.dataset import MemorySplit
 from alexnet_jax.data.statistics import Statistics, measure
 from alexnet_jax.experiment import Data
@@ -91,9 +92,19 @@ def test_draws_are_the_same_on_every_mesh():
     results = []
     for mesh in ((1, 1), (1, 2), (2, 1), (4, 1)):
         spread = jax.device_put(images, Columns.over(*mesh).sharding(columns.BATCH_FIRST))
-        results.append(np.asarray(jax.jit(augment, static_argnums=(2, 3))(spread, jax.random.key(5), data, None)))
+        program = jax.jit(lambda x, shares=mesh[0]: augment(x, jax.random.key(5), data, None, shares=shares))
+        assert not re.search(r"all-(gather|reduce|to-all)|collective-permute", program.lower(spread).compile().as_text())
+        results.append(np.asarray(program(spread)))
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.parametrize("shares", [1, 3])
+def test_the_loop_of_a_cpu_cuts_what_other_devices_gather(shares):
+    images, corners = pixels(6, size=8), np.random.default_rng(0).integers(3, size=(6, 2))
+    expected = [image[top : top + 6, left : left + 6] for image, (top, left) in zip(images, corners, strict=True)]
+    np.testing.assert_array_equal(jax.jit(crops, static_argnums=(2, 3))(images, corners, 6, shares), expected)
+    np.testing.assert_array_equal(gathered(images, corners, 6), expected)
 
 
 @pytest.fixture(scope="module")

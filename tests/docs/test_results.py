@@ -48,12 +48,13 @@ def test_a_section_describes_the_training_of_its_command(name):
 def test_the_readme_describes_the_training_of_its_command():
     readme = " ".join(pages.PAGES["README.md"].split())
     experiment = experiments.experiment("alexnet_cifar")
-    table = networks.build(experiment.network, 10)
+    table = networks.build(experiment.network, 10, experiment.data.crop)
     assert "half its maps and a quarter of its units" in readme
     assert (experiment.network.width, experiment.network.fc_units) == (1 / 2, 4096 / 4)
     assert f"kernels of {table.layers[0].kernel}x{table.layers[0].kernel} in conv1" in readme
     assert f"rate of {experiment.optim.learning_rate:g} and its linear decay, batches of {experiment.train.batch}" in readme
-    assert experiment.data.crop_padding and "padded with zeros" in readme
+    assert experiment.data.crop == 28 and not experiment.data.crop_padding and "random 28x28 cuts" in readme
+    assert experiment.data.views == 10 and "ten views" in readme
     assert experiment.data.scale == "std" and "scaled to a deviation of one" in readme
     assert experiment.network.init == "he" and experiment.optim.warmup and experiment.optim.schedule == "linear"
 

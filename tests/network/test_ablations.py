@@ -50,7 +50,7 @@ def test_at_32x32_both_poolings_give_the_same_sizes():
 
 
 def test_at_28x28_fc6_keeps_its_inputs_without_overlap():
-    overlapping, apart = (networks.build(Network(pooling=name, side=28), 10) for name in ("overlapping", "non_overlapping"))
+    overlapping, apart = (networks.build(Network(pooling=name), 10, 28) for name in ("overlapping", "non_overlapping"))
     assert sizes(overlapping)["conv5"] == (7, 3) and sizes(apart)["conv5"] == (5, 3)
     assert {name: size for name, size in sizes(overlapping).items() if name != "conv5"}.items() <= sizes(apart).items()
     assert parameter_count(overlapping) == parameter_count(apart)

@@ -128,6 +128,19 @@ def test_an_unregistered_network_is_an_error_with_the_names():
         networks.build(Network("vgg"), 10)
 
 
+@pytest.mark.parametrize("name", ["lenet5", "alexnet_cifar"])
+def test_a_network_is_built_for_the_crops_of_its_images(name):
+    columns = 2 if name == "alexnet_cifar" else 1
+    cropped, whole = (networks.build(Network(name, columns=columns), 10, side) for side in (28, 0))
+    assert cropped.image == (28, 28, 3) and whole.image == (32, 32, 3)
+    assert cropped.layers == whole.layers
+
+
+def test_crops_that_are_too_small_name_the_option():
+    with pytest.raises(UsageError, match="--data.crop=4"):
+        networks.build(Network("lenet5", columns=1), 10, 4)
+
+
 def test_classes_are_the_outputs_of_fc8():
     for classes in (1, 7, 1000):
         table = networks.build(Network(), classes)

@@ -53,6 +53,32 @@ def test_freed_memory_is_reused_without_page_faults():
     assert page_faults("release") > 500  # five times 64 MiB, in huge pages or small ones
 
 
+RETURN = """
+import ctypes
+from alexnet_jax.processes import allocator
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+allocator.keep_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+size = 64 * 2**20
+block, behind = libc.malloc(size), libc.malloc(2**20)  # the second block keeps the first from being the end of the heap
+ctypes.memset(block, 1, size)
+libc.free(block)
+kept = resident()
+allocator.return_free_memory()
+print(kept - resident())
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="needs glibc")
+def test_free_memory_is_returned_on_request():
+    run = subprocess.run([sys.executable, "-c", RETURN], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 60 * 2**20
+
+
 @pytest.mark.parametrize(
     ("platforms", "device", "module", "found"),
     [
