@@ -2,7 +2,7 @@
 
 python launch.py --exp=alexnet_cifar_full
 
-The network has 35.9 million parameters and needs nine times the operations of alexnet_cifar per image. The options are
+The network has 28.6 million parameters and needs 4.3 times the operations of alexnet_cifar per image. The options are
 those of alexnet_cifar, except the paper's batch of 128, a higher learning rate and more epochs. It has not been trained
 to the end yet.
 """

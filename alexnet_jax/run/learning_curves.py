@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 TRAIN, VALIDATION, TEST, RATE = BLUE, RED, GREEN, GREY
 
 
-def draw_learning_curves(metrics: Sequence[Line], path: Path, title: str, data_title: str) -> None:
+def draw_learning_curves(metrics: Sequence[Line], path: Path, title: str, data_title: str, views: int = 1) -> None:
     """Write a PNG of losses (left), errors in % (right) and the learning rate (below the errors) against the epoch.
 
     `metrics` are the lines of `metrics.read_metrics`; any kind of line may be missing. Missing parent folders are made.
+    views: number of views of each test image; the labels name it unless it is one, as in validations.
     """
     figure = canvas((11, 4.8), "\n".join([title, *textwrap.wrap(data_title, 120)]))
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
@@ -29,7 +30,7 @@ def draw_learning_curves(metrics: Sequence[Line], path: Path, title: str, data_t
     errors = figure.add_subplot(grid[0, 1])
     rate = figure.add_subplot(grid[1, 1], sharex=errors)
     _draw_losses(losses, metrics)
-    _draw_errors(errors, metrics)
+    _draw_errors(errors, metrics, views)
     _draw_rate(rate, metrics)
     for axes in (losses, errors, rate):
         _finish(axes, metrics)
@@ -50,14 +51,16 @@ def _draw_losses(axes: "Axes", metrics: Sequence[Line]) -> None:
     axes.set_ylabel("cross-entropy per image (nats)")
 
 
-def _draw_errors(axes: "Axes", metrics: Sequence[Line]) -> None:
+def _draw_errors(axes: "Axes", metrics: Sequence[Line], views: int) -> None:
     epochs, values = _series(metrics, "validation", "top1_error")
-    _curve(axes, epochs, [100 * value for value in values], VALIDATION, label="validation")
+    one, many = (", central view", f", mean of {views} views") if views > 1 else ("", "")
+    _curve(axes, epochs, [100 * value for value in values], VALIDATION, label=f"validation{one}")
     epochs, values = _series(metrics, "test", "top1_error")
     if values:
         last = 100 * values[-1]
         axes.axhline(last, color=TEST, linewidth=0.9, linestyle="--")
-        axes.plot(epochs[-1:], [last], color=TEST, linestyle="", marker="D", markersize=6, label=f"test: {percent(values[-1])}")
+        label = f"test{many}: {percent(values[-1])}"
+        axes.plot(epochs[-1:], [last], color=TEST, linestyle="", marker="D", markersize=6, label=label)
     axes.set_title("Top-1 error", loc="left", fontsize=11)
     axes.set_ylabel("% of images")
 

@@ -30,7 +30,7 @@ def write_report(
     the command that repeats the run lists only the options that differ, without it every option that matters.
     """
     experiment, environment, title = record.experiment, record.environment, record.data.title
-    draw_learning_curves(metrics, folder / CURVES, experiment.name, title)
+    draw_learning_curves(metrics, folder / CURVES, experiment.name, title, experiment.data.views)
     sections = [
         f"# {experiment.name}",
         _headline(title, result),
@@ -63,8 +63,10 @@ def _error_and_accuracy(error: float) -> str:
 
 
 def _facts(record: RunRecord, metrics: Sequence[Line], result: RunResult) -> str:
+    views = record.experiment.data.views
     rows = {
         "Data": record.data.title,
+        "Views of an image": f"in the test the mean of {views}, in validations the central one" if views > 1 else "one",
         "Test loss": _number(result.loss, "{:.4f} nats per image"),
         "Best validation": _best_validation(result),
         "Trained for": f"{_number(result.epochs, '{:g} epochs')}, {result.steps:,} steps",
