@@ -29,8 +29,8 @@ IMAGES = 1024
 
 SEED = np.uint32(0)
 
-STATISTICS = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0)
-"""Mean and scale, similar to those of photographs."""
+STATISTICS = Statistics(np.full((1, 1, 3), 120.0, np.float32), 64.0, np.diag([100.0, 20.0, 10.0]).astype(np.float32))
+"""Mean, scale and principal components of the colours, similar to those of photographs."""
 
 
 class TrainingStep:

