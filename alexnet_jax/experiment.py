@@ -98,8 +98,8 @@ class Data:
     scale: Literal["none", "std"] = "none"
     """none: keep the scale 0..255. std: divide by the standard deviation of the training split (one number)."""
     crop: int = 0
-    """Side of the random crop of each image, after any padding, for which the network is then built; 0: no crop but that of the
-    padding."""
+    """Side of the random crop of each image, after any padding; 0: the side of the image. Networks for small images are built for
+    this side."""
     views: Literal[1, 9, 10] = 1
     """Number of views of a test image whose softmax outputs are averaged; validations use the centre alone. 1: the centre. 9: a
     grid of 3x3. 10: the corners, the centre, and their mirror images."""

@@ -149,8 +149,7 @@ class Trainer:
             rate = schedule(state.step) * optim.plateau_scale(state.optimizer)
             return State(parameters, velocities, state.step + 1), StepResult(loss, error, rate)
 
-        options = self.placement.compiler_options
-        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=options)
+        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None), compiler_options=self.placement.compiler_options)
 
 
 IN_FLIGHT = 2

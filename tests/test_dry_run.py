@@ -50,7 +50,7 @@ def test_hours_follow_from_steps_and_evaluations():
     )
     said = dry_run.duration(dry_run.Measured(60.0, 2.0, 1.0, 0, 0), on, 0, validation=500, test=1000)
     # 1,000 x 3 s, and 10 x 500 images and 1,000 of ten views at a third of 0.02 s: 3,100 s
-    assert "1,000 steps of 100 images, 2 s each, 1 s to read" in said and "about 57 minutes" in said
+    assert "1,000 steps of 100 images, 2 s each, 1 s to read" in said and "about 52 minutes" in said
 
 
 def test_an_existing_run_is_recognized(learned, copied, capsys):

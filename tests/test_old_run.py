@@ -62,7 +62,7 @@ def test_an_old_run_reaches_its_test_result(continued):
     assert test["loss"] == pytest.approx(expected["loss"], abs=0.3)  # the loss of an untrained network is ln(10) = 2.3
 
 
-def test_an_old_run_has_the_parameters_and_velocities_of_its_version(continued):
+def test_an_old_run_has_its_parameters_and_velocities(continued):
     written = json.loads((continued.folder / "checkpoints" / "78" / "checksums" / "metadata").read_text())
     items, expected = written["items"], continued.expected["items"]
     assert {item: set(leaves) for item, leaves in items.items()} == {item: set(leaves) for item, leaves in expected.items()}

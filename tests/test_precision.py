@@ -90,7 +90,7 @@ def test_products_are_taken_in_16_bits_and_the_state_keeps_32():
     after, _ = jax.eval_shape(trained.step(), state, split, indices, np.uint32(0))
     floats = {leaf.dtype for leaf in jax.tree.leaves((after.parameters, after.optimizer)) if leaf.ndim}
     assert floats == {jnp.dtype("float32")}
-    text = str(jax.make_jaxpr(trained.step())(state, split, indices, np.uint32(0)))
+    text = str(trained.step().trace(state, split, indices, np.uint32(0)).jaxpr)
     products = re.findall(r"= (?:dot_general|conv_general_dilated)\[.*?\] (\w+) (\w+)", text, re.DOTALL)
     types = dict(re.findall(r"(\w+):(\w+)\[", text))
     assert len(products) > 20

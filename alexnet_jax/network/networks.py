@@ -46,12 +46,17 @@ MERGED_MAPS = {"conv1": 64, "conv2": 192, "conv3": 384, "conv4": 384, "conv5": 2
 
 ALEXNETS = ("alexnet", "alexnet_cifar")
 """Networks that every option of `Network` applies to."""
+ANY_SIDE = ("alexnet_cifar", *BASELINES)
+"""Networks that are built for the crops of small images, whatever their side."""
 FIXED = BASELINES | FOREIGN
 """Networks that no option changes: {name: function from a number of classes to a table}."""
 
 
 def build(network: Network, classes: int, side: int = 0) -> Table:
-    """Return the table that a record describes, with `classes` outputs, for square images of `side` pixels; 0: its usual ones.
+    """Return the table that a record describes, with `classes` outputs.
+
+    side: side of the crops of the images, 0 without crops. Networks for small images are built for them; those for ImageNet
+    have one size.
 
     Raise UsageError for an unknown name, or numbers that do not fit together.
     """
@@ -62,7 +67,7 @@ def build(network: Network, classes: int, side: int = 0) -> Table:
         table = _alexnet(network, classes)
     else:
         raise UsageError(f"--network.name={network.name}: expected one of {', '.join((*ALEXNETS, *FIXED))}.")
-    if side:
+    if side and network.name in ANY_SIDE:
         table = dataclasses.replace(table, image=(side, side, table.image[-1]))
     try:
         table = ablate(table, network) if network.name in ALEXNETS else table

@@ -167,8 +167,9 @@ def test_arms_are_chosen_by_name_in_the_sweeps_order():
     ],
 )
 def test_trials_keep_the_folders_of_earlier_versions(sweep, folders):
-    """With a changed digest, a sweep would repeat trials that have already finished."""
+    """With a changed digest, a sweep would repeat trials that have already finished with the options of that time."""
     found = experiments.find(sweep)
-    plan = Plan(found, experiments.experiment("alexnet_cifar"), found.arms, 1, Path("/runs/sweep"))
+    options = {"data.crop": 0, "data.crop_padding": 4, "data.views": 1, "optim.learning_rate": 0.03, "train.epochs": 11}
+    plan = Plan(found, changed(experiments.experiment("alexnet_cifar"), options), found.arms, 1, Path("/runs/sweep"))
     names = {trial.arm: trial.folder.parent.name for trial in plan.trials()}
     assert {arm: names[arm] for arm in folders} == folders
